@@ -1,0 +1,45 @@
+# Two targets do all: `make quickstart` runs the example, `make test` runs every check.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/loci
+MODEL := $(CACHE)/models/all-MiniLM-L6-v2
+VENV  := $(CACHE)/venv
+BENCH := $(CACHE)/venv-bench
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export LOCI_TEST_MODEL := $(MODEL)
+export LOCI_TEST_PYTHON := $(VENV)/bin/python
+LOCI := $(CARGO_TARGET_DIR)/release/loci
+
+.PHONY: quickstart build test lint model python crds bench help
+
+help: ## Lists the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+quickstart: build examples/quickstart/model ## Builds Loci and serves the example on 127.0.0.1:7700
+	$(LOCI) up examples/quickstart/pipeline.yaml --state .loci
+
+build: ## Builds the `loci` binary
+	cargo build --release --locked --bin loci
+
+test: lint model python ## Installs what tests need and runs all of them
+	cargo test --release --locked --workspace
+
+lint: ## Formatting and clippy
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+model: $(MODEL)/model.safetensors
+
+$(MODEL)/model.safetensors: scripts/fetch-model.sh
+	scripts/fetch-model.sh $(MODEL)
+
+examples/quickstart/model: $(MODEL)/model.safetensors
+	ln -sfn $(MODEL) $@
+
+python: $(VENV)/.done
+
+$(VENV)/.done: tests/python/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --requirement $<
+	touch $@
+
+crds: ## Writes crds/yaml anew
+	cargo run --release -p loci-crds --example generate

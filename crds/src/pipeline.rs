@@ -1,0 +1,288 @@
+//! `MemoryPipeline`: what is asked for.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::source::SourceSpec;
+use crate::suite::{GateSpec, SuiteSpec};
+use crate::values::{GoDuration, Percent};
+
+/// A memory pipeline: where an agent's memory comes from, how fresh it is kept, how it is judged and rolled out.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "loci.dev",
+    version = "v1alpha1",
+    kind = "MemoryPipeline",
+    plural = "memorypipelines",
+    shortname = "mp",
+    category = "loci",
+    namespaced,
+    cel,
+    derive = "PartialEq",
+    doc = "A memory pipeline: where an agent's memory comes from, how fresh it is kept, how it is judged and rolled out.",
+    status = "MemoryPipelineStatus",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Release", type_ = "string", json_path = ".status.servingRelease"),
+    printcolumn(name = "Fresh", type_ = "string", json_path = r#".status.conditions[?(@.type=="IndexFresh")].status"#),
+    printcolumn(name = "Refreshed", type_ = "date", json_path = ".status.lastRefreshTime"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextRefreshTime"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 40").message("a pipeline's name has at most 40 characters: run and release names start with it")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.adapters)").message("adapters are not built yet: remove the field").field_path(".adapters"),
+    validation = Rule::new("!has(self.budget)").message("budgets price fine-tuning, which is not built yet: remove the field").field_path(".budget"),
+    validation = Rule::new("!has(self.workers)").message("worker classes are not built yet: remove the field; loci up runs everything on this machine").field_path(".workers"),
+    validation = Rule::new("!has(self.gates) || self.gates.all(g, has(self.suites) && self.suites.exists(s, s.name == g.suite))").message("a gate names a suite that is not in suites").field_path(".gates"),
+)]
+pub struct MemoryPipelineSpec {
+    /// Stop starting runs; what is served goes on being served.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// The model that turns text into vectors.
+    pub embedder: EmbedderSpec,
+    /// Where the memory comes from.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub sources: Vec<SourceSpec>,
+    /// How the index is built and kept fresh.
+    #[serde(default)]
+    pub index: IndexSpec,
+    /// Suites that judge a candidate before it is served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub suites: Vec<SuiteSpec>,
+    /// What a candidate must hold on the suites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["suite".into(), "metric".into()]))]
+    pub gates: Vec<GateSpec>,
+    /// How a candidate that passed comes to be served.
+    #[serde(default)]
+    pub rollout: RolloutSpec,
+    /// How many releases are kept, and how long: what rollback can reach.
+    #[serde(default)]
+    pub releases: ReleasesSpec,
+    /// How many finished runs are kept.
+    #[serde(default)]
+    pub runs: RunsSpec,
+    /// What serving promises.
+    #[serde(default)]
+    pub serving: ServingSpec,
+    /// Adapters to fine-tune. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any_list")]
+    pub adapters: Option<Vec<BTreeMap<String, serde_json::Value>>>,
+    /// Spending limits. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub budget: Option<BTreeMap<String, serde_json::Value>>,
+    /// The worker class. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub workers: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// The model that turns text into vectors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EmbedderSpec {
+    /// `hf://org/name@revision`, or `file://` and a directory for `loci up` (a relative path starts at the manifest's own directory).
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(hf://[^/@]+/[^/@]+@[^@]+|file://.+)$"))]
+    pub model: String,
+}
+
+/// How the index is built and kept fresh.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IndexSpec {
+    /// When sources are looked at. A watched directory is looked at within a second of a change, too.
+    #[serde(default)]
+    pub refresh: RefreshSpec,
+    /// The promise that IndexFresh is judged by: how old the last successful look at all sources may be. Three intervals when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<GoDuration>,
+    /// A listing that would delete more than this share of a source's documents holds the run until it is approved; 20% when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_deletion: Option<Percent>,
+    /// How documents are cut into passages.
+    #[serde(default)]
+    pub chunking: ChunkingSpec,
+}
+
+/// When sources are looked at: by interval (10m when nothing is given) or by cron, not both.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!(has(self.interval) && has(self.cron))").message("give interval or cron, not both"),
+    validation = Rule::new("has(self.cron) || !(has(self.timeZone) || has(self.startingDeadline))").message("timeZone and startingDeadline belong to cron"),
+)]
+pub struct RefreshSpec {
+    /// The time from one look to the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<GoDuration>,
+    /// Five cron fields (minute, hour, day, month, weekday).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 256))]
+    pub cron: Option<String>,
+    /// The IANA time zone of `cron`; UTC when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+    /// Each look is put off by up to this much, always by the same share for one pipeline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<GoDuration>,
+    /// How late a look may still start after its cron time; missed ones are skipped. Without it, the latest missed one is made up for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starting_deadline: Option<GoDuration>,
+}
+
+/// How documents are cut into passages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.overlapTokens) || self.overlapTokens * 2 <= (has(self.maxTokens) ? self.maxTokens : 256)").message("overlapTokens is at most half of maxTokens"))]
+pub struct ChunkingSpec {
+    /// The most tokens of a passage, counted by the embedder's own tokenizer; 256 when absent, and never more than the model takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 32, max = 8192))]
+    pub max_tokens: Option<i32>,
+    /// The tokens that neighbouring passages of a section share; 32 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4096))]
+    pub overlap_tokens: Option<i32>,
+}
+
+/// How a candidate that passed comes to be served.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.adapters)").message("adapters are not built yet: remove rollout.adapters"))]
+pub struct RolloutSpec {
+    /// Rollout of index changes: gate, then switch.
+    #[serde(default)]
+    pub index: IndexRollout,
+    /// Serve this release, by number, and promote nothing else. For GitOps; `loci rollback` does the same by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub pin: Option<i64>,
+    /// Rollout of adapters. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub adapters: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// Rollout of index changes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.canary)").message("canaries are not built yet: remove rollout.index.canary; a candidate that passes its gates is switched to at once"))]
+pub struct IndexRollout {
+    /// A canary. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub canary: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// How many releases are kept, and how long.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReleasesSpec {
+    /// Releases kept besides the serving one; 5 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub history_limit: Option<i32>,
+    /// A release that served is kept at least this long after it was replaced; 168h when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_age: Option<GoDuration>,
+}
+
+/// How many finished runs are kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunsSpec {
+    /// Finished runs kept; 10 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub history_limit: Option<i32>,
+}
+
+/// What serving promises.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServingSpec {
+    /// How long a query may take. Queries over it are counted by /metrics, and `loci advise` weighs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_budget: Option<GoDuration>,
+}
+
+/// What is so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryPipelineStatus {
+    /// The generation that this status speaks of; -1 before the first look.
+    #[serde(default = "never_observed")]
+    pub observed_generation: i64,
+    /// Ready, Reconciling, Stalled, SourcesSynced, IndexFresh, GatePassed, Serving.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The release that is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving_release: Option<String>,
+    /// The release that small losses are measured against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor_release: Option<String>,
+    /// The release that a rollback holds the pipeline on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_on: Option<String>,
+    /// The last successful look at all sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_refresh_time: Option<Time>,
+    /// The next look that is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_refresh_time: Option<Time>,
+    /// The sources, one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub sources: Vec<SourceStatus>,
+}
+
+impl Default for MemoryPipelineStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: never_observed(),
+            conditions: Vec::new(),
+            serving_release: None,
+            anchor_release: None,
+            held_on: None,
+            last_refresh_time: None,
+            next_refresh_time: None,
+            sources: Vec::new(),
+        }
+    }
+}
+
+/// One source as last seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// The source's name.
+    pub name: String,
+    /// Documents at the last successful look.
+    pub documents: i64,
+    /// Documents left out at the last look (too large, not text, not readable).
+    pub skipped: i64,
+    /// When the source was last read without an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
+    /// Why the last look failed; absent when it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+fn never_observed() -> i64 {
+    -1
+}

@@ -1,0 +1,174 @@
+//! `MemoryRelease`: an immutable, numbered set of components with its verdict.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::source::LocalRef;
+
+/// An immutable, numbered set of components, each by digest. Exactly one release of a pipeline is served.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "loci.dev",
+    version = "v1alpha1",
+    kind = "MemoryRelease",
+    plural = "memoryreleases",
+    shortname = "mrel",
+    category = "loci",
+    namespaced,
+    cel,
+    derive = "PartialEq",
+    doc = "An immutable, numbered set of components, each by digest, with its verdict.",
+    status = "MemoryReleaseStatus",
+    printcolumn(name = "Pipeline", type_ = "string", json_path = ".spec.pipelineRef.name"),
+    printcolumn(name = "Number", type_ = "integer", json_path = ".spec.number"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Verdict", type_ = "string", json_path = ".status.verdict.outcome"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a release is immutable"))]
+pub struct MemoryReleaseSpec {
+    /// The pipeline.
+    pub pipeline_ref: LocalRef,
+    /// Counts up from 1 within the pipeline.
+    #[schemars(range(min = 1))]
+    pub number: i64,
+    /// The run that built it.
+    pub run: String,
+    /// The index revision.
+    pub index: IndexComponent,
+    /// The embedder that made the index and embeds queries.
+    pub embedder: EmbedderComponent,
+}
+
+/// An index revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexComponent {
+    /// The digest of the revision's manifest in the store.
+    pub revision: String,
+    /// The digest of what is in it: equal for equal documents, chunker and embedder.
+    pub content_id: String,
+    /// Documents.
+    pub documents: i64,
+    /// Passages.
+    pub passages: i64,
+}
+
+/// An embedder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EmbedderComponent {
+    /// The model's reference.
+    pub model: String,
+    /// The digest of its identity: weights, tokenizer, pooling, prompts, length.
+    pub identity: String,
+}
+
+/// Where a release is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ReleasePhase {
+    /// Built, not yet promoted.
+    #[default]
+    Candidate,
+    /// Served.
+    Serving,
+    /// Served once; rollback can reach it.
+    Retired,
+    /// Failed its gates.
+    Rejected,
+    /// Its gates could not tell; never promoted.
+    Inconclusive,
+    /// Overtaken by a newer candidate before it was promoted.
+    Superseded,
+    /// Taken back by a rollback; never promoted again until resumed.
+    Withdrawn,
+}
+
+/// What became of a release.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryReleaseStatus {
+    /// Where the release is.
+    #[serde(default)]
+    pub phase: ReleasePhase,
+    /// Why it is there, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What its gates said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// When it was last promoted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promoted_time: Option<Time>,
+    /// When it was last replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced_time: Option<Time>,
+    /// By the field's habits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What the gates of a release said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// Passed when every gate passed or does not apply.
+    pub outcome: Outcome,
+    /// When it was decided.
+    pub time: Time,
+    /// The release that it was compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
+    /// The digest of the evaluation (each question's outcome) in the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<String>,
+    /// The gates, one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateResult>,
+}
+
+/// What a gate, or all of them, said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// Holds.
+    Passed,
+    /// Does not hold.
+    Failed,
+    /// The suite cannot tell; never promoted.
+    Inconclusive,
+    /// There is nothing to compare with yet.
+    NotApplicable,
+}
+
+/// What one gate said. Numbers are decimals as strings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GateResult {
+    /// The suite.
+    pub suite: String,
+    /// The metric.
+    pub metric: String,
+    /// What it said.
+    pub outcome: Outcome,
+    /// Why, for people.
+    pub message: String,
+    /// Questions that counted.
+    pub questions: i64,
+    /// Questions whose labels are stale: the expected document vanished.
+    pub stale: i64,
+    /// The candidate's mean.
+    pub candidate: String,
+    /// The serving release's mean on the same questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving: Option<String>,
+    /// The anchor's mean on the same questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<String>,
+    /// The one-sided 95 % bound of the loss that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound: Option<String>,
+}

@@ -1,0 +1,177 @@
+//! `MemoryRun`: one execution.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::source::LocalRef;
+
+/// One execution of a pipeline: a refresh of its index. Its spec is immutable.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "loci.dev",
+    version = "v1alpha1",
+    kind = "MemoryRun",
+    plural = "memoryruns",
+    shortname = "mrun",
+    category = "loci",
+    namespaced,
+    cel,
+    derive = "PartialEq",
+    doc = "One execution of a pipeline: a refresh of its index.",
+    status = "MemoryRunStatus",
+    printcolumn(name = "Pipeline", type_ = "string", json_path = ".spec.pipelineRef.name"),
+    printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Release", type_ = "string", json_path = ".status.release"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a run's spec is immutable: create another run"))]
+pub struct MemoryRunSpec {
+    /// The pipeline.
+    pub pipeline_ref: LocalRef,
+    /// What the run does.
+    pub kind: RunKind,
+    /// Why it was started.
+    pub trigger: RunTrigger,
+    /// The pipeline's generation that the run works for; absent for a run that a person made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// The due time that the run stands for, when a schedule started it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_time: Option<Time>,
+}
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RunKind {
+    /// Brings the index up to date.
+    Refresh,
+}
+
+/// Why a run was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RunTrigger {
+    /// The pipeline has no release yet.
+    Initial,
+    /// A due look found change.
+    Schedule,
+    /// A watched source changed.
+    SourceChanged,
+    /// The pipeline's spec changed in a way that the index depends on.
+    SpecChanged,
+    /// A person asked.
+    Requested,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RunPhase {
+    /// Not started.
+    #[default]
+    Pending,
+    /// At work.
+    Running,
+    /// Waits for approval: a source would lose more documents than maxDeletion allows.
+    Held,
+    /// Done; the release says what became of the result.
+    Succeeded,
+    /// Ended by an error.
+    Failed,
+    /// Ended by a person, or because its pipeline went away.
+    Cancelled,
+}
+
+impl RunPhase {
+    /// Whether the run has ended.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// The steps of a refresh, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum StepName {
+    /// Lists the sources and fetches what changed.
+    Snapshot,
+    /// Cuts changed documents into passages and embeds those that are new.
+    Embed,
+    /// Makes the new revision: the old one plus the change.
+    Assemble,
+    /// Judges the revision by the pipeline's suites.
+    Evaluate,
+}
+
+impl StepName {
+    /// All steps of a refresh in their order.
+    pub const REFRESH: [Self; 4] = [Self::Snapshot, Self::Embed, Self::Assemble, Self::Evaluate];
+
+    /// The name as it stands in a run's status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot => "Snapshot",
+            Self::Embed => "Embed",
+            Self::Assemble => "Assemble",
+            Self::Evaluate => "Evaluate",
+        }
+    }
+}
+
+/// How a run goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryRunStatus {
+    /// Where the run is.
+    #[serde(default)]
+    pub phase: RunPhase,
+    /// Why it is there, in one CamelCase word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The attempt at the current step, from 1.
+    #[serde(default)]
+    pub attempt: i32,
+    /// When work began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// The steps that began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub steps: Vec<StepStatus>,
+    /// The release that came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Whether a person approved deletions beyond maxDeletion.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approved: bool,
+    /// Succeeded or Failed, by the field's habits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One step of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// The step.
+    pub name: StepName,
+    /// When it began.
+    pub start_time: Time,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// The digest of what it stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// What it did, for people: "2,000 documents, 12 changed".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+}

@@ -1,0 +1,172 @@
+//! Where memory comes from.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::values::GoDuration;
+
+/// What kind of memory a source holds. Retrieval classes are indexed; `procedural` is the only class that an adapter may be trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum MemoryClass {
+    /// What is true of the world and changes: handbooks, status pages, product facts.
+    Factual,
+    /// What happened: tickets, incidents, conversations that ended.
+    Episodic,
+    /// What is known of a person or a tenant.
+    Profile,
+    /// The context of a running session.
+    Working,
+    /// How things are done: procedures, formats, escalation paths.
+    Procedural,
+}
+
+impl MemoryClass {
+    /// The name as it stands in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Factual => "factual",
+            Self::Episodic => "episodic",
+            Self::Profile => "profile",
+            Self::Working => "working",
+            Self::Procedural => "procedural",
+        }
+    }
+}
+
+/// One source of documents: exactly one of git, http, configMap, directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.bucket)").message("bucket sources are not built yet: use git, http, configMap or directory"),
+    validation = Rule::new("has(self.bucket) || [has(self.git), has(self.http), has(self.configMap), has(self.directory)].filter(x, x).size() == 1").message("give exactly one of git, http, configMap, directory"),
+)]
+pub struct SourceSpec {
+    /// The source's name, unique in the pipeline; citations carry it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The memory class of all that the source holds.
+    #[x_kube(
+        validation = Rule::new("self != 'working'").message("memory class working is not built yet: use factual, episodic or profile"),
+        validation = Rule::new("self != 'procedural'").message("memory class procedural trains adapters, which are not built yet: what must be looked up is factual, episodic or profile"),
+    )]
+    pub memory: MemoryClass,
+    /// A Git repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSource>,
+    /// Web pages by URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSource>,
+    /// A ConfigMap of the pipeline's namespace; each key is a document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapSource>,
+    /// A directory of this machine, watched. For `loci up` only: a cluster refuses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<DirectorySource>,
+    /// An object-store bucket. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub bucket: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// A Git repository, read at one ref; changes are found by tree diff.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GitSource {
+    /// The repository's URL. `https://`, or `file://` for `loci up`.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(https?|file)://"))]
+    pub url: String,
+    /// What to read; the remote's default branch when absent.
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<GitRef>,
+    /// Globs of the paths to read; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub include: Vec<String>,
+    /// Globs of the paths to leave out, applied after `include`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub exclude: Vec<String>,
+    /// A Secret of the same namespace with `username` and `password` (or a token as `password`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
+
+/// Exactly one of branch, tag, commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("[has(self.branch), has(self.tag), has(self.commit)].filter(x, x).size() == 1").message("give exactly one of branch, tag, commit"))]
+pub struct GitRef {
+    /// A branch, followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub branch: Option<String>,
+    /// A tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub tag: Option<String>,
+    /// A commit, by its 40 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 40, max = 40), regex(pattern = r"^[0-9a-f]{40}$"))]
+    pub commit: Option<String>,
+}
+
+/// Web pages by URL, fetched by conditional GET.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpSource {
+    /// The pages.
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 2048), regex(pattern = r"^https?://")))]
+    pub urls: Vec<String>,
+    /// Allow loopback and private addresses. Link-local addresses are refused always.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_private: bool,
+    /// How long one request may take; 30s when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<GoDuration>,
+    /// A Secret of the same namespace with `token`, sent as a bearer token to the host of each URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
+
+/// A ConfigMap of the pipeline's namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMapSource {
+    /// The ConfigMap's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Globs of the keys to read; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub include: Vec<String>,
+}
+
+/// A directory of this machine, watched for changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DirectorySource {
+    /// The directory; a relative path starts at the manifest's own directory.
+    #[schemars(length(min = 1, max = 4096))]
+    pub path: String,
+    /// Globs of the paths to read; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub include: Vec<String>,
+    /// Globs of the paths to leave out, applied after `include`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub exclude: Vec<String>,
+}
+
+/// An object of the same namespace, by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LocalRef {
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}

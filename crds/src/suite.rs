@@ -1,0 +1,98 @@
+//! Evaluation suites and the gates that judge by them.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::values::Fraction;
+
+/// A named set of questions with known answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.behavior)").message("behavior suites judge adapters, which are not built yet: use retrieval"),
+    validation = Rule::new("has(self.behavior) || has(self.retrieval)").message("give retrieval"),
+)]
+pub struct SuiteSpec {
+    /// The suite's name, unique in the pipeline.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Questions with the documents or spans that answer them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<RetrievalSuite>,
+    /// Prompts with expected behaviour. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub behavior: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// A retrieval suite: JSONL lines `{"id"?, "question", "expected": [{"source"?, "document", "span"?}], "filters"?}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RetrievalSuite {
+    /// Where the lines are.
+    pub data: SuiteData,
+}
+
+/// Exactly one of configMap, file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.git) && !has(self.bucket)").message("suite data from git and bucket is not built yet: use configMap or file"),
+    validation = Rule::new("has(self.git) || has(self.bucket) || has(self.configMap) != has(self.file)").message("give exactly one of configMap, file"),
+)]
+pub struct SuiteData {
+    /// One key of a ConfigMap of the pipeline's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapKey>,
+    /// A file of this machine; a relative path starts at the manifest's own directory. For `loci up` only: a cluster refuses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub file: Option<String>,
+    /// A file of a Git repository. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub git: Option<BTreeMap<String, serde_json::Value>>,
+    /// An object of a bucket. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub bucket: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// One key of a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMapKey {
+    /// The ConfigMap's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// What a candidate must hold on one metric of one suite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.minGain)").message("minGain compares an adapter with its base model, and adapters are not built yet: use floor or maxRegression"),
+    validation = Rule::new("has(self.minGain) || has(self.floor) || has(self.maxRegression)").message("give floor, maxRegression or both"),
+)]
+pub struct GateSpec {
+    /// A suite of this pipeline.
+    #[schemars(length(min = 1, max = 63))]
+    pub suite: String,
+    /// A retrieval metric: recallAtK, ndcgAtK or citationHitAtK with K from 1 to 100, or mrr.
+    #[schemars(length(max = 32), regex(pattern = r"^((recallAt|ndcgAt|citationHitAt)([1-9][0-9]?|100)|mrr)$"))]
+    pub metric: String,
+    /// The least mean that the candidate must reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Fraction>,
+    /// The most that the mean may fall against the serving release and the anchor (one-sided 95 % bound).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_regression: Option<Fraction>,
+    /// The least gain over the base model. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_gain: Option<Fraction>,
+}
