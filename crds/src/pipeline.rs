@@ -75,15 +75,15 @@ pub struct MemoryPipelineSpec {
     #[serde(default)]
     pub serving: ServingSpec,
     /// Adapters to fine-tune. Not built yet, and refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_list")]
     pub adapters: Option<Vec<BTreeMap<String, serde_json::Value>>>,
     /// Spending limits. Not built yet, and refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub budget: Option<BTreeMap<String, serde_json::Value>>,
     /// The worker class. Not built yet, and refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub workers: Option<BTreeMap<String, serde_json::Value>>,
 }
@@ -93,7 +93,7 @@ pub struct MemoryPipelineSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EmbedderSpec {
     /// `hf://org/name@revision`, or `file://` and a directory for `loci up` (a relative path starts at the manifest's own directory).
-    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(hf://[^/@]+/[^/@]+@[^@]+|file://.+)$"))]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(hf://[^/@]+/[^/@]+@[^@]+|file://.+)$"), extend("example" = "hf://sentence-transformers/all-MiniLM-L6-v2@main"))]
     pub model: String,
 }
 
@@ -170,7 +170,7 @@ pub struct RolloutSpec {
     #[schemars(range(min = 1))]
     pub pin: Option<i64>,
     /// Rollout of adapters. Not built yet, and refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub adapters: Option<BTreeMap<String, serde_json::Value>>,
 }
@@ -181,7 +181,7 @@ pub struct RolloutSpec {
 #[x_kube(validation = Rule::new("!has(self.canary)").message("canaries are not built yet: remove rollout.index.canary; a candidate that passes its gates is switched to at once"))]
 pub struct IndexRollout {
     /// A canary. Not built yet, and refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub canary: Option<BTreeMap<String, serde_json::Value>>,
 }

@@ -21,11 +21,23 @@ use crate::source::LocalRef;
     derive = "PartialEq",
     doc = "An immutable, numbered set of components, each by digest, with its verdict.",
     status = "MemoryReleaseStatus",
-    printcolumn(name = "Pipeline", type_ = "string", json_path = ".spec.pipelineRef.name"),
+    printcolumn(
+        name = "Pipeline",
+        type_ = "string",
+        json_path = ".spec.pipelineRef.name"
+    ),
     printcolumn(name = "Number", type_ = "integer", json_path = ".spec.number"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Verdict", type_ = "string", json_path = ".status.verdict.outcome"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Verdict",
+        type_ = "string",
+        json_path = ".status.verdict.outcome"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self == oldSelf").message("a release is immutable"))]
@@ -36,6 +48,7 @@ pub struct MemoryReleaseSpec {
     #[schemars(range(min = 1))]
     pub number: i64,
     /// The run that built it.
+    #[schemars(length(min = 1, max = 253))]
     pub run: String,
     /// The index revision.
     pub index: IndexComponent,
@@ -48,8 +61,10 @@ pub struct MemoryReleaseSpec {
 #[serde(rename_all = "camelCase")]
 pub struct IndexComponent {
     /// The digest of the revision's manifest in the store.
+    #[schemars(length(min = 1, max = 256))]
     pub revision: String,
     /// The digest of what is in it: equal for equal documents, chunker and embedder.
+    #[schemars(length(min = 1, max = 256))]
     pub content_id: String,
     /// Documents.
     pub documents: i64,
@@ -62,8 +77,10 @@ pub struct IndexComponent {
 #[serde(rename_all = "camelCase")]
 pub struct EmbedderComponent {
     /// The model's reference.
+    #[schemars(length(min = 1, max = 2048))]
     pub model: String,
     /// The digest of its identity: weights, tokenizer, pooling, prompts, length.
+    #[schemars(length(min = 1, max = 256))]
     pub identity: String,
 }
 
@@ -100,6 +117,12 @@ pub struct MemoryReleaseStatus {
     /// What its gates said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// The digest of all that the verdict depends on: the gates, the suites and their data, the contents of this release, the baseline and the anchor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict_inputs: Option<String>,
+    /// The release that small losses are measured against since this one was promoted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<String>,
     /// When it was last promoted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub promoted_time: Option<Time>,

@@ -21,11 +21,19 @@ use crate::source::LocalRef;
     derive = "PartialEq",
     doc = "One execution of a pipeline: a refresh of its index.",
     status = "MemoryRunStatus",
-    printcolumn(name = "Pipeline", type_ = "string", json_path = ".spec.pipelineRef.name"),
+    printcolumn(
+        name = "Pipeline",
+        type_ = "string",
+        json_path = ".spec.pipelineRef.name"
+    ),
     printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Release", type_ = "string", json_path = ".status.release"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self == oldSelf").message("a run's spec is immutable: create another run"))]
@@ -42,6 +50,10 @@ pub struct MemoryRunSpec {
     /// The due time that the run stands for, when a schedule started it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduled_time: Option<Time>,
+    /// The request that the run answers, when a person asked: one request, one run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub request: Option<String>,
 }
 
 /// What a run does.
@@ -92,7 +104,9 @@ impl RunPhase {
 }
 
 /// The steps of a refresh, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub enum StepName {
     /// Lists the sources and fetches what changed.
     Snapshot,
@@ -141,11 +155,14 @@ pub struct MemoryRunStatus {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// The digest of all in the pipeline's spec that the index depends on, as the run found it: sources, embedder, chunking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
     /// The steps that began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub steps: Vec<StepStatus>,
-    /// The release that came of it.
+    /// The release that came of it, or the one that already holds the same content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// Whether a person approved deletions beyond maxDeletion.

@@ -46,7 +46,7 @@ impl MemoryClass {
 )]
 pub struct SourceSpec {
     /// The source's name, unique in the pipeline; citations carry it.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), extend("example" = "handbook"))]
     pub name: String,
     /// The memory class of all that the source holds.
     #[x_kube(
@@ -67,7 +67,7 @@ pub struct SourceSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<DirectorySource>,
     /// An object-store bucket. Not built yet, and refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub bucket: Option<BTreeMap<String, serde_json::Value>>,
 }
@@ -77,7 +77,7 @@ pub struct SourceSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GitSource {
     /// The repository's URL. `https://`, or `file://` for `loci up`.
-    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(https?|file)://"))]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(https?|file)://"), extend("example" = "https://git.example.com/handbook.git"))]
     pub url: String,
     /// What to read; the remote's default branch when absent.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ pub struct GitRef {
     pub tag: Option<String>,
     /// A commit, by its 40 hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 40, max = 40), regex(pattern = r"^[0-9a-f]{40}$"))]
+    #[schemars(length(min = 40, max = 40), regex(pattern = r"^[0-9a-f]{40}$"), extend("example" = "0123456789abcdef0123456789abcdef01234567"))]
     pub commit: Option<String>,
 }
 
@@ -119,7 +119,10 @@ pub struct GitRef {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpSource {
     /// The pages.
-    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 2048), regex(pattern = r"^https?://")))]
+    #[schemars(
+        length(min = 1, max = 256),
+        inner(length(min = 1, max = 2048), regex(pattern = r"^https?://"))
+    )]
     pub urls: Vec<String>,
     /// Allow loopback and private addresses. Link-local addresses are refused always.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

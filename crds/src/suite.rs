@@ -16,13 +16,13 @@ use crate::values::Fraction;
 )]
 pub struct SuiteSpec {
     /// The suite's name, unique in the pipeline.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), extend("example" = "faq"))]
     pub name: String,
     /// Questions with the documents or spans that answer them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<RetrievalSuite>,
     /// Prompts with expected behaviour. Not built yet, and refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub behavior: Option<BTreeMap<String, serde_json::Value>>,
 }
@@ -51,11 +51,11 @@ pub struct SuiteData {
     #[schemars(length(min = 1, max = 4096))]
     pub file: Option<String>,
     /// A file of a Git repository. Not built yet, and refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub git: Option<BTreeMap<String, serde_json::Value>>,
     /// An object of a bucket. Not built yet, and refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub bucket: Option<BTreeMap<String, serde_json::Value>>,
 }
@@ -84,7 +84,7 @@ pub struct GateSpec {
     #[schemars(length(min = 1, max = 63))]
     pub suite: String,
     /// A retrieval metric: recallAtK, ndcgAtK or citationHitAtK with K from 1 to 100, or mrr.
-    #[schemars(length(max = 32), regex(pattern = r"^((recallAt|ndcgAt|citationHitAt)([1-9][0-9]?|100)|mrr)$"))]
+    #[schemars(length(max = 32), regex(pattern = r"^((recallAt|ndcgAt|citationHitAt)([1-9][0-9]?|100)|mrr)$"), extend("example" = "recallAt5"))]
     pub metric: String,
     /// The least mean that the candidate must reach.
     #[serde(skip_serializing_if = "Option::is_none")]

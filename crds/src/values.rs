@@ -15,7 +15,7 @@ pub struct ValueError {
 }
 
 macro_rules! string_value {
-    ($(#[$doc:meta])* $name:ident, $pattern:literal) => {
+    ($(#[$doc:meta])* $name:ident, $pattern:literal, $example:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -31,7 +31,7 @@ macro_rules! string_value {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": "string", "maxLength": 32, "pattern": $pattern})
+                json_schema!({"type": "string", "maxLength": 32, "pattern": $pattern, "example": $example})
             }
         }
 
@@ -46,17 +46,20 @@ macro_rules! string_value {
 string_value!(
     /// A Go duration, not negative: `90s`, `10m`, `1h30m`, `168h`.
     GoDuration,
-    r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+    r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$",
+    "10m"
 );
 string_value!(
     /// A decimal from 0 to 1: `0.80`.
     Fraction,
-    r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$"
+    r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$",
+    "0.80"
 );
 string_value!(
     /// A whole percentage: `20%`.
     Percent,
-    r"^(100|[0-9]{1,2})%$"
+    r"^(100|[0-9]{1,2})%$",
+    "20%"
 );
 
 impl GoDuration {
@@ -73,7 +76,10 @@ impl GoDuration {
     }
 
     fn error(&self, expected: &'static str) -> ValueError {
-        ValueError { text: self.0.clone(), expected }
+        ValueError {
+            text: self.0.clone(),
+            expected,
+        }
     }
 }
 
@@ -116,16 +122,28 @@ mod tests {
 
     #[test]
     fn values_mean_what_they_say() {
-        assert_eq!(GoDuration("1h30m".into()).to_std(), Ok(Duration::from_secs(5400)));
-        assert_eq!(GoDuration("250ms".into()).to_std(), Ok(Duration::from_millis(250)));
+        assert_eq!(
+            GoDuration("1h30m".into()).to_std(),
+            Ok(Duration::from_secs(5400))
+        );
+        assert_eq!(
+            GoDuration("250ms".into()).to_std(),
+            Ok(Duration::from_millis(250))
+        );
         assert_eq!(Fraction("0.80".into()).to_f64(), Ok(0.8));
         assert_eq!(Percent("20%".into()).to_share(), Ok(0.2));
     }
 
     #[test]
     fn what_is_no_value_is_refused_with_the_way_out() {
-        let error = GoDuration("10 minutes".into()).to_std().unwrap_err().to_string();
-        assert!(error.contains("10 minutes") && error.contains("10m"), "{error}");
+        let error = GoDuration("10 minutes".into())
+            .to_std()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("10 minutes") && error.contains("10m"),
+            "{error}"
+        );
         assert!(GoDuration("-5m".into()).to_std().is_err());
         assert!(Fraction("1.5".into()).to_f64().is_err());
         assert!(Percent("120%".into()).to_share().is_err());

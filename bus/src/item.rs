@@ -1,0 +1,67 @@
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{BusError, Result};
+
+pub(crate) const NAME_LIMIT: usize = 256;
+
+/// How urgent an item is; in the order of delivery.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Someone waits for it.
+    P0,
+    /// Scheduled work.
+    #[default]
+    P1,
+    /// Whenever there is room.
+    P2,
+}
+
+/// One step of one run, to be done by a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkItem {
+    /// The key of the step's input: the same id means the same work with the same result.
+    pub id: String,
+    /// The pipeline it is for.
+    pub pipeline: String,
+    /// The run it belongs to.
+    pub run: String,
+    /// The step of that run.
+    pub step: String,
+    /// Which try this is. As published on the first delivery, and one more on each redelivery.
+    pub attempt: u32,
+    /// Rises with each delivery: who writes under a lower fence has lost the item.
+    pub fence: u64,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The class of workers that may do it.
+    pub class: String,
+    /// What the step needs to know; large content is named by digest.
+    pub payload: Value,
+    /// The W3C `traceparent` of the span that it was planned in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+impl WorkItem {
+    /// Checks that the names fit into the subject of a message.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (field, value) in [("id", &self.id), ("class", &self.class)] {
+            check_name(field, value)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_name(field: &'static str, value: &str) -> Result<()> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || ".*>".contains(c);
+    if value.is_empty() || value.len() > NAME_LIMIT || value.contains(odd) {
+        let value = value.chars().take(80).collect();
+        return Err(BusError::Name { field, value });
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Cancellation, and attempts that lost their item.
+
+use std::time::Duration;
+
+use loci_bus::{
+    Cancelled, Dispatcher, Event, LocalBus, Outcome, Priority, Published, Recorded, Unit, WorkItem,
+};
+
+use crate::{NOW, SOON, claimed, done, finished, heard, item, publish, pull, take};
+
+#[tokio::test]
+async fn cancelled_in_the_queue_an_item_never_reaches_a_worker() {
+    let bus = LocalBus::new();
+    let mut events = bus.events().await.unwrap();
+    assert_eq!(bus.cancel("a").await.unwrap(), Cancelled::NotLive);
+    publish(&bus, "a").await;
+    assert_eq!(bus.cancel("a").await.unwrap(), Cancelled::Queued);
+    assert!(pull(&bus, NOW).await.is_none());
+    assert_eq!(heard(&mut events), [finished("a", 1, Outcome::Cancelled)]);
+
+    // What is published later is another matter.
+    assert_eq!(publish(&bus, "a").await, Published::Accepted);
+    let lease = take(&bus).await;
+    assert!(!lease.cancelled().is_cancelled());
+    // Cancelled while it waits for its redelivery.
+    drop(lease);
+    assert_eq!(bus.cancel("a").await.unwrap(), Cancelled::Queued);
+    assert_eq!(
+        heard(&mut events),
+        [claimed("a", 1), finished("a", 2, Outcome::Cancelled)]
+    );
+    assert!(pull(&bus, Duration::from_millis(300)).await.is_none());
+}
+
+#[tokio::test]
+async fn cancelled_in_a_workers_hands_an_item_ends_when_the_worker_lets_go() {
+    let bus = LocalBus::new();
+    let mut events = bus.events().await.unwrap();
+    for (id, outcome) in [
+        ("a", Some(Outcome::Cancelled)),
+        ("b", Some(done(1))),
+        ("c", None),
+    ] {
+        publish(&bus, id).await;
+        let lease = take(&bus).await;
+        let token = lease.cancelled();
+        assert_eq!(bus.cancel(id).await.unwrap(), Cancelled::Running);
+        tokio::time::timeout(SOON, token.cancelled()).await.unwrap();
+        assert_eq!(
+            heard(&mut events),
+            [claimed(id, 1)],
+            "the worker has it still"
+        );
+        match outcome.clone() {
+            Some(outcome) => assert_eq!(lease.finish(outcome).await.unwrap(), Recorded::Won),
+            None => drop(lease),
+        }
+        let expected = finished(id, 1, outcome.unwrap_or(Outcome::Cancelled));
+        assert_eq!(heard(&mut events), [expected]);
+    }
+    assert!(
+        pull(&bus, Duration::from_millis(300)).await.is_none(),
+        "nothing is delivered again"
+    );
+}
+
+#[tokio::test]
+async fn an_attempt_that_lost_the_item_is_refused() {
+    let bus = LocalBus::new();
+    let mut events = bus.events().await.unwrap();
+    publish(&bus, "a").await;
+    let stale = take(&bus).await;
+    assert!(!bus.redeliver("a", 7).await.unwrap());
+    assert!(bus.redeliver("a", 1).await.unwrap());
+    assert!(!bus.redeliver("a", 1).await.unwrap(), "it waits already");
+    assert!(stale.cancelled().is_cancelled());
+    let second = take(&bus).await;
+    assert_eq!(second.item().attempt, 2);
+    stale.progress(99, None, Unit::Chunks, None);
+    assert_eq!(stale.finish(done(1)).await.unwrap(), Recorded::Stale);
+    second.progress(1, Some(2), Unit::Chunks, Some("embedding".to_owned()));
+    assert!(bus.redeliver("a", 2).await.unwrap());
+    let third = take(&bus).await;
+    assert_eq!(third.finish(done(3)).await.unwrap(), Recorded::Won);
+    // The same id, attempt and fence again are still another delivery.
+    let again = WorkItem {
+        attempt: 2,
+        fence: 11,
+        ..item("a", Priority::P1)
+    };
+    bus.publish(again).await.unwrap();
+    let lease = take(&bus).await;
+    assert_eq!(second.finish(done(2)).await.unwrap(), Recorded::Stale);
+    assert_eq!(lease.finish(done(4)).await.unwrap(), Recorded::Won);
+
+    let heard: Vec<Event> = heard(&mut events);
+    let progress: Vec<&Event> = heard
+        .iter()
+        .filter(|e| matches!(e, Event::Progress(_)))
+        .collect();
+    assert!(
+        matches!(progress[..], [Event::Progress(p)] if p.done == 1 && p.attempt == 2),
+        "{heard:?}"
+    );
+    let ends: Vec<&Event> = heard
+        .iter()
+        .filter(|e| matches!(e, Event::Finished { .. }))
+        .collect();
+    assert_eq!(
+        ends,
+        [&finished("a", 3, done(3)), &finished("a", 2, done(4))]
+    );
+}

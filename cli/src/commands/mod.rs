@@ -1,0 +1,108 @@
+//! The command line.
+
+mod inspect;
+mod intend;
+mod query;
+mod validate;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::output::Output;
+use crate::state::{PipelineState, State};
+use crate::up;
+
+/// Declarative memory pipelines for AI agents
+#[derive(Debug, Parser)]
+#[command(name = "loci", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What all commands take.
+#[derive(Debug, Args)]
+pub struct Shared {
+    /// The directory where `loci up` keeps everything
+    #[arg(long, global = true, env = "LOCI_STATE", default_value = ".loci")]
+    pub state: PathBuf,
+    /// How to print answers
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Builds, judges, serves and refreshes what the files declare, until stopped
+    Up(up::Up),
+    /// Checks files as `loci up` would, without running anything
+    Validate(validate::Validate),
+    Query(query::Query),
+    /// Lists runs, or shows one with its steps
+    Runs(inspect::Runs),
+    /// Lists releases, or shows one with its verdict
+    Releases(inspect::Releases),
+    /// Goes back to an older release and holds on to it until `loci resume`
+    Rollback(intend::Rollback),
+    /// Lets new releases through again after a rollback
+    Resume(intend::Resume),
+    /// Lets a held run delete what it would delete
+    Approve(intend::Approve),
+    /// Looks at all sources now
+    Refresh(intend::Refresh),
+    /// Says where this memory belongs and what it costs
+    Advise(validate::Advise),
+    /// Prints completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub async fn run(self) -> Result<()> {
+        let shared = self.shared;
+        match self.command {
+            Command::Up(up) => up.run(&shared.state).await,
+            Command::Validate(validate) => validate.run(&shared),
+            Command::Query(query) => query.run(&shared).await,
+            Command::Runs(runs) => runs.run(&shared),
+            Command::Releases(releases) => releases.run(&shared),
+            Command::Rollback(rollback) => rollback.run(&shared),
+            Command::Resume(resume) => resume.run(&shared),
+            Command::Approve(approve) => approve.run(&shared),
+            Command::Refresh(refresh) => refresh.run(&shared),
+            Command::Advise(advise) => advise.run(&shared),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "loci", &mut std::io::stdout());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The pipeline that a command means: the only one, or the one that was named.
+fn one_pipeline(shared: &Shared, wanted: Option<&str>) -> Result<(String, PipelineState)> {
+    let state = State::open(&shared.state)?;
+    let all = state.pipelines()?;
+    let named = |(namespace, name): &&(String, String)| match wanted {
+        Some(wanted) => wanted == name || wanted == format!("{namespace}/{name}"),
+        None => true,
+    };
+    let mut found = all.iter().filter(named);
+    let (namespace, name) = found.next().with_context(|| match wanted {
+        Some(wanted) => format!("there is no pipeline {wanted} in {}", shared.state.display()),
+        None => format!("there is no pipeline in {} yet: run `loci up` first", shared.state.display()),
+    })?;
+    if found.next().is_some() {
+        let names: Vec<String> = all.iter().map(|(ns, n)| format!("{ns}/{n}")).collect();
+        bail!("say which pipeline: {}", names.join(", "));
+    }
+    Ok((name.clone(), state.pipeline(namespace, name)))
+}

@@ -1,0 +1,86 @@
+//! What commands print: tables that fit the terminal, or JSON for programs.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use jiff::{Timestamp, Unit};
+use serde::Serialize;
+
+/// How a command prints its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Prints `value` as JSON, a line break at the end.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// A table with these headings, as wide as the terminal at most.
+pub fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(headings.iter().map(|h| h.to_uppercase()));
+    if !std::io::stdout().is_terminal() {
+        table.set_width(160);
+    }
+    table
+}
+
+/// Prints a table; a word instead when it is empty.
+pub fn print(table: &Table, empty: &str) {
+    if table.is_empty() {
+        println!("{empty}");
+    } else {
+        println!("{}", table.trim_fmt());
+    }
+}
+
+/// How long ago `then` was: `12s`, `5m`, `3h`, `9d`.
+pub fn age(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.since(then).ok().and_then(|s| s.total(Unit::Second).ok()).unwrap_or(0.0).max(0.0);
+    match seconds as u64 {
+        s if s < 120 => format!("{s}s"),
+        s if s < 2 * 3600 => format!("{}m", s / 60),
+        s if s < 2 * 86_400 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+/// A number with thousands separated: `12,345`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_ages_read_well() {
+        assert_eq!((count(7), count(1234), count(1_234_567)), ("7".into(), "1,234".into(), "1,234,567".into()));
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        assert_eq!(age("2026-11-23T11:59:30Z".parse().unwrap(), now), "30s");
+        assert_eq!(age("2026-11-20T12:00:00Z".parse().unwrap(), now), "3d");
+    }
+}

@@ -1,0 +1,130 @@
+//! From files to declared pipelines: everything that can be refused is refused before work begins.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use loci_crds::MemoryPipeline;
+use loci_digest::Digest;
+use loci_manifest::{Loaded, Manifests, Problem};
+use loci_plan::Pipeline;
+use loci_plan::spec::{Location, SuiteData};
+use loci_store::Store;
+use loci_worker::step::suite;
+
+use super::controller::Declared;
+use super::sources;
+use crate::state::{State, read_json};
+
+/// Loads the files and reports all that is wrong with them.
+pub fn load(files: &[PathBuf]) -> Result<(Manifests, Vec<Pipeline>)> {
+    let manifests = loci_manifest::load(files).map_err(refuse)?;
+    let mut problems = loci_manifest::for_machine(&manifests);
+    let mut pipelines = Vec::new();
+    for loaded in &manifests.pipelines {
+        match Pipeline::from_resource(&loaded.object) {
+            Ok(pipeline) => pipelines.push(pipeline),
+            Err(errors) => problems.extend(errors.into_iter().map(|e| loaded.problem(&e.field, e.reason, None))),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(refuse(problems));
+    }
+    if pipelines.is_empty() {
+        bail!("there is no MemoryPipeline in the given files");
+    }
+    Ok((manifests, pipelines))
+}
+
+/// All problems as one error.
+pub fn refuse(problems: Vec<Problem>) -> anyhow::Error {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("{}", lines.join("\n"))
+}
+
+/// The text of a suite.
+pub fn suite_text(manifests: &Manifests, loaded: &Loaded<MemoryPipeline>, pipeline: &Pipeline, data: &SuiteData) -> Result<Vec<u8>> {
+    match data {
+        SuiteData::File(path) => {
+            let path = loaded.directory().join(path);
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+        }
+        SuiteData::ConfigMap { name, key } => {
+            let namespace = pipeline.namespace.as_deref().unwrap_or("default");
+            let found = manifests.config_map(namespace, name).and_then(|c| c.object.get(key));
+            found.map(<[u8]>::to_vec).with_context(|| format!("the ConfigMap {name} has no key {key}"))
+        }
+    }
+}
+
+/// How many questions each suite has; a suite that does not parse is a problem.
+pub fn suites(manifests: &Manifests, loaded: &Loaded<MemoryPipeline>, pipeline: &Pipeline) -> Result<HashMap<String, (Vec<u8>, usize)>, Vec<Problem>> {
+    let mut found = HashMap::new();
+    let mut problems = Vec::new();
+    for (i, declared) in pipeline.suites.iter().enumerate() {
+        let read = suite_text(manifests, loaded, pipeline, &declared.data).and_then(|bytes| {
+            let text = std::str::from_utf8(&bytes).with_context(|| format!("suite {} is not UTF-8", declared.name))?;
+            let questions = suite::parse(&declared.name, text)?.len();
+            Ok((bytes, questions))
+        });
+        match read {
+            Ok(suite) => _ = found.insert(declared.name.clone(), suite),
+            Err(e) => problems.push(loaded.problem(&format!("spec.suites[{i}].retrieval.data"), format!("{e:#}"), None)),
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(problems) }
+}
+
+/// One pipeline, ready to run. Its generation counts changes of the spec.
+pub async fn declare(
+    manifests: &Manifests,
+    loaded: &Loaded<MemoryPipeline>,
+    pipeline: Pipeline,
+    state: &State,
+    store: &Store,
+) -> Result<(Declared, Vec<(loci_worker::source::SourceSpec, String)>)> {
+    let base = std::path::absolute(loaded.directory())?;
+    let namespace = pipeline.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let resource = resource(loaded.object.clone(), &state.pipeline(&namespace, &pipeline.name).resource())?;
+    let pipeline = Pipeline { uid: resource.metadata.uid.clone(), ..pipeline };
+    let mut digests: HashMap<String, Digest> = HashMap::new();
+    for (name, (bytes, _)) in suites(manifests, loaded, &pipeline).map_err(refuse)? {
+        digests.insert(name, store.put(bytes.into()).await?);
+    }
+    let specs = sources::resolve(&pipeline, manifests, &base, &state.directory("git")?)
+        .with_context(|| format!("{}", loaded.file().display()))?;
+    let watched = pipeline.sources.iter().filter(|s| matches!(s.location, Location::Directory { .. }));
+    let declared = Declared {
+        model: sources::model(&pipeline.model, &base)?,
+        watched: watched.map(|s| s.name.clone()).collect(),
+        suites: digests,
+        resource,
+        pipeline: Arc::new(pipeline),
+    };
+    Ok((declared, specs))
+}
+
+/// The resource as an API server would keep it: uid and creation stay, the generation counts up.
+fn resource(mut declared: MemoryPipeline, kept: &Path) -> Result<MemoryPipeline> {
+    let before: Option<MemoryPipeline> = read_json(kept)?;
+    let meta = &mut declared.metadata;
+    match before {
+        Some(before) => {
+            let generation = before.metadata.generation.unwrap_or(1);
+            meta.generation = Some(if before.spec == declared.spec { generation } else { generation + 1 });
+            meta.uid = before.metadata.uid;
+            meta.creation_timestamp = before.metadata.creation_timestamp;
+            declared.status = before.status;
+        }
+        None => {
+            let now = Timestamp::now();
+            meta.generation = Some(1);
+            meta.uid = Some(Digest::of(format!("{}{now}", kept.display())).short());
+            meta.creation_timestamp = Some(Time(now));
+        }
+    }
+    Ok(declared)
+}

@@ -1,0 +1,266 @@
+//! Between plan and bus: steps go out as work items, and come back as outcomes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use jiff::Timestamp;
+use loci_bus::{Dispatcher, Event, LocalBus, Outcome, Priority, WorkItem};
+use loci_digest::Digest;
+use loci_plan::{
+    Assembled, Embedded, Evaluated, Pipeline, SourceSnapshot, Snapshot, StepFailure, StepInput, StepKey, StepOutcome,
+    StepResult, Subjects,
+};
+use loci_store::Store;
+use loci_worker::chunk::ChunkerConfig;
+use loci_worker::step::{self, EVALUATION, StepOutput, SuiteEvaluation, SuiteInput};
+use tokio::sync::mpsc;
+
+use super::controller::News;
+use super::progress::Screen;
+use crate::output::count;
+
+/// The worker class of this machine.
+pub const CLASS: &str = "cpu";
+
+/// Sends steps out and hands outcomes back.
+#[derive(Clone)]
+pub struct Dispatch {
+    bus: LocalBus,
+    store: Store,
+    live: Arc<Mutex<HashMap<String, Live>>>,
+}
+
+#[derive(Clone)]
+struct Live {
+    key: StepKey,
+    subjects: Subjects,
+    pipeline: Arc<Pipeline>,
+    reply: mpsc::UnboundedSender<News>,
+}
+
+impl Dispatch {
+    /// Over `bus`.
+    pub fn new(bus: LocalBus, store: Store) -> Self {
+        Self { bus, store, live: Arc::default() }
+    }
+
+    /// Sends a step out; its outcome comes to `reply`.
+    pub async fn send(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        model: &str,
+        suites: &HashMap<String, Digest>,
+        key: &StepKey,
+        input: &StepInput,
+        reply: &mpsc::UnboundedSender<News>,
+    ) -> Result<()> {
+        let name = full_name(pipeline);
+        let id = id(&name, key)?;
+        let subjects = match input {
+            StepInput::Evaluate { subjects, .. } => subjects.clone(),
+            _ => Subjects::default(),
+        };
+        let live = Live { key: key.clone(), subjects, pipeline: pipeline.clone(), reply: reply.clone() };
+        self.live().insert(id.clone(), live);
+        let item = WorkItem {
+            id,
+            pipeline: name,
+            run: key.run.clone(),
+            step: key.step.as_str().to_owned(),
+            attempt: 1,
+            fence: 0,
+            priority: Priority::P1,
+            class: CLASS.to_owned(),
+            payload: serde_json::to_value(payload(pipeline, model, suites, key, input))?,
+            traceparent: None,
+        };
+        self.bus.publish(item).await.context("cannot dispatch a step")?;
+        Ok(())
+    }
+
+    /// Stops what a run has under way.
+    pub async fn stop(&self, pipeline: &Pipeline, run: &str) -> Result<()> {
+        let ids: Vec<String> = {
+            let live = self.live();
+            let of_run = live.iter().filter(|(_, l)| l.key.run == run && l.pipeline.name == pipeline.name);
+            of_run.map(|(id, _)| id.clone()).collect()
+        };
+        for id in ids {
+            self.live().remove(&id);
+            self.bus.cancel(&id).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens to the bus until it closes.
+    pub async fn listen(self, screen: Arc<Screen>) -> Result<()> {
+        let mut events = self.bus.events().await?;
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Claimed { .. } => {}
+                Event::Progress(progress) => {
+                    let step = self.live().get(&progress.id).map(|l| l.key.step);
+                    if let Some(step) = step {
+                        screen.progress(step.as_str(), &progress);
+                    }
+                }
+                Event::Finished { id, outcome, .. } => {
+                    screen.finished(&id);
+                    let live = self.live().remove(&id);
+                    if let Some(live) = live {
+                        self.answer(live, outcome).await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, live: Live, outcome: Outcome) {
+        let result = match outcome {
+            Outcome::Done { output } => self.result(&live, output).await.map_err(|e| StepFailure {
+                reason: "UnreadableResult".to_owned(),
+                message: format!("{e:#}"),
+                retryable: true,
+            }),
+            Outcome::Failed { reason, message, retryable } => Err(StepFailure { reason, message, retryable }),
+            Outcome::Cancelled => return,
+        };
+        let outcome = StepOutcome { key: live.key, time: Timestamp::now(), result };
+        // A closed channel is a controller that has ended.
+        let _ = live.reply.send(News::Outcome(Box::new(outcome)));
+    }
+
+    async fn result(&self, live: &Live, output: serde_json::Value) -> Result<StepResult> {
+        Ok(match serde_json::from_value(output)? {
+            StepOutput::Snapshot(o) => StepResult::Snapshot(snapshot(o)),
+            StepOutput::Embed(o) => StepResult::Embed(embedded(o)?),
+            StepOutput::Assemble(o) => StepResult::Assemble(assembled(o)),
+            StepOutput::Evaluate(o) => StepResult::Evaluate(self.evaluated(live, o).await?),
+        })
+    }
+
+    /// Scores come in the order of the dispatch: candidate, baseline, anchor.
+    async fn evaluated(&self, live: &Live, output: step::EvaluateOutput) -> Result<Evaluated> {
+        let mut rows = Vec::new();
+        for row in &output.evaluations {
+            let mut scores = Vec::new();
+            for digest in row {
+                let evaluation: SuiteEvaluation = self.store.get_manifest(EVALUATION, digest).await?;
+                scores.push(evaluation.scores(&live.pipeline.metrics_of(&evaluation.suite)));
+            }
+            rows.push(scores);
+        }
+        let mut rows = rows.into_iter();
+        let candidate = rows.next().context("an evaluation without candidate")?;
+        let baseline = live.subjects.baseline.as_ref().and_then(|_| rows.next());
+        let anchor = live.subjects.anchor.as_ref().and_then(|_| rows.next());
+        let summary = format!("{} questions asked", count(output.asked));
+        Ok(Evaluated { output: output.output, subjects: live.subjects.clone(), candidate, baseline, anchor, summary })
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<String, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `namespace/name`.
+pub fn full_name(pipeline: &Pipeline) -> String {
+    format!("{}/{}", pipeline.namespace.as_deref().unwrap_or("default"), pipeline.name)
+}
+
+fn id(pipeline: &str, key: &StepKey) -> Result<String> {
+    Ok(Digest::of_json(&(pipeline, key))?.to_hex())
+}
+
+fn payload(
+    pipeline: &Pipeline,
+    model: &str,
+    suites: &HashMap<String, Digest>,
+    key: &StepKey,
+    input: &StepInput,
+) -> step::StepInput {
+    match input {
+        StepInput::Snapshot { previous } => {
+            step::StepInput::Snapshot { run: key.run.clone(), previous: *previous }
+        }
+        StepInput::Embed { snapshot, previous } => step::StepInput::Embed {
+            snapshot: *snapshot,
+            previous: *previous,
+            model: model.to_owned(),
+            chunking: ChunkerConfig {
+                max_tokens: pipeline.chunking.max_tokens,
+                overlap_tokens: pipeline.chunking.overlap_tokens,
+            },
+        },
+        StepInput::Assemble { change, .. } => step::StepInput::Assemble { delta: *change },
+        StepInput::Evaluate { revision, baseline, anchor, .. } => step::StepInput::Evaluate {
+            revisions: [Some(*revision), *baseline, *anchor].into_iter().flatten().collect(),
+            suites: pipeline
+                .suites
+                .iter()
+                .filter_map(|s| {
+                    let data = *suites.get(&s.name)?;
+                    Some(SuiteInput { name: s.name.clone(), data, depth: pipeline.depth_of(&s.name) })
+                })
+                .collect(),
+        },
+    }
+}
+
+fn snapshot(output: step::SnapshotOutput) -> Snapshot {
+    let documents: u64 = output.sources.values().map(|s| s.documents).sum();
+    let skipped: Vec<&str> = output.sources.values().flat_map(|s| &s.skipped).map(String::as_str).collect();
+    let errors: Vec<&str> = output.sources.values().filter_map(|s| s.error.as_deref()).collect();
+    let mut summary = format!("{} files", count(documents));
+    for (what, list) in [("left out", skipped), ("not read", errors)] {
+        if let Some(first) = list.first() {
+            summary.push_str(&format!("; {} {what}, first: {first}", list.len()));
+        }
+    }
+    let sources = output.sources.into_iter().map(|(name, s)| {
+        let source = SourceSnapshot {
+            documents: s.documents,
+            before: s.before,
+            removed: s.removed,
+            skipped: s.skipped.len() as u64,
+            error: s.error,
+        };
+        (name, source)
+    });
+    Snapshot { output: output.snapshot, sources: sources.collect(), summary }
+}
+
+fn embedded(output: step::EmbedOutput) -> Result<Embedded> {
+    let mut summary = format!(
+        "{} documents changed, {} removed; {} of {} passages embedded ({} tokens)",
+        count(output.changed),
+        count(output.removed),
+        count(output.embedded),
+        count(output.passages),
+        count(output.tokens)
+    );
+    if let Some(first) = output.problems.first() {
+        summary.push_str(&format!("; {} problems, first: {first}", output.problems.len()));
+    }
+    Ok(Embedded { output: output.delta.context("Embed gave no delta")?, summary })
+}
+
+fn assembled(output: step::AssembleOutput) -> Assembled {
+    let summary = format!(
+        "{} documents, {} passages, {} new bytes",
+        count(output.documents),
+        count(output.passages),
+        count(output.new_bytes)
+    );
+    Assembled {
+        revision: output.revision,
+        content_id: output.content_id,
+        embedder: output.embedder,
+        documents: output.documents,
+        passages: output.passages,
+        summary,
+    }
+}

@@ -1,0 +1,186 @@
+//! `loci up`: the shell without a cluster.
+
+mod apply;
+mod controller;
+pub mod declare;
+mod dispatch;
+mod garbage;
+mod progress;
+mod sources;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use loci_bus::LocalBus;
+use loci_models::{DeviceRequest, HubOptions};
+use loci_recall::{Auth, Recall, RecallOptions, Tokens};
+use loci_store::Store;
+use loci_worker::service;
+use loci_worker::source::{SourceKind, watch};
+use loci_worker::step::{Encoders, Revisions, StepContext};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use controller::{Controller, News, Shared};
+use dispatch::{CLASS, Dispatch};
+use garbage::Garbage;
+use progress::Screen;
+use sources::Sources;
+
+use crate::state::State;
+
+/// `loci up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Files with MemoryPipelines and the ConfigMaps and Secrets that they name
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:7700")]
+    listen: SocketAddr,
+    /// A file with bearer tokens, one a line; needed to listen beyond loopback
+    #[arg(long, env = "LOCI_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Where encoders run: auto, cpu or cuda
+    #[arg(long, default_value = "auto", value_parser = device)]
+    device: DeviceRequest,
+    /// The hub that hf:// models come from
+    #[arg(long, env = "HF_ENDPOINT")]
+    hub: Option<url::Url>,
+}
+
+fn device(name: &str) -> Result<DeviceRequest, String> {
+    match name {
+        "auto" => Ok(DeviceRequest::Auto),
+        "cpu" => Ok(DeviceRequest::Cpu),
+        "cuda" => Ok(DeviceRequest::Cuda),
+        other => Err(format!("there is no device {other}: use auto, cpu or cuda")),
+    }
+}
+
+impl Up {
+    /// Runs until Ctrl-C or SIGTERM.
+    pub async fn run(self, directory: &Path) -> Result<()> {
+        let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let (manifests, pipelines) = declare::load(&self.files)?;
+        let screen = Arc::new(Screen::new(false));
+        for note in &manifests.notes {
+            screen.line(note.to_string());
+        }
+        let auth = match &self.token_file {
+            Some(path) => Auth::Bearer(Tokens::from_file(path)?),
+            None => Auth::Off,
+        };
+        let state = State::create(directory)?;
+        let lock = state.lock()?;
+        let store = Store::open_local(&state.directory("store")?).await?;
+        let mut declared = Vec::new();
+        let mut specs = Vec::new();
+        for (loaded, pipeline) in manifests.pipelines.iter().zip(pipelines) {
+            let (one, sources) = declare::declare(&manifests, loaded, pipeline, &state, &store).await?;
+            specs.push((dispatch::full_name(&one.pipeline), sources));
+            declared.push(one);
+        }
+        let listener = TcpListener::bind(self.listen).await.with_context(|| {
+            format!("cannot listen on {}: is another server there? give another --listen", self.listen)
+        })?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let shutdown = CancellationToken::new();
+        let names: Vec<String> = specs.iter().map(|(name, _)| name.clone()).collect();
+        let recall = Recall::new(RecallOptions { expect: names.clone(), ..RecallOptions::default() })?;
+        let bus = LocalBus::default();
+        let revisions = Revisions::new(state.directory("revisions")?, store.clone());
+        let hub = HubOptions { cache: state.directory("models")?, endpoint: self.hub, token: None };
+        let gate = recall.bulk_gate();
+        let sources = Sources::new(specs.iter().cloned());
+        let context = StepContext {
+            store: store.clone(),
+            encoders: Encoders::new(hub, self.device),
+            revisions: revisions.clone(),
+            sources: Arc::new(sources.clone()),
+            pace: Arc::new(move || gate.yield_to_queries()),
+        };
+        let shared = Shared {
+            dispatch: Dispatch::new(bus.clone(), store.clone()),
+            store,
+            revisions,
+            encoders: context.encoders.clone(),
+            recall: recall.clone(),
+            sources,
+            screen: screen.clone(),
+            garbage: Garbage::new(names),
+            collecting: Arc::default(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve_errors(loci_recall::serve(listener, recall, auth, shutdown.clone())));
+        tasks.spawn(shared.dispatch.clone().listen(screen.clone()));
+        let stop = shutdown.clone();
+        tasks.spawn(async move { Ok(service::serve(&bus, CLASS, &context, stop).await?) });
+        for one in declared {
+            let name = dispatch::full_name(&one.pipeline);
+            let namespace = one.pipeline.namespace.clone().unwrap_or_else(|| "default".to_owned());
+            let kept = state.pipeline(&namespace, &one.pipeline.name);
+            let controller = Controller::new(shared.clone(), one, kept, url.clone())?;
+            watch_sources(&mut tasks, &shared.sources, &name, &controller);
+            tasks.spawn(controller.run(shutdown.clone()));
+        }
+        state.announce(&url)?;
+        screen.line(format!("listening on {url}, state in {}", directory.display()));
+        let ended = until_stopped(&mut tasks).await;
+        shutdown.cancel();
+        state.retract();
+        screen.line("stopping");
+        while let Some(task) = tasks.join_next().await {
+            if let Ok(Err(error)) = task {
+                screen.line(format!("{error:#}"));
+            }
+        }
+        drop(lock);
+        ended
+    }
+}
+
+async fn serve_errors(serving: impl Future<Output = Result<(), loci_recall::RecallError>>) -> Result<()> {
+    Ok(serving.await?)
+}
+
+/// Waits for a signal, or for the first task to fail.
+async fn until_stopped(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            signal = tokio::signal::ctrl_c() => return signal.context("cannot listen for Ctrl-C"),
+            _ = terminate.recv() => return Ok(()),
+            Some(task) = tasks.join_next() => task.context("a task ended unexpectedly")??,
+        }
+    }
+}
+
+/// Hints at each change of a watched directory.
+fn watch_sources(tasks: &mut JoinSet<Result<()>>, sources: &Sources, pipeline: &str, controller: &Controller) {
+    for spec in sources.of(pipeline) {
+        let SourceKind::Directory(directory) = &spec.kind else { continue };
+        let (name, news, directory) = (spec.name.clone(), controller.news(), directory.clone());
+        tasks.spawn(async move {
+            let mut watching = match watch(&directory) {
+                Ok(watching) => watching,
+                Err(error) => {
+                    tracing::warn!("{name} is not watched and is looked at on schedule only: {error}");
+                    return Ok(());
+                }
+            };
+            while watching.changed().await.is_some() {
+                if news.send(News::Hint(name.clone())).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+    }
+}

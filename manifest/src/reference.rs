@@ -1,0 +1,178 @@
+//! What a pipeline refers to: other objects, and paths of one machine.
+
+use loci_crds::pipeline::MemoryPipelineSpec;
+
+use crate::nearest::suggestion;
+use crate::problem::Problem;
+use crate::{Loaded, Manifests};
+use loci_crds::MemoryPipeline;
+
+/// What stands in the way of `loci up`: ConfigMaps and Secrets, or keys of them, that a pipeline refers to and that no
+/// file declares. In a cluster they may stand already.
+pub fn for_machine(manifests: &Manifests) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for pipeline in &manifests.pipelines {
+        let references = References {
+            manifests,
+            pipeline,
+        };
+        problems.extend(references.missing());
+    }
+    problems
+}
+
+/// What stands in the way of a cluster: every path of this machine.
+pub fn for_cluster(manifests: &Manifests) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for pipeline in &manifests.pipelines {
+        for (field, way_out) in local_paths(&pipeline.object.spec) {
+            let reason = "a path of this machine, which a cluster cannot read";
+            problems.push(pipeline.problem(&field, reason, Some(way_out.to_owned())));
+        }
+    }
+    problems
+}
+
+fn local_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
+    let mut found = Vec::new();
+    if is_file(&spec.embedder.model) {
+        found.push((
+            "spec.embedder.model".to_owned(),
+            "use hf://org/name@revision",
+        ));
+    }
+    for (i, source) in spec.sources.iter().enumerate() {
+        if source.directory.is_some() {
+            found.push((
+                format!("spec.sources[{i}].directory"),
+                "use git, http or configMap",
+            ));
+        }
+        if source.git.as_ref().is_some_and(|git| is_file(&git.url)) {
+            found.push((format!("spec.sources[{i}].git.url"), "use an https:// URL"));
+        }
+    }
+    for (i, suite) in spec.suites.iter().enumerate() {
+        if suite
+            .retrieval
+            .as_ref()
+            .is_some_and(|r| r.data.file.is_some())
+        {
+            found.push((
+                format!("spec.suites[{i}].retrieval.data.file"),
+                "use configMap",
+            ));
+        }
+    }
+    found
+}
+
+fn is_file(url: &str) -> bool {
+    url.starts_with("file://")
+}
+
+struct References<'a> {
+    manifests: &'a Manifests,
+    pipeline: &'a Loaded<MemoryPipeline>,
+}
+
+impl References<'_> {
+    fn missing(&self) -> Vec<Problem> {
+        let spec = &self.pipeline.object.spec;
+        let mut found = Vec::new();
+        for (i, source) in spec.sources.iter().enumerate() {
+            let at = |rest: &str| format!("spec.sources[{i}].{rest}");
+            if let Some(config_map) = &source.config_map {
+                found.extend(self.config_map(&at("configMap.name"), &config_map.name, None));
+            }
+            if let Some(secret) = source.git.as_ref().and_then(|git| git.secret_ref.as_ref()) {
+                found.extend(self.secret(&at("git.secretRef.name"), &secret.name, "password"));
+            }
+            if let Some(secret) = source
+                .http
+                .as_ref()
+                .and_then(|http| http.secret_ref.as_ref())
+            {
+                found.extend(self.secret(&at("http.secretRef.name"), &secret.name, "token"));
+            }
+        }
+        for (i, suite) in spec.suites.iter().enumerate() {
+            if let Some(data) = suite
+                .retrieval
+                .as_ref()
+                .and_then(|r| r.data.config_map.as_ref())
+            {
+                let at = format!("spec.suites[{i}].retrieval.data.configMap");
+                found.extend(self.config_map(&at, &data.name, Some(&data.key)));
+            }
+        }
+        found
+    }
+
+    /// With a key, `field` is the mapping that has `name` and `key`.
+    fn config_map(&self, field: &str, name: &str, key: Option<&str>) -> Option<Problem> {
+        let name_field = key.map_or_else(|| field.to_owned(), |_| format!("{field}.name"));
+        let Some(found) = self.manifests.config_map(self.namespace(), name) else {
+            let all = self
+                .manifests
+                .config_maps
+                .iter()
+                .map(|c| (&*c.object.namespace, &*c.object.name));
+            return Some(self.undeclared(&name_field, "ConfigMap", name, all));
+        };
+        let key = key.filter(|key| found.object.get(key).is_none())?;
+        let reason = format!("ConfigMap {name} has no key {key:?}");
+        let way_out = suggestion(key, found.object.keys(), "its keys are");
+        Some(
+            self.pipeline
+                .problem(&format!("{field}.key"), reason, Some(way_out)),
+        )
+    }
+
+    fn secret(&self, field: &str, name: &str, key: &str) -> Option<Problem> {
+        let Some(found) = self.manifests.secret(self.namespace(), name) else {
+            let all = self
+                .manifests
+                .secrets
+                .iter()
+                .map(|s| (&*s.object.namespace, &*s.object.name));
+            return Some(self.undeclared(field, "Secret", name, all));
+        };
+        let missing = found.object.get(key).is_none();
+        let reason = format!("Secret {name} has no key {key:?}");
+        let way_out = suggestion(key, found.object.keys(), "its keys are");
+        missing.then(|| self.pipeline.problem(field, reason, Some(way_out)))
+    }
+
+    fn undeclared<'a>(
+        &self,
+        field: &str,
+        kind: &str,
+        name: &str,
+        declared: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Problem {
+        let namespace = self.namespace();
+        let reason = format!("no file declares {kind} {namespace}/{name}");
+        let here: Vec<_> = declared
+            .filter(|(ns, _)| *ns == namespace)
+            .map(|(_, name)| name)
+            .collect();
+        let way_out = if here.is_empty() {
+            format!(
+                "declare it, beside the pipeline or in another file that is named, in namespace {namespace}"
+            )
+        } else {
+            suggestion(name, here, "declared are")
+        };
+        self.pipeline.problem(field, reason, Some(way_out))
+    }
+
+    fn namespace(&self) -> &str {
+        self.pipeline
+            .object
+            .metadata
+            .namespace
+            .as_deref()
+            .unwrap_or("default")
+    }
+}

@@ -1,0 +1,27 @@
+use burn::tensor::Device;
+
+use crate::ModelError;
+
+/// Which device computes. It is chosen when the model is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceRequest {
+    /// The best device of this build: the CPU.
+    #[default]
+    Auto,
+    /// The CPU, with AVX-512, AVX2 or portable code as the processor allows.
+    Cpu,
+    /// An NVIDIA GPU. Refused: no GPU is built in yet.
+    Cuda,
+}
+
+impl DeviceRequest {
+    pub(crate) fn open(self) -> Result<Device, ModelError> {
+        match self {
+            Self::Auto | Self::Cpu => Ok(Device::flex()),
+            Self::Cuda => Err(ModelError::Device {
+                requested: "cuda",
+                reason: "this build computes on the CPU only; ask for cpu or auto",
+            }),
+        }
+    }
+}

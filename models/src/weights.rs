@@ -1,0 +1,173 @@
+//! Tensors out of a safetensors file, one at a time, as f32.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use loci_digest::Digest;
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+use crate::ModelError;
+
+/// An opened weights file. Only the tensor being read is held in memory.
+pub(crate) struct Weights {
+    path: PathBuf,
+    file: File,
+    header: Metadata,
+    /// Where the tensors' bytes start.
+    data: u64,
+}
+
+/// safetensors' own limit on its header.
+const MAX_HEADER: u64 = 100_000_000;
+
+impl Weights {
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let mut file = File::open(path).map_err(|e| ModelError::opening(path, "the weights", e))?;
+        let length = file.metadata().map_err(|e| ModelError::io(path, e))?.len();
+        let damaged = |reason: String| ModelError::Weights {
+            path: path.to_owned(),
+            reason,
+        };
+        let mut prefix = [0; 8];
+        if length < 8 {
+            return Err(damaged(format!("it has {length} bytes")));
+        }
+        file.read_exact(&mut prefix)
+            .map_err(|e| ModelError::io(path, e))?;
+        let header_length = u64::from_le_bytes(prefix);
+        if header_length > MAX_HEADER || header_length > length - 8 {
+            return Err(damaged(format!(
+                "its header claims {header_length} bytes of a file of {length}"
+            )));
+        }
+        let mut header = vec![0; header_length as usize];
+        file.read_exact(&mut header)
+            .map_err(|e| ModelError::io(path, e))?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|e| damaged(format!("its header: {e}")))?;
+        let data = 8 + header_length;
+        let expected = data + header.data_len() as u64;
+        if expected != length {
+            return Err(damaged(format!(
+                "its header describes {expected} bytes, the file has {length}"
+            )));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            header,
+            data,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The digest of the whole file.
+    pub fn digest(&mut self) -> Result<Digest, ModelError> {
+        self.file
+            .seek(SeekFrom::Start(0))
+            .map_err(|e| ModelError::io(&self.path, e))?;
+        let (digest, _) =
+            Digest::of_reader(&self.file).map_err(|e| ModelError::io(&self.path, e))?;
+        Ok(digest)
+    }
+
+    pub fn contains(&self, tensor: &str) -> bool {
+        self.header.info(tensor).is_some()
+    }
+
+    pub fn names(&self) -> BTreeSet<String> {
+        self.header.offset_keys().into_iter().collect()
+    }
+
+    /// The elements of `tensor`, row-major, converted to f32.
+    pub fn read(&mut self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let info = self
+            .header
+            .info(tensor)
+            .ok_or_else(|| ModelError::MissingTensor {
+                path: self.path.clone(),
+                tensor: tensor.to_owned(),
+            })?;
+        if info.shape != shape {
+            return Err(ModelError::Shape {
+                path: self.path.clone(),
+                tensor: tensor.to_owned(),
+                expected: shape.to_vec(),
+                got: info.shape.clone(),
+            });
+        }
+        let (start, end) = info.data_offsets;
+        let dtype = info.dtype;
+        let mut bytes = vec![0; end - start];
+        self.file
+            .seek(SeekFrom::Start(self.data + start as u64))
+            .and_then(|_| self.file.read_exact(&mut bytes))
+            .map_err(|e| ModelError::io(&self.path, e))?;
+        to_f32(&bytes, dtype).ok_or_else(|| ModelError::Dtype {
+            path: self.path.clone(),
+            tensor: tensor.to_owned(),
+            dtype: format!("{dtype:?}"),
+        })
+    }
+}
+
+fn to_f32(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let (quads, _) = bytes.as_chunks::<4>();
+    match dtype {
+        Dtype::F32 => Some(quads.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+        Dtype::F16 => Some(
+            pairs
+                .iter()
+                .map(|b| half_to_f32(u16::from_le_bytes(*b)))
+                .collect(),
+        ),
+        Dtype::BF16 => Some(
+            pairs
+                .iter()
+                .map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))
+                .collect(),
+        ),
+        _ => None,
+    }
+}
+
+/// IEEE 754 binary16 to binary32; every value is exact.
+fn half_to_f32(half: u16) -> f32 {
+    let sign = u32::from(half & 0x8000) << 16;
+    let exponent = u32::from(half >> 10) & 0x1f;
+    let fraction = u32::from(half & 0x3ff);
+    let magnitude = match exponent {
+        0 => (fraction as f32 * 2f32.powi(-24)).to_bits(),
+        31 => 0x7f80_0000 | fraction << 13,
+        _ => (exponent + 112) << 23 | fraction << 13,
+    };
+    f32::from_bits(sign | magnitude)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_exact() {
+        for (half, value) in [
+            (0x0000, 0.0),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 2f32.powi(-24)),
+            (0x83ff, -1023.0 * 2f32.powi(-24)),
+            (0x7c00, f32::INFINITY),
+        ] {
+            assert_eq!(half_to_f32(half).to_bits(), value.to_bits(), "{half:#x}");
+        }
+        assert!(half_to_f32(0x7e00).is_nan());
+    }
+}

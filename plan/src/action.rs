@@ -1,0 +1,142 @@
+//! What a plan says is to be done.
+
+use jiff::Timestamp;
+use loci_crds::run::StepName;
+use loci_crds::{
+    MemoryPipelineStatus, MemoryReleaseSpec, MemoryReleaseStatus, MemoryRunSpec, MemoryRunStatus,
+};
+use loci_digest::Digest;
+
+use crate::world::{Probe, StepKey, Subjects};
+
+/// What is to be done now, and when to ask again if nothing happens before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// In this order. Each is one durable write or one dispatch and can be done again; after a crash
+    /// between any two, the next plan goes on from there.
+    pub actions: Vec<Action>,
+    /// The pipeline's status, to be written before the actions if it differs from the last one.
+    pub status: MemoryPipelineStatus,
+    /// When time alone changes the decision.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// One durable write or one dispatch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Dispatch: probe a source. The answer is a [`Look`](crate::world::Look).
+    Probe(Probe),
+    /// Write: create a run, if there is none of this name.
+    CreateRun {
+        /// Its name.
+        name: String,
+        /// Its spec.
+        spec: MemoryRunSpec,
+    },
+    /// Write: the status of a run.
+    UpdateRun {
+        /// Its name.
+        name: String,
+        /// Its whole status.
+        status: Box<MemoryRunStatus>,
+    },
+    /// Dispatch: an attempt at a step. The answer is a
+    /// [`StepOutcome`](crate::world::StepOutcome). An attempt that is in flight is not begun twice.
+    Dispatch {
+        /// The attempt.
+        key: StepKey,
+        /// What the step works on.
+        input: StepInput,
+    },
+    /// Dispatch: whatever of this run is in flight should stop; its run has ended.
+    Stop {
+        /// The run's name.
+        run: String,
+    },
+    /// Write: create a release with its status, if there is none of this name.
+    CreateRelease {
+        /// `<pipeline>-<number>`.
+        name: String,
+        /// Its spec.
+        spec: Box<MemoryReleaseSpec>,
+        /// Its status.
+        status: Box<MemoryReleaseStatus>,
+    },
+    /// Write: the status of a release.
+    UpdateRelease {
+        /// Its name.
+        name: String,
+        /// Its whole status.
+        status: Box<MemoryReleaseStatus>,
+    },
+    /// Dispatch: load and warm a release beside the one that serves.
+    Prepare {
+        /// Its name.
+        release: String,
+    },
+    /// Write: make a prepared release the one that is served.
+    Promote {
+        /// Its name.
+        release: String,
+    },
+    /// Write: delete a run and the outcomes of its steps.
+    DeleteRun {
+        /// Its name.
+        name: String,
+    },
+    /// Write: delete a release.
+    DeleteRelease {
+        /// Its name.
+        name: String,
+    },
+    /// Dispatch: sweep what no root reaches.
+    CollectGarbage {
+        /// What must stay, with all that it names.
+        roots: Vec<Digest>,
+    },
+}
+
+/// What a step works on, by digest in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepInput {
+    /// Read all sources.
+    Snapshot {
+        /// The snapshot before.
+        previous: Option<Digest>,
+    },
+    /// Cut and embed what is new.
+    Embed {
+        /// The snapshot.
+        snapshot: Digest,
+        /// The revision to build on.
+        previous: Option<Digest>,
+    },
+    /// Make the revision.
+    Assemble {
+        /// What Embed made.
+        change: Digest,
+    },
+    /// Ask the suites of the candidate and of those that it is compared with.
+    Evaluate {
+        /// The candidate.
+        revision: Digest,
+        /// Who it is compared with, to be handed back in the result.
+        subjects: Subjects,
+        /// The baseline's revision.
+        baseline: Option<Digest>,
+        /// The anchor's revision.
+        anchor: Option<Digest>,
+    },
+}
+
+impl StepInput {
+    /// The step that takes this input.
+    pub fn step(&self) -> StepName {
+        match self {
+            Self::Snapshot { .. } => StepName::Snapshot,
+            Self::Embed { .. } => StepName::Embed,
+            Self::Assemble { .. } => StepName::Assemble,
+            Self::Evaluate { .. } => StepName::Evaluate,
+        }
+    }
+}

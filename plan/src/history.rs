@@ -1,0 +1,95 @@
+//! What is kept: finished runs, releases, and all that they name in the store.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use loci_crds::release::ReleasePhase;
+use loci_crds::run::{RunPhase, StepName};
+use loci_crds::{MemoryRelease, MemoryRun};
+use loci_digest::Digest;
+
+use crate::action::Action;
+use crate::clock::after;
+use crate::plan::Draft;
+use crate::view::{ReleaseView, RunView, View};
+
+/// How often garbage is collected.
+pub const COLLECT_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
+    // A run that works may build on any release; nothing goes away beneath it.
+    if view.runs.iter().any(|r| r.phase() == RunPhase::Running) {
+        return;
+    }
+    for run in surplus_runs(view) {
+        draft.act(Action::DeleteRun { name: run.name().to_owned() });
+    }
+    for release in surplus_releases(view, draft) {
+        draft.act(Action::DeleteRelease { name: release.name().to_owned() });
+    }
+    let due = view.world.collected.map(|t| after(t, COLLECT_EVERY));
+    if due.is_some_and(|t| t > view.now) {
+        draft.wake(due);
+    } else if draft.actions.is_empty() {
+        draft.act(Action::CollectGarbage { roots: roots(view) });
+    }
+}
+
+/// Finished runs beyond the limit, but for those that later plans go by: the last good one, the
+/// newest, and the one that answers the standing request.
+fn surplus_runs<'a>(view: &View<'a>) -> Vec<&'a MemoryRun> {
+    let needed = |run: &MemoryRun| {
+        let is = |other: Option<&MemoryRun>| other.is_some_and(|o| o.name() == run.name());
+        let answers = run.spec.request.is_some() && run.spec.request == view.world.intents.refresh;
+        is(view.newest_succeeded()) || is(view.newest_ended()) || answers
+    };
+    let finished = view.runs.iter().rev().filter(|r| r.phase().is_terminal());
+    finished.skip(view.pipeline.run_history).filter(|r| !needed(r)).copied().collect()
+}
+
+/// Releases beyond the limit. Those that served and those that never did are counted apart, so that
+/// a row of rejected ones does not push out what rollback can reach.
+fn surplus_releases<'a>(view: &View<'a>, draft: &mut Draft) -> Vec<&'a MemoryRelease> {
+    let needed = needed_releases(view);
+    let rest = view.releases.iter().rev().filter(|r| !needed.contains(r.name()));
+    let (served, never): (Vec<_>, Vec<_>) = rest.copied().partition(|r| replaced(r).is_some());
+    let mut surplus: Vec<_> = never.into_iter().skip(view.pipeline.release_history).collect();
+    for release in served.into_iter().skip(view.pipeline.release_history) {
+        let until = replaced(release).map(|t| after(t, view.pipeline.release_min_age));
+        match until.filter(|t| *t > view.now) {
+            Some(until) => draft.wake(Some(until)),
+            None => surplus.push(release),
+        }
+    }
+    surplus
+}
+
+fn replaced(release: &MemoryRelease) -> Option<jiff::Timestamp> {
+    release.status.as_ref()?.replaced_time.as_ref().map(|t| t.0)
+}
+
+/// Releases that something goes by: what serves or is to serve, its anchor, what a hold or a pin names,
+/// the newest content, candidates, and the newest number, which must not be given out twice.
+fn needed_releases<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
+    let desired = view.desired();
+    let held = [view.world.intents.hold, view.pipeline.pin];
+    let named = view.releases.iter().filter(|r| held.contains(&Some(r.spec.number)) || r.phase() == ReleasePhase::Candidate);
+    let current = view.world.serving.current.as_deref().and_then(|n| view.release(n));
+    let others = [desired, desired.map(|d| view.anchor_of(d)), view.target(), current, view.releases.last().copied()];
+    named.copied().chain(others.into_iter().flatten()).map(|r| r.name()).collect()
+}
+
+/// What garbage collection must spare: the revision and the evaluation of each release, the snapshot
+/// that probes compare with, and what live runs have made.
+fn roots(view: &View<'_>) -> Vec<Digest> {
+    let evaluation = |r: &&MemoryRelease| -> Option<Digest> {
+        r.status.as_ref()?.verdict.as_ref()?.evaluation.as_ref()?.parse().ok()
+    };
+    let revisions = view.releases.iter().filter_map(|r| r.revision());
+    let evaluations = view.releases.iter().filter_map(|r| evaluation(r));
+    let good = view.newest_succeeded().and_then(|r| r.output(StepName::Snapshot));
+    let live = view.runs.iter().filter(|r| !r.phase().is_terminal());
+    let outputs = live.flat_map(|r| StepName::REFRESH.into_iter().filter_map(|s| r.output(s)));
+    let all: BTreeSet<Digest> = revisions.chain(evaluations).chain(good).chain(outputs).collect();
+    all.into_iter().collect()
+}

@@ -1,0 +1,119 @@
+//! What becomes of a run's content: known already, or a release with its verdict.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use loci_crds::release::{EmbedderComponent, IndexComponent, Outcome, ReleasePhase, Verdict};
+use loci_crds::source::LocalRef;
+use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus};
+
+use crate::clock::stamp;
+use crate::gate;
+use crate::view::{ReleaseView, View};
+use crate::world::{Assembled, Evaluated};
+
+/// The release that makes content need no verdict, with the reason and a sentence: what serves has
+/// it, it was judged by the same rules, it was withdrawn, or it waits to be served. A release that
+/// this same run made is not one.
+pub(crate) fn known<'a>(view: &View<'a>, run: &str, content: &str) -> Option<(&'a MemoryRelease, &'static str, String)> {
+    let served = view.desired().filter(|d| d.content() == content && d.spec.run != run);
+    if let Some(release) = served {
+        let message = format!("nothing changed: {} serves this content", release.name());
+        return Some((release, "Unchanged", message));
+    }
+    let others = view.releases.iter().rev().filter(|r| r.content() == content && r.spec.run != run);
+    others.copied().find_map(|release| {
+        let name = release.name();
+        let (reason, message) = match release.phase() {
+            ReleasePhase::Withdrawn => ("ContentWithdrawn", format!("{name} has this content and was rolled back: `loci resume` lets it return")),
+            ReleasePhase::Rejected if view.verdict_holds(release) => ("AlreadyJudged", format!("{name} has this content and failed its gates")),
+            ReleasePhase::Inconclusive if view.verdict_holds(release) => ("AlreadyJudged", format!("{name} has this content, and its gates could not tell")),
+            ReleasePhase::Candidate if view.verdict_holds(release) => ("Unchanged", format!("{name} has this content and waits to be served")),
+            _ => return None,
+        };
+        Some((release, reason, message))
+    })
+}
+
+/// The release of a run: name, spec and status.
+pub(crate) fn release(
+    view: &View<'_>,
+    run: &str,
+    assembled: &Assembled,
+    evaluated: Option<&Evaluated>,
+) -> (String, MemoryReleaseSpec, MemoryReleaseStatus) {
+    let number = view.releases.last().map_or(0, |r| r.spec.number) + 1;
+    let name = format!("{}-{number}", view.pipeline.name);
+    let content_id = assembled.content_id.to_string();
+    let verdict = verdict(view, evaluated);
+    let phase = match verdict.outcome {
+        Outcome::Passed | Outcome::NotApplicable => ReleasePhase::Candidate,
+        Outcome::Failed => ReleasePhase::Rejected,
+        Outcome::Inconclusive => ReleasePhase::Inconclusive,
+    };
+    let status = MemoryReleaseStatus {
+        phase,
+        message: Some(sentence(&name, phase)),
+        verdict_inputs: Some(view.verdict_key(&content_id)),
+        anchor: Some(anchor(view, &name, &verdict)),
+        verdict: Some(verdict),
+        ..MemoryReleaseStatus::default()
+    };
+    let spec = MemoryReleaseSpec {
+        pipeline_ref: LocalRef { name: view.pipeline.name.clone() },
+        number,
+        run: run.to_owned(),
+        index: IndexComponent {
+            revision: assembled.revision.to_string(),
+            content_id,
+            documents: assembled.documents as i64,
+            passages: assembled.passages as i64,
+        },
+        embedder: EmbedderComponent { model: view.pipeline.model.clone(), identity: assembled.embedder.to_string() },
+    };
+    (name, spec, status)
+}
+
+/// What a release of this phase says for itself.
+pub(crate) fn sentence(name: &str, phase: ReleasePhase) -> String {
+    let what = match phase {
+        ReleasePhase::Candidate => "passed its gates",
+        ReleasePhase::Rejected => "failed its gates: what serves stays",
+        ReleasePhase::Inconclusive => "its gates cannot tell: what serves stays",
+        ReleasePhase::Serving => "serves",
+        ReleasePhase::Retired => "was replaced",
+        ReleasePhase::Superseded => "was overtaken",
+        ReleasePhase::Withdrawn => "was rolled back",
+    };
+    format!("{name} {what}")
+}
+
+fn verdict(view: &View<'_>, evaluated: Option<&Evaluated>) -> Verdict {
+    let gates = evaluated.map(|e| {
+        let scores = gate::Scores { candidate: &e.candidate, serving: e.baseline.as_deref(), anchor: e.anchor.as_deref() };
+        let expected = gate::Compared { serving: e.subjects.baseline.is_some(), anchor: e.subjects.anchor.is_some() };
+        view.pipeline.gates.iter().map(|g| gate::judge(g, &scores, expected)).collect()
+    });
+    let gates: Vec<_> = gates.unwrap_or_default();
+    Verdict {
+        outcome: gate::overall(&gates),
+        time: Time(stamp(view.now).0),
+        baseline: view.desired().map(|d| d.name().to_owned()),
+        evaluation: evaluated.map(|e| e.output.to_string()),
+        gates,
+    }
+}
+
+/// The anchor from the promotion of the release `name` on: itself when it is on every gate as good
+/// as the anchor so far, else that one. So small losses are measured against the best, and cannot add up.
+fn anchor(view: &View<'_>, name: &str, verdict: &Verdict) -> String {
+    let Some(serving) = view.desired() else { return name.to_owned() };
+    let so_far = view.anchor_of(serving);
+    let mean = |text: &str| text.parse::<f64>().ok();
+    let as_good = verdict.gates.iter().all(|g| {
+        let best = g.anchor.as_deref().or(g.serving.as_deref()).and_then(mean);
+        match (mean(&g.candidate), best) {
+            (Some(candidate), Some(best)) => candidate >= best,
+            (_, best) => best.is_none(),
+        }
+    });
+    if as_good { name.to_owned() } else { so_far.name().to_owned() }
+}

@@ -1,0 +1,132 @@
+//! Which release serves: promotion, rollback, hold and pin.
+//!
+//! The pointer [`Serving::desired`](crate::world::Serving) is the truth; the phases of releases follow
+//! it. Only a release that passed is promoted, only when its verdict is the one it would get now, and
+//! only one that is newer than what serves, so that no promotion brings back an older index. A hold
+//! is the exception: it serves the release that a person named.
+
+use loci_crds::release::ReleasePhase;
+use loci_crds::{MemoryRelease, MemoryReleaseStatus};
+
+use crate::action::Action;
+use crate::clock::stamp;
+use crate::judge::sentence;
+use crate::plan::Draft;
+use crate::runs::retry_at;
+use crate::view::{Hold, ReleaseView, View};
+use crate::world::World;
+
+pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
+    let hold = view.hold();
+    let next = successor(view, hold.as_ref());
+    let ready = next.filter(|r| view.world.serving.prepared.contains(r.name()));
+    for release in &view.releases {
+        let status = settle(view, release, hold.as_ref(), next, ready);
+        if release.status.as_ref() != Some(&status) {
+            draft.act(Action::UpdateRelease { name: release.name().to_owned(), status: Box::new(status) });
+        }
+    }
+    if let Some(desired) = view.desired() {
+        prepare(view, desired, draft);
+    }
+    match (next, ready) {
+        (_, Some(release)) => draft.act(Action::Promote { release: release.name().to_owned() }),
+        (Some(release), None) => prepare(view, release, draft),
+        _ => {}
+    }
+}
+
+/// The release that is to replace what serves, if any.
+fn successor<'a>(view: &View<'a>, hold: Option<&Hold<'a>>) -> Option<&'a MemoryRelease> {
+    let desired = view.desired();
+    match hold {
+        Some(hold) => {
+            let held = *hold.release.as_ref().ok()?;
+            (desired.map(|d| d.name()) != Some(held.name())).then_some(held)
+        }
+        None => view.releases.iter().rev().find(|r| promotable(view, r, desired)).copied(),
+    }
+}
+
+/// Whether a candidate may be promoted by the rules, without regard to newer ones.
+fn promotable(view: &View<'_>, release: &MemoryRelease, desired: Option<&MemoryRelease>) -> bool {
+    release.phase() == ReleasePhase::Candidate
+        && release.passed()
+        && desired.is_none_or(|d| release.spec.number > d.spec.number)
+        && view.verdict_holds(release)
+}
+
+/// The status that a release should have.
+fn settle(
+    view: &View<'_>,
+    release: &MemoryRelease,
+    hold: Option<&Hold<'_>>,
+    next: Option<&MemoryRelease>,
+    ready: Option<&MemoryRelease>,
+) -> MemoryReleaseStatus {
+    let mut status = release.state();
+    let desired = view.desired();
+    let withdrawn = |hold: &Hold<'_>| release.spec.number > hold.number;
+    let phase = match release.phase() {
+        _ if desired.is_some_and(|d| d.name() == release.name()) => {
+            // Marked before the pointer moves, so that no crash lets it return.
+            let leaves = hold.is_some_and(|h| ready.is_some() && withdrawn(h));
+            if leaves { ReleasePhase::Withdrawn } else { ReleasePhase::Serving }
+        }
+        ReleasePhase::Serving if hold.is_some_and(withdrawn) => ReleasePhase::Withdrawn,
+        ReleasePhase::Serving => ReleasePhase::Retired,
+        ReleasePhase::Withdrawn if hold.is_none() => ReleasePhase::Retired,
+        ReleasePhase::Candidate if overtaken(view, release, hold, next) => ReleasePhase::Superseded,
+        phase => phase,
+    };
+    if phase != status.phase {
+        let by = hold.filter(|_| phase == ReleasePhase::Withdrawn).map_or("", |h| h.by);
+        let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
+        status.message = Some(format!("{}{by}", sentence(release.name(), phase)));
+        match phase {
+            ReleasePhase::Serving => {
+                status.promoted_time = Some(stamp(view.now));
+                status.replaced_time = None;
+            }
+            ReleasePhase::Retired | ReleasePhase::Withdrawn if status.replaced_time.is_none() => {
+                status.replaced_time = Some(stamp(view.now));
+            }
+            _ => {}
+        }
+        status.phase = phase;
+    }
+    status
+}
+
+/// Whether a candidate can never be promoted any more: it is older than what serves, another is newer
+/// and passed, or it was judged against what does not serve.
+fn overtaken(view: &View<'_>, release: &MemoryRelease, hold: Option<&Hold<'_>>, next: Option<&MemoryRelease>) -> bool {
+    let newer = next.filter(|_| hold.is_none()).is_some_and(|n| n.spec.number > release.spec.number);
+    newer || !promotable(view, release, view.desired())
+}
+
+/// Sees that a release is loaded beside the one that serves. After a failure it is tried again later.
+fn prepare(view: &View<'_>, release: &MemoryRelease, draft: &mut Draft) {
+    let serving = &view.world.serving;
+    let name = release.name();
+    if serving.prepared.contains(name) || serving.preparing.contains(name) {
+        return;
+    }
+    if let Some(failure) = serving.failures.get(name) {
+        let at = retry_at(failure.time, i32::try_from(failure.count).unwrap_or(i32::MAX));
+        if at > view.now {
+            draft.wake(Some(at));
+            return;
+        }
+    }
+    draft.act(Action::Prepare { release: name.to_owned() });
+}
+
+/// The release that `loci rollback` without a number goes to: the newest that served before the one
+/// that serves now.
+pub fn rollback_target(world: &World) -> Option<i64> {
+    let desired = world.serving.desired.as_deref()?;
+    let number = world.releases.iter().find(|r| r.name() == desired)?.spec.number;
+    let served = |r: &&MemoryRelease| r.phase() == ReleasePhase::Retired && r.passed() && r.spec.number < number;
+    world.releases.iter().filter(served).map(|r| r.spec.number).max()
+}

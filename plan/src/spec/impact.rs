@@ -1,0 +1,49 @@
+//! What a change of a spec sets off.
+
+use std::collections::BTreeSet;
+
+use super::Pipeline;
+
+/// What the change of a field sets off, from least to most.
+///
+/// | field changed | impact |
+/// |---|---|
+/// | `suspend`, `index.refresh`, `index.freshness`, `index.maxDeletion`, `rollout`, `releases`, `runs`, `serving` | [`Impact::None`]: holds from now on |
+/// | `suites`, `gates` | [`Impact::Judge`]: holds for the next candidate; one that was rejected is judged again |
+/// | `sources` | [`Impact::Refresh`]: a run reads them; only changed documents are cut and embedded |
+/// | `index.chunking` | [`Impact::Rechunk`]: every document is cut anew; passages that stay the same keep their vectors |
+/// | `embedder` | [`Impact::Rebuild`]: every passage is embedded anew |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Impact {
+    /// No run.
+    None,
+    /// No run unless the newest candidate was rejected.
+    Judge,
+    /// A run that reads the sources.
+    Refresh,
+    /// A run that cuts all documents.
+    Rechunk,
+    /// A run that embeds all passages.
+    Rebuild,
+}
+
+/// What the change from `old` to `new` sets off, by the field that does; nothing that stayed the same is listed.
+pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)> {
+    let history = |p: &Pipeline| (p.release_history, p.release_min_age);
+    let fields = [
+        (Impact::None, "spec.suspend", old.suspend != new.suspend),
+        (Impact::None, "spec.index.refresh", old.schedule != new.schedule),
+        (Impact::None, "spec.index.freshness", old.freshness != new.freshness),
+        (Impact::None, "spec.index.maxDeletion", old.max_deletion != new.max_deletion),
+        (Impact::None, "spec.rollout.pin", old.pin != new.pin),
+        (Impact::None, "spec.releases", history(old) != history(new)),
+        (Impact::None, "spec.runs", old.run_history != new.run_history),
+        (Impact::None, "spec.serving", old.latency_budget != new.latency_budget),
+        (Impact::Judge, "spec.suites", old.suites != new.suites),
+        (Impact::Judge, "spec.gates", old.gates != new.gates),
+        (Impact::Refresh, "spec.sources", old.sources != new.sources),
+        (Impact::Rechunk, "spec.index.chunking", old.chunking != new.chunking),
+        (Impact::Rebuild, "spec.embedder", old.model != new.model),
+    ];
+    fields.into_iter().filter(|f| f.2).map(|(impact, field, _)| (impact, field)).collect()
+}

@@ -1,0 +1,260 @@
+//! A pipeline's spec as typed values, validated once: nothing after this reads the raw resource.
+
+mod fields;
+mod impact;
+mod source;
+
+use std::time::Duration;
+
+use loci_crds::MemoryPipeline;
+use loci_crds::suite::{GateSpec, SuiteSpec};
+use loci_digest::Digest;
+use serde::Serialize;
+
+use crate::metrics::Metric;
+use crate::schedule::Schedule;
+use fields::Fields;
+pub use impact::{Impact, impact};
+pub use source::{Location, Paths, Reference, Source};
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(600);
+const DEFAULT_MIN_AGE: Duration = Duration::from_secs(168 * 3600);
+const FRESH_INTERVALS: u32 = 3;
+/// Freshness when a cron schedule sets the pace and none is given.
+const FRESH_WITH_CRON: Duration = Duration::from_secs(25 * 3600);
+
+/// A field of a spec that cannot be accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct FieldError {
+    /// The field: `spec.index.refresh.cron`.
+    pub field: String,
+    /// What is wrong with it, and the way out.
+    pub reason: String,
+}
+
+/// A pipeline that can be planned for. Defaults are filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pipeline {
+    /// Its name; run and release names start with it.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its uid.
+    pub uid: Option<String>,
+    /// No new runs.
+    pub suspend: bool,
+    /// The embedder's reference: `hf://org/name@revision` or `file://` and a directory.
+    pub model: String,
+    /// Where the memory comes from.
+    pub sources: Vec<Source>,
+    /// When sources are looked at.
+    pub schedule: Schedule,
+    /// How old the last look that found the served content up to date may be.
+    pub freshness: Duration,
+    /// The share of a source's documents that one run may drop without approval.
+    pub max_deletion: f64,
+    /// How documents are cut.
+    pub chunking: Chunking,
+    /// Suites.
+    pub suites: Vec<Suite>,
+    /// Gates.
+    pub gates: Vec<Gate>,
+    /// Serve this release and promote nothing else.
+    pub pin: Option<i64>,
+    /// Releases kept beside those that something needs.
+    pub release_history: usize,
+    /// How long a release that served is kept after it was replaced.
+    pub release_min_age: Duration,
+    /// Finished runs kept.
+    pub run_history: usize,
+    /// How long a query may take.
+    pub latency_budget: Option<Duration>,
+}
+
+/// How documents are cut into passages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Chunking {
+    /// The most tokens of a passage.
+    pub max_tokens: usize,
+    /// Tokens that neighbours share.
+    pub overlap_tokens: usize,
+}
+
+/// A suite of questions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Suite {
+    /// Its name.
+    pub name: String,
+    /// Where its lines are.
+    pub data: SuiteData,
+}
+
+/// Where a suite's lines are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum SuiteData {
+    /// A key of a ConfigMap of the pipeline's namespace.
+    ConfigMap {
+        /// The ConfigMap.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// A file of this machine.
+    File(String),
+}
+
+/// What a candidate must hold on one metric of one suite. At least one of the two is there.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Gate {
+    /// The suite.
+    pub suite: String,
+    /// The metric.
+    pub metric: Metric,
+    /// The least mean.
+    pub floor: Option<f64>,
+    /// The most that the mean may fall.
+    pub max_regression: Option<f64>,
+}
+
+impl Pipeline {
+    /// Validates the resource and fills in defaults.
+    ///
+    /// # Errors
+    /// Every field that cannot be accepted, each with its reason.
+    pub fn from_resource(resource: &MemoryPipeline) -> Result<Self, Vec<FieldError>> {
+        let mut fields = Fields::default();
+        let pipeline = Self::read(resource, &mut fields);
+        fields.finish(pipeline)
+    }
+
+    /// Reads all it can; what it cannot is noted in `fields`, and then the value is not used.
+    fn read(resource: &MemoryPipeline, fields: &mut Fields) -> Self {
+        let spec = &resource.spec;
+        fields.refuse_unbuilt(spec);
+        let name = resource.metadata.name.clone().unwrap_or_default();
+        if name.is_empty() || name.len() > 40 {
+            fields.error("metadata.name", "give a name of 1 to 40 characters: run and release names start with it");
+        }
+        let identity = resource.metadata.uid.clone().unwrap_or_else(|| {
+            format!("{}/{name}", resource.metadata.namespace.as_deref().unwrap_or_default())
+        });
+        let schedule = fields.schedule(&spec.index.refresh, &identity);
+        let cadence = schedule.as_ref().map_or(Some(DEFAULT_INTERVAL), Schedule::interval);
+        let freshness = cadence.map_or(FRESH_WITH_CRON, |i| i.saturating_mul(FRESH_INTERVALS));
+        let sources = fields.sources(&spec.sources);
+        let suites = fields.suites(&spec.suites);
+        Self {
+            namespace: resource.metadata.namespace.clone(),
+            uid: resource.metadata.uid.clone(),
+            suspend: spec.suspend,
+            model: fields.model("spec.embedder.model", &spec.embedder.model),
+            sources,
+            schedule: schedule.unwrap_or_else(|| Schedule::every(DEFAULT_INTERVAL)),
+            freshness: fields.duration("spec.index.freshness", spec.index.freshness.as_ref(), freshness),
+            max_deletion: fields.share("spec.index.maxDeletion", spec.index.max_deletion.as_ref(), 0.20),
+            chunking: fields.chunking(&spec.index.chunking),
+            gates: fields.gates(&spec.gates, &suites),
+            suites,
+            pin: fields.pin(spec.rollout.pin),
+            release_history: fields.count("spec.releases.historyLimit", spec.releases.history_limit, 1..=100, 5),
+            release_min_age: fields.duration("spec.releases.minAge", spec.releases.min_age.as_ref(), DEFAULT_MIN_AGE),
+            run_history: fields.count("spec.runs.historyLimit", spec.runs.history_limit, 1..=100, 10),
+            latency_budget: fields.optional_duration("spec.serving.latencyBudget", spec.serving.latency_budget.as_ref()),
+            name,
+        }
+    }
+
+    /// The metrics that Evaluate scores on a suite: those of its gates, or three to go by when it has none.
+    pub fn metrics_of(&self, suite: &str) -> Vec<Metric> {
+        let mut metrics: Vec<Metric> =
+            self.gates.iter().filter(|g| g.suite == suite).map(|g| g.metric).collect();
+        if metrics.is_empty() {
+            metrics = vec![Metric::RecallAt(5), Metric::NdcgAt(10), Metric::Mrr];
+        }
+        metrics.sort_unstable();
+        metrics.dedup();
+        metrics
+    }
+
+    /// How many hits Evaluate keeps of each question of a suite.
+    pub fn depth_of(&self, suite: &str) -> usize {
+        self.metrics_of(suite).into_iter().map(Metric::depth).max().unwrap_or(1)
+    }
+
+    /// The digest of all that the index depends on: the embedder, the chunking, the sources.
+    pub fn build_inputs(&self) -> String {
+        digest(&("loci/build/v1", &self.model, self.chunking, &self.sources))
+    }
+
+    /// The digest of all in the spec that a verdict depends on: the suites and the gates.
+    pub fn gate_inputs(&self) -> String {
+        digest(&("loci/gates/v1", &self.suites, &self.gates))
+    }
+}
+
+/// The digest of a value's JSON. The values here are plain structs, which always have one.
+pub(crate) fn digest(value: &impl Serialize) -> String {
+    Digest::of_json(value).map(|d| d.to_string()).unwrap_or_default()
+}
+
+impl Fields {
+    fn suites(&mut self, specs: &[SuiteSpec]) -> Vec<Suite> {
+        self.unique("spec.suites", specs.iter().map(|s| s.name.as_str()));
+        let suites = specs.iter().enumerate().filter_map(|(i, s)| self.suite(i, s));
+        suites.collect()
+    }
+
+    fn suite(&mut self, index: usize, spec: &SuiteSpec) -> Option<Suite> {
+        let field = format!("spec.suites[{index}]");
+        if spec.behavior.is_some() {
+            self.error(format!("{field}.behavior"), "behavior suites judge adapters, which are not built yet: use retrieval");
+        }
+        let Some(retrieval) = &spec.retrieval else {
+            self.error(field, "give retrieval");
+            return None;
+        };
+        let data = &retrieval.data;
+        let field = format!("{field}.retrieval.data");
+        if data.git.is_some() || data.bucket.is_some() {
+            self.error(field.clone(), "suite data from git and bucket is not built yet: use configMap or file");
+        }
+        let data = match (&data.config_map, &data.file) {
+            (Some(key), None) => SuiteData::ConfigMap { name: key.name.clone(), key: key.key.clone() },
+            (None, Some(file)) => SuiteData::File(file.clone()),
+            _ => {
+                self.error(field, "give exactly one of configMap, file");
+                return None;
+            }
+        };
+        Some(Suite { name: spec.name.clone(), data })
+    }
+
+    fn gates(&mut self, specs: &[GateSpec], suites: &[Suite]) -> Vec<Gate> {
+        let keys: Vec<String> = specs.iter().map(|g| format!("{} {}", g.suite, g.metric)).collect();
+        self.unique("spec.gates", keys.iter().map(String::as_str));
+        let gates = specs.iter().enumerate().filter_map(|(i, g)| self.gate(i, g, suites));
+        gates.collect()
+    }
+
+    fn gate(&mut self, index: usize, spec: &GateSpec, suites: &[Suite]) -> Option<Gate> {
+        let field = |leaf: &str| format!("spec.gates[{index}].{leaf}");
+        if !suites.iter().any(|s| s.name == spec.suite) {
+            self.error(field("suite"), format!("\"{}\" is not in spec.suites: add it there, or name one that is", spec.suite));
+        }
+        if spec.min_gain.is_some() {
+            self.error(field("minGain"), "minGain compares an adapter with its base model, and adapters are not built yet: use floor or maxRegression");
+        } else if spec.floor.is_none() && spec.max_regression.is_none() {
+            self.error(format!("spec.gates[{index}]"), "give floor, maxRegression or both");
+        }
+        let floor = self.fraction(field("floor"), spec.floor.as_ref());
+        let max_regression = self.fraction(field("maxRegression"), spec.max_regression.as_ref());
+        match spec.metric.parse() {
+            Ok(metric) => Some(Gate { suite: spec.suite.clone(), metric, floor, max_regression }),
+            Err(error) => {
+                self.error(field("metric"), error.to_string());
+                None
+            }
+        }
+    }
+}

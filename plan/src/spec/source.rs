@@ -1,0 +1,192 @@
+//! Sources as typed values.
+
+use std::time::Duration;
+
+use globset::GlobBuilder;
+use loci_crds::source::{GitRef, GitSource, HttpSource, LocalRef, MemoryClass, SourceSpec};
+use serde::Serialize;
+use url::Url;
+
+use super::fields::Fields;
+
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where a part of the memory comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// What kind of memory it holds.
+    pub memory: MemoryClass,
+    /// Where it is.
+    pub location: Location,
+}
+
+/// Where a source is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Location {
+    /// A Git repository.
+    Git {
+        /// Its URL.
+        url: String,
+        /// What of it is read.
+        reference: Reference,
+        /// Which paths.
+        paths: Paths,
+        /// The Secret with its credentials.
+        secret: Option<String>,
+    },
+    /// Web pages.
+    Http {
+        /// The pages.
+        urls: Vec<Url>,
+        /// Whether loopback and private addresses are allowed.
+        allow_private: bool,
+        /// How long one request may take.
+        timeout: Duration,
+        /// The Secret with its token.
+        secret: Option<String>,
+    },
+    /// A ConfigMap of the pipeline's namespace.
+    ConfigMap {
+        /// Its name.
+        name: String,
+        /// Which keys.
+        paths: Paths,
+    },
+    /// A directory of this machine.
+    Directory {
+        /// As it stands in the manifest: relative to it, or absolute.
+        path: String,
+        /// Which paths.
+        paths: Paths,
+    },
+}
+
+/// What of a Git repository is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Reference {
+    /// The remote's default branch.
+    Default,
+    /// A branch.
+    Branch(String),
+    /// A tag.
+    Tag(String),
+    /// A commit.
+    Commit(String),
+}
+
+/// Globs of what is read; all of them compile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Paths {
+    /// What is read; all when empty.
+    pub include: Vec<String>,
+    /// What of that is left out.
+    pub exclude: Vec<String>,
+}
+
+impl Fields {
+    pub(super) fn sources(&mut self, specs: &[SourceSpec]) -> Vec<Source> {
+        if specs.is_empty() {
+            self.error("spec.sources", "give at least one source");
+        }
+        self.unique("spec.sources", specs.iter().map(|s| s.name.as_str()));
+        let sources = specs.iter().enumerate().filter_map(|(i, s)| self.source(&format!("spec.sources[{i}]"), s));
+        sources.collect()
+    }
+
+    fn source(&mut self, field: &str, spec: &SourceSpec) -> Option<Source> {
+        if matches!(spec.memory, MemoryClass::Working | MemoryClass::Procedural) {
+            let reason = format!("memory class {} is not built yet: use factual, episodic or profile", spec.memory.as_str());
+            self.error(format!("{field}.memory"), reason);
+        }
+        if spec.bucket.is_some() {
+            self.error(format!("{field}.bucket"), "bucket sources are not built yet: use git, http, configMap or directory");
+        }
+        let location = match (&spec.git, &spec.http, &spec.config_map, &spec.directory) {
+            (Some(git), None, None, None) => self.git(&format!("{field}.git"), git),
+            (None, Some(http), None, None) => self.http(&format!("{field}.http"), http),
+            (None, None, Some(map), None) => Location::ConfigMap {
+                name: map.name.clone(),
+                paths: self.paths(&format!("{field}.configMap"), &map.include, &[]),
+            },
+            (None, None, None, Some(directory)) => Location::Directory {
+                path: directory.path.clone(),
+                paths: self.paths(&format!("{field}.directory"), &directory.include, &directory.exclude),
+            },
+            _ => {
+                self.error(field, "give exactly one of git, http, configMap, directory");
+                return None;
+            }
+        };
+        Some(Source { name: spec.name.clone(), memory: spec.memory, location })
+    }
+
+    fn git(&mut self, field: &str, spec: &GitSource) -> Location {
+        self.url(&format!("{field}.url"), &spec.url, &["https", "http", "file"]);
+        let reference = match spec.reference.as_ref() {
+            None => Reference::Default,
+            Some(GitRef { branch: Some(branch), tag: None, commit: None }) => Reference::Branch(branch.clone()),
+            Some(GitRef { branch: None, tag: Some(tag), commit: None }) => Reference::Tag(tag.clone()),
+            Some(GitRef { branch: None, tag: None, commit: Some(commit) }) => {
+                if commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
+                    self.error(format!("{field}.ref.commit"), format!("\"{commit}\" is not a commit: give its 40 hexadecimal digits"));
+                }
+                Reference::Commit(commit.clone())
+            }
+            Some(_) => {
+                self.error(format!("{field}.ref"), "give exactly one of branch, tag, commit");
+                Reference::Default
+            }
+        };
+        Location::Git {
+            url: spec.url.clone(),
+            reference,
+            paths: self.paths(field, &spec.include, &spec.exclude),
+            secret: name(spec.secret_ref.as_ref()),
+        }
+    }
+
+    fn http(&mut self, field: &str, spec: &HttpSource) -> Location {
+        if spec.urls.is_empty() {
+            self.error(format!("{field}.urls"), "give at least one URL");
+        }
+        let urls = spec.urls.iter().enumerate();
+        let urls = urls.filter_map(|(i, u)| self.url(&format!("{field}.urls[{i}]"), u, &["http", "https"])).collect();
+        Location::Http {
+            urls,
+            allow_private: spec.allow_private,
+            timeout: self.duration(&format!("{field}.timeout"), spec.timeout.as_ref(), HTTP_TIMEOUT),
+            secret: name(spec.secret_ref.as_ref()),
+        }
+    }
+
+    fn url(&mut self, field: &str, text: &str, schemes: &[&str]) -> Option<Url> {
+        match Url::parse(text) {
+            Ok(url) if schemes.contains(&url.scheme()) => Some(url),
+            Ok(url) => {
+                self.error(field, format!("scheme {} cannot be read: use {}", url.scheme(), schemes.join(", ")));
+                None
+            }
+            Err(error) => {
+                self.error(field, format!("\"{text}\" is not a URL: {error}"));
+                None
+            }
+        }
+    }
+
+    fn paths(&mut self, field: &str, include: &[String], exclude: &[String]) -> Paths {
+        for (list, globs) in [("include", include), ("exclude", exclude)] {
+            for (index, glob) in globs.iter().enumerate() {
+                if let Err(error) = GlobBuilder::new(glob).literal_separator(true).build() {
+                    self.error(format!("{field}.{list}[{index}]"), format!("\"{glob}\" is not a glob: {}", error.kind()));
+                }
+            }
+        }
+        Paths { include: include.to_vec(), exclude: exclude.to_vec() }
+    }
+}
+
+fn name(secret: Option<&LocalRef>) -> Option<String> {
+    secret.map(|s| s.name.clone())
+}

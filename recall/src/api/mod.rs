@@ -1,0 +1,130 @@
+//! The routes.
+
+mod base64;
+mod body;
+mod embeddings;
+pub(crate) mod error;
+pub(crate) mod openapi;
+mod retrieve;
+mod status;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+
+use crate::recall::Recall;
+use crate::release::Loaded;
+use error::ApiError;
+
+/// Names the release that an answer comes from.
+const RELEASE: HeaderName = HeaderName::from_static("loci-release");
+
+/// Routes that need no token: what probes and client generators read.
+pub(crate) const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
+
+fn routes() -> Vec<(&'static str, MethodRouter<Recall>)> {
+    vec![
+        ("/v1/retrieve", post(retrieve::retrieve)),
+        ("/v1/embeddings", post(embeddings::embeddings)),
+        ("/v1/models", get(status::models)),
+        ("/healthz", get(status::healthz)),
+        ("/readyz", get(status::readyz)),
+        ("/metrics", get(status::metrics)),
+        ("/openapi.json", get(openapi::document)),
+    ]
+}
+
+/// All routes, and JSON errors for what is none.
+pub(crate) fn router(recall: Recall) -> Router {
+    let router = routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods)
+        });
+    router
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(recall)
+}
+
+async fn unknown_route(request: Request) -> ApiError {
+    let routes: Vec<&str> = routes().iter().map(|(path, _)| *path).collect();
+    let path: String = request.uri().path().chars().take(200).collect();
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "unknown_route",
+        format!("there is no {path}; there are {}", routes.join(", ")),
+    )
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    let (method, path) = (request.method(), request.uri().path());
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("{path} does not take {method}: the Allow header has what it takes"),
+    )
+}
+
+/// The result of `work` within `limit`, 504 otherwise.
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let message = format!(
+            "the request took longer than {} s and was given up: send less at a time or ask again",
+            limit.as_secs_f64()
+        );
+        Err(ApiError::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "timeout",
+            message,
+        ))
+    })
+}
+
+/// Adds the header that names the release.
+fn from_release(loaded: &Loaded, mut response: Response) -> Response {
+    if let Ok(release) = HeaderValue::from_str(&loaded.release) {
+        response.headers_mut().insert(RELEASE, release);
+    }
+    response
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_documented_and_nothing_else() {
+        let document: serde_json::Value = serde_json::from_str(&openapi::openapi()).unwrap();
+        let documented: BTreeSet<&str> = document["paths"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(documented, routes().iter().map(|(path, _)| *path).collect());
+        for (name, known) in [
+            ("RetrieveRequest", retrieve::FIELDS.as_slice()),
+            ("EmbeddingsRequest", &embeddings::FIELDS),
+        ] {
+            let properties = document["components"]["schemas"][name]["properties"]
+                .as_object()
+                .unwrap();
+            let properties: BTreeSet<&str> = properties.keys().map(String::as_str).collect();
+            assert_eq!(properties, known.iter().copied().collect(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One opened index revision and the encoder that fills it: the only part of this crate that
+//! knows either.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use loci_index::{Filter, Fusion, Hit, IndexError, Mode, Query, Revision, RevisionInfo};
+use loci_models::{Encoder, ModelError, Role};
+use serde_json::Value;
+
+/// Passages that a release must find by their own text before it may serve.
+const PROBES: usize = 3;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// What is wrong with the release.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// A question to a revision.
+pub(crate) struct Question {
+    pub(crate) text: String,
+    pub(crate) k: usize,
+    pub(crate) filter: Option<Filter>,
+}
+
+/// The answer, and what it took.
+pub(crate) struct Answer {
+    pub(crate) hits: Vec<Hit>,
+    pub(crate) passing: Option<u64>,
+    pub(crate) strategy: &'static str,
+    pub(crate) truncated: bool,
+    pub(crate) embed: Duration,
+    pub(crate) search: Duration,
+}
+
+pub(crate) struct Engine {
+    revision: Revision,
+    fusion: Fusion,
+    encoder: Arc<Encoder>,
+}
+
+impl Engine {
+    /// Opens the revision in `directory`, which must have been filled by `encoder`.
+    pub(crate) fn open(directory: &Path, encoder: Arc<Encoder>) -> Result<Self, EngineError> {
+        let fusion = Fusion::default();
+        let revision = Revision::open(directory)?.with_fusion(fusion);
+        let (index, own) = (revision.info().embedder, encoder.identity().digest());
+        if index != own {
+            return Err(EngineError::Unfit(format!(
+                "its vectors were made by embedder {index}, but the embedder given is {own}: load the model it was built with, or rebuild the index"
+            )));
+        }
+        Ok(Self {
+            revision,
+            fusion,
+            encoder,
+        })
+    }
+
+    pub(crate) fn info(&self) -> &RevisionInfo {
+        self.revision.info()
+    }
+
+    pub(crate) fn dimensions(&self) -> usize {
+        self.encoder.dimensions()
+    }
+
+    /// The weight of the dense score; BM25 has the rest of 1.
+    pub(crate) fn dense_weight(&self) -> f32 {
+        self.fusion.dense_weight()
+    }
+
+    /// Reads `filters` of a request.
+    pub(crate) fn filter(filters: &Value) -> Result<Filter, IndexError> {
+        Filter::from_json(filters, "filters")
+    }
+
+    /// Embeds and searches.
+    pub(crate) fn answer(&self, question: Question) -> Result<Answer, EngineError> {
+        let start = Instant::now();
+        let embedded = self
+            .encoder
+            .embed(&[&question.text], Role::Query, &mut |_| {
+                ControlFlow::Continue(())
+            })?;
+        let embed = start.elapsed();
+        let start = Instant::now();
+        let result = self.revision.search(&Query {
+            text: &question.text,
+            vector: Some(&embedded.vectors),
+            k: question.k,
+            filter: question.filter,
+            mode: Mode::Hybrid,
+            exact: false,
+        })?;
+        Ok(Answer {
+            hits: result.hits,
+            passing: result.passing,
+            strategy: result.strategy,
+            truncated: embedded.truncated > 0,
+            embed,
+            search: start.elapsed(),
+        })
+    }
+
+    /// Embeds texts; `proceed` is asked between batches.
+    pub(crate) fn embed(
+        &self,
+        texts: &[String],
+        role: Role,
+        proceed: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<loci_models::Embeddings, ModelError> {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        self.encoder.embed(&texts, role, &mut |_| proceed())
+    }
+
+    /// Asks real questions: passages of the revision itself, which must be found by their own
+    /// vectors. That proves that index and encoder belong together, and warms both.
+    pub(crate) fn probe(&self) -> Result<(), EngineError> {
+        let first = self.answer(Question {
+            text: "What is this about?".to_owned(),
+            k: PROBES,
+            filter: None,
+        })?;
+        if first.hits.is_empty() && self.info().passages > 0 {
+            return Err(EngineError::Unfit(format!(
+                "it holds {} passages but finds none: rebuild the index",
+                self.info().passages
+            )));
+        }
+        for hit in &first.hits {
+            self.find_again(hit)?;
+        }
+        Ok(())
+    }
+
+    fn find_again(&self, hit: &Hit) -> Result<(), EngineError> {
+        let text = hit.passage.embedding_text(hit.title.as_deref());
+        let embedded = self
+            .encoder
+            .embed(&[&text], Role::Passage, &mut |_| ControlFlow::Continue(()))?;
+        let query = Query {
+            text: &text,
+            vector: Some(&embedded.vectors),
+            k: 1,
+            mode: Mode::Dense,
+            exact: true,
+            ..Query::default()
+        };
+        let found = self.revision.search(&query)?.hits;
+        // Another passage may rank first only when its vector is as near: a copy, or one that
+        // begins the same and is cut by the model's limit.
+        let own = self
+            .revision
+            .vectors_of(&[hit.passage.chunk_hash(hit.title.as_deref())].into())?;
+        let near = |vector: &Vec<f32>| dot(vector, &embedded.vectors);
+        let score = own.values().map(near).fold(f32::NEG_INFINITY, f32::max);
+        let norm = dot(&embedded.vectors, &embedded.vectors);
+        let best = found
+            .first()
+            .and_then(|hit| hit.dense)
+            .unwrap_or(f32::NEG_INFINITY);
+        if score < 0.99 * norm || best < 0.99 * norm {
+            return Err(EngineError::Unfit(format!(
+                "passage {} of {} is not found by its own vector (similarity {score}, expected {norm}): the index is damaged or was filled by another model; rebuild it",
+                hit.passage.ordinal, hit.key
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Reads every file under `directory` once, so that they are in memory when the first query
+/// maps them. Calls `between` after each MiB.
+pub(crate) fn touch(directory: &Path, between: &mut dyn FnMut()) -> io::Result<u64> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut total = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            total += touch(&entry.path(), between)?;
+            continue;
+        }
+        let mut file = File::open(entry.path())?;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                n => total += n as u64,
+            }
+            between();
+        }
+    }
+    Ok(total)
+}

@@ -1,0 +1,249 @@
+//! The releases that serve, and how one takes the place of another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::engine::{Engine, EngineError, touch};
+use crate::error::RecallError;
+use crate::lanes::{BulkGate, Lanes};
+use crate::lookup::{LookupError, resolve};
+use crate::metrics::Metrics;
+use crate::release::{LoadRequest, Loaded, Prepared, Retired, Serving};
+
+/// How a [`Recall`] serves.
+#[derive(Clone, Debug)]
+pub struct RecallOptions {
+    /// Pipelines that `/readyz` waits for.
+    pub expect: Vec<String>,
+    /// Queries computed at once; by default one for each core.
+    pub concurrency: usize,
+    /// Queries that may wait beyond those before more are refused with 503; by default 256.
+    pub queue: usize,
+    /// Longest time for a request, 504 beyond; by default 30 s.
+    pub request_timeout: Duration,
+    /// The same for bulk embeddings; by default 10 min.
+    pub bulk_timeout: Duration,
+    /// Longest time that requests in flight have to finish at shutdown; by default 10 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for RecallOptions {
+    fn default() -> Self {
+        Self {
+            expect: Vec::new(),
+            concurrency: std::thread::available_parallelism().map_or(1, usize::from),
+            queue: 256,
+            request_timeout: Duration::from_secs(30),
+            bulk_timeout: Duration::from_secs(600),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+pub(crate) type Releases = BTreeMap<String, Arc<Loaded>>;
+
+/// Serves releases. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Recall(Arc<Inner>);
+
+struct Inner {
+    options: RecallOptions,
+    expected: ArcSwap<BTreeSet<String>>,
+    releases: ArcSwap<Releases>,
+    /// Held while `releases` is replaced.
+    changing: Mutex<()>,
+    lanes: Lanes,
+    metrics: Metrics,
+}
+
+impl Recall {
+    /// Starts the query threads; nothing serves yet.
+    ///
+    /// # Errors
+    /// [`RecallError::Threads`] when the system has no threads to give.
+    pub fn new(options: RecallOptions) -> Result<Self, RecallError> {
+        let lanes = Lanes::new(options.concurrency, options.queue)?;
+        let expected = ArcSwap::from_pointee(options.expect.iter().cloned().collect());
+        let (releases, changing, metrics) = (ArcSwap::default(), Mutex::default(), Metrics::new());
+        Ok(Self(Arc::new(Inner {
+            options,
+            expected,
+            releases,
+            changing,
+            lanes,
+            metrics,
+        })))
+    }
+
+    /// Loads a release beside the one that serves: opens its revision, reads its files into
+    /// memory and asks it real questions, on the threads that will serve it. Yields to queries.
+    ///
+    /// # Errors
+    /// When the revision cannot be opened, was filled by another encoder, or does not find its
+    /// own passages. What serves is not affected.
+    pub async fn prepare(&self, request: LoadRequest) -> Result<Prepared, RecallError> {
+        let (pipeline, release) = (request.pipeline.clone(), request.release.clone());
+        let recall = self.clone();
+        let loaded = tokio::task::spawn_blocking(move || recall.load(request)).await;
+        loaded
+            .map_err(|_| RecallError::Panicked { pipeline, release })?
+            .map(|loaded| Prepared(Arc::new(loaded)))
+    }
+
+    fn load(&self, request: LoadRequest) -> Result<Loaded, RecallError> {
+        let start = Instant::now();
+        let LoadRequest {
+            pipeline,
+            release,
+            directory,
+            encoder,
+            latency_budget,
+        } = request;
+        let error = |e| {
+            let (pipeline, release) = (pipeline.clone(), release.clone());
+            match e {
+                EngineError::Index(source) => RecallError::Index {
+                    pipeline,
+                    release,
+                    source: source.into(),
+                },
+                EngineError::Model(source) => RecallError::Model {
+                    pipeline,
+                    release,
+                    source: source.into(),
+                },
+                EngineError::Unfit(reason) => RecallError::Unfit {
+                    pipeline,
+                    release,
+                    reason,
+                },
+            }
+        };
+        let gate = self.0.lanes.gate();
+        let engine = Engine::open(&directory, encoder).map_err(error)?;
+        let bytes = touch(&directory, &mut || gate.yield_to_queries())
+            .map_err(|e| error(EngineError::Unfit(format!("{}: {e}", directory.display()))))?;
+        gate.yield_to_queries();
+        self.0.lanes.install(|| engine.probe()).map_err(error)?;
+        tracing::info!(
+            pipeline,
+            release,
+            bytes,
+            passages = engine.info().passages,
+            ms = start.elapsed().as_millis(),
+            "release loaded"
+        );
+        Ok(Loaded::new(pipeline, release, latency_budget, engine))
+    }
+
+    /// Lets a prepared release serve its pipeline: every query that arrives from now on is
+    /// answered by it. Returns the one that it replaces.
+    pub fn switch(&self, prepared: Prepared) -> Option<Retired> {
+        let loaded = prepared.0;
+        let (pipeline, release) = (loaded.pipeline.clone(), loaded.release.clone());
+        let old = self.change(|releases| {
+            let old = releases.insert(pipeline.clone(), loaded);
+            self.0.metrics.switched(
+                &pipeline,
+                old.as_ref().map(|old| old.release.as_str()),
+                &release,
+            );
+            old
+        });
+        tracing::info!(
+            pipeline,
+            release,
+            replaced = old.as_ref().map(|old| &old.release),
+            "release serves"
+        );
+        old.map(Retired::from)
+    }
+
+    /// Stops serving a pipeline. Returns the release that served it.
+    pub fn withdraw(&self, pipeline: &str) -> Option<Retired> {
+        let old = self.change(|releases| {
+            let old = releases.remove(pipeline)?;
+            self.0.metrics.withdrawn(pipeline, &old.release);
+            Some(old)
+        })?;
+        tracing::info!(pipeline, release = old.release, "release withdrawn");
+        Some(old.into())
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Releases) -> T) -> T {
+        let _changing = self
+            .0
+            .changing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut releases = Releases::clone(&self.0.releases.load());
+        let result = change(&mut releases);
+        self.0.releases.store(Arc::new(releases));
+        result
+    }
+
+    /// The releases that serve, by pipeline.
+    pub(crate) fn releases(&self) -> Arc<Releases> {
+        self.0.releases.load_full()
+    }
+
+    /// What serves, ordered by pipeline.
+    pub fn serving(&self) -> Vec<Serving> {
+        self.releases()
+            .values()
+            .map(|loaded| loaded.serving())
+            .collect()
+    }
+
+    /// Replaces the pipelines that `/readyz` waits for.
+    pub fn expect(&self, pipelines: impl IntoIterator<Item = String>) {
+        self.0
+            .expected
+            .store(Arc::new(pipelines.into_iter().collect()));
+    }
+
+    /// The expected pipelines that no release serves yet.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let releases = self.0.releases.load();
+        self.0
+            .expected
+            .load()
+            .iter()
+            .filter(|pipeline| !releases.contains_key(*pipeline))
+            .cloned()
+            .collect()
+    }
+
+    /// For work that should yield to queries.
+    pub fn bulk_gate(&self) -> BulkGate {
+        self.0.lanes.gate().clone()
+    }
+
+    pub(crate) fn options(&self) -> &RecallOptions {
+        &self.0.options
+    }
+
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.0.lanes
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The release for a request. A pipeline may go without its namespace where that is clear,
+    /// and without any name where there is only one.
+    pub(crate) fn find(&self, name: Option<&str>) -> Result<Arc<Loaded>, LookupError> {
+        let releases = self.0.releases.load();
+        let mut known: BTreeSet<String> = releases.keys().cloned().collect();
+        known.extend(self.0.expected.load().iter().cloned());
+        let pipeline = resolve(name, known)?;
+        releases
+            .get(&pipeline)
+            .cloned()
+            .ok_or(LookupError::NotYet(pipeline))
+    }
+}

@@ -1,0 +1,209 @@
+//! The HTTP server.
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::uri::Authority;
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::api::error::ApiError;
+use crate::api::{OPEN_ROUTES, router};
+use crate::auth::{Auth, Tokens};
+use crate::connections::{Activity, Connections};
+use crate::error::RecallError;
+use crate::recall::Recall;
+
+/// Time for the last answers to reach their clients when the drain timeout has passed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+struct Guard {
+    recall: Recall,
+    auth: Auth,
+    /// Cancelled when requests in flight have had their time to finish.
+    stop: CancellationToken,
+}
+
+/// Serves HTTP on `listener` until `shutdown` is cancelled; then takes no more connections,
+/// lets requests in flight finish within [`drain_timeout`](crate::RecallOptions::drain_timeout),
+/// answers the rest with 503 and returns.
+///
+/// # Errors
+/// [`RecallError::Exposed`] when authentication is off and the listener is not on loopback;
+/// [`RecallError::Http`] when the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    recall: Recall,
+    auth: Auth,
+    shutdown: CancellationToken,
+) -> Result<(), RecallError> {
+    let address = listener.local_addr()?;
+    if matches!(auth, Auth::Off) && !address.ip().is_loopback() {
+        return Err(RecallError::Exposed(address));
+    }
+    let drain = recall.options().drain_timeout;
+    let guard = Arc::new(Guard {
+        recall: recall.clone(),
+        auth,
+        stop: CancellationToken::new(),
+    });
+    let panicked = |panic: Box<dyn Any + Send>| ApiError::panicked(&*panic).into_response();
+    let app = router(recall)
+        .layer(from_fn_with_state(guard.clone(), admit))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(guard.clone(), observe))
+        .into_make_service_with_connect_info::<Activity>();
+    tracing::info!(%address, "serving HTTP");
+    let served = axum::serve(Connections::new(listener), app)
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(drain).await;
+        guard.stop.cancel();
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        result = served.into_future() => Ok(result?),
+        () = overdue => {
+            tracing::warn!(seconds = drain.as_secs_f64(), "requests in flight did not finish in time");
+            Ok(())
+        }
+    }
+}
+
+/// Counts and logs a request, and gives it up when the server's time is over.
+async fn observe(
+    State(guard): State<Arc<Guard>>,
+    path: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let start = Instant::now();
+    let method = request.method().clone();
+    let _active = request
+        .extensions()
+        .get::<ConnectInfo<Activity>>()
+        .map(|ConnectInfo(activity)| activity.begin());
+    let metrics = guard.recall.metrics();
+    let _in_flight = metrics.arrived();
+    let response = tokio::select! {
+        response = next.run(request) => response,
+        () = guard.stop.cancelled() => ApiError::shutting_down().into_response(),
+    };
+    let (route, code) = (
+        path.as_ref().map_or("none", MatchedPath::as_str),
+        response.status().as_u16(),
+    );
+    metrics.answered(route, code);
+    tracing::debug!(%method, route, code, ms = start.elapsed().as_secs_f64() * 1e3, "request");
+    response
+}
+
+/// Lets a request in, or not.
+async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let admitted = match &guard.auth {
+        Auth::Off => from_loopback(&request),
+        Auth::Bearer(tokens) => authorised(&request, tokens),
+    };
+    match admitted {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+fn authorised(request: &Request, tokens: &Tokens) -> Result<(), ApiError> {
+    if OPEN_ROUTES.contains(&request.uri().path()) {
+        return Ok(());
+    }
+    let refuse = |code, message| Err(ApiError::new(StatusCode::UNAUTHORIZED, code, message));
+    let Some(header) = request.headers().get(header::AUTHORIZATION) else {
+        return refuse(
+            "missing_token",
+            "no token: send the header Authorization: Bearer <token>",
+        );
+    };
+    let token = header
+        .to_str()
+        .ok()
+        .and_then(|header| header.split_once(' '));
+    match token {
+        Some((scheme, token))
+            if scheme.eq_ignore_ascii_case("bearer") && tokens.contain(token.trim()) =>
+        {
+            Ok(())
+        }
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => {
+            refuse("invalid_token", "the token is not one of this server's")
+        }
+        _ => refuse(
+            "missing_token",
+            "the Authorization header is not of the form Bearer <token>",
+        ),
+    }
+}
+
+/// Refuses requests whose host is not loopback: a web page that rebinds its own name to
+/// 127.0.0.1 still says its own name.
+fn from_loopback(request: &Request) -> Result<(), ApiError> {
+    let header = request
+        .headers()
+        .get(header::HOST)
+        .map(|host| host.as_bytes());
+    let Some(host) = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().as_bytes())
+        .or(header)
+    else {
+        return Ok(());
+    };
+    if Authority::try_from(host).is_ok_and(|authority| is_loopback(authority.host())) {
+        return Ok(());
+    }
+    let message = "the Host header does not name this machine's loopback: without tokens only localhost, 127.0.0.1 and [::1] are answered";
+    Err(ApiError::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        "misdirected_request",
+        message,
+    ))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    address.map_or_else(
+        |_| host.eq_ignore_ascii_case("localhost"),
+        |address| address.is_loopback(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_few_names() {
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "192.168.0.1",
+            "[::2]",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Where objects are: `blobs/sha256/ab/cdef…`, likewise `manifests` and `records`.
+
+use loci_digest::Digest;
+use object_store::path::Path;
+
+/// The marker at the root of a store.
+pub(crate) const FORMAT_FILE: &str = "FORMAT";
+/// What the marker says. Changes when a store of the old form can no longer be read.
+pub(crate) const FORMAT: &str = "loci-store 1";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Area {
+    Blobs,
+    Manifests,
+    /// Named by the key of a step, not by their content.
+    Records,
+}
+
+impl Area {
+    pub(crate) const ALL: [Self; 3] = [Self::Blobs, Self::Manifests, Self::Records];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Blobs => "blobs",
+            Self::Manifests => "manifests",
+            Self::Records => "records",
+        }
+    }
+
+    pub(crate) fn prefix(self) -> Path {
+        Path::from_iter([self.name(), "sha256"])
+    }
+
+    pub(crate) fn location(self, digest: &Digest) -> Path {
+        let hex = digest.to_hex();
+        let (folder, file) = hex.split_at(2);
+        Path::from_iter([self.name(), "sha256", folder, file])
+    }
+
+    /// The digest that names `location`; none for files that are not the store's.
+    pub(crate) fn digest(self, location: &Path) -> Option<Digest> {
+        let hex = location
+            .as_ref()
+            .strip_prefix(self.name())?
+            .strip_prefix("/sha256/")?;
+        let (folder, file) = hex.split_once('/')?;
+        let digest = format!("sha256:{folder}{file}").parse().ok()?;
+        (self.location(&digest) == *location).then_some(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_names_its_digest_and_foreign_files_name_none() {
+        let digest = Digest::of("abc");
+        for area in Area::ALL {
+            assert_eq!(area.digest(&area.location(&digest)), Some(digest));
+        }
+        assert_eq!(
+            Area::Blobs.location(&digest).as_ref(),
+            "blobs/sha256/ba/7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        for foreign in [
+            "blobs/notes.txt",
+            "blobs/sha256/ba/7816",
+            "manifests/sha256/ba/78",
+            "FORMAT",
+        ] {
+            assert_eq!(Area::Blobs.digest(&Path::from(foreign)), None, "{foreign}");
+        }
+        assert_eq!(Area::Manifests.digest(&Area::Blobs.location(&digest)), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! Manifests: small JSON objects that name the blobs and manifests they are made of.
+
+use std::collections::HashSet;
+
+use loci_digest::Digest;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Store;
+use crate::error::{Result, StoreError};
+use crate::layout::Area;
+
+/// What a manifest is and names, whatever its body.
+#[derive(Deserialize)]
+struct Head {
+    kind: String,
+    refs: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+struct Body<T> {
+    body: T,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    kind: &'a str,
+    refs: &'a [Digest],
+    body: &'a T,
+}
+
+impl Store {
+    /// Stores a manifest `{"kind", "refs", "body"}`. `refs` are the blobs and manifests that its
+    /// content needs: they live as long as it does.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingReference`] when one of `refs` is not stored; when `body` cannot be
+    /// written as JSON; as [`Store::put`].
+    pub async fn put_manifest<T: Serialize>(
+        &self,
+        kind: &str,
+        refs: &[Digest],
+        body: &T,
+    ) -> Result<Digest> {
+        let json = serde_json::to_vec(&Envelope { kind, refs, body }).map_err(|source| {
+            StoreError::Manifest {
+                kind: kind.to_owned(),
+                digest: None,
+                source,
+            }
+        })?;
+        let missing = {
+            let _shared = self.inner.sweeping.read().await;
+            self.touch_all(refs.to_vec()).await?
+        };
+        if let Some(digest) = missing {
+            return Err(StoreError::MissingReference {
+                what: format!("manifest of kind \"{kind}\""),
+                digest,
+            });
+        }
+        let digest = Digest::of(&json);
+        self.publish(Area::Manifests, &digest, json.into()).await?;
+        Ok(digest)
+    }
+
+    /// The body of a manifest, verified.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Corrupt`]; [`StoreError::Kind`] when it is of another
+    /// kind; [`StoreError::Manifest`] when its body is not a `T`.
+    pub async fn get_manifest<T: DeserializeOwned>(
+        &self,
+        kind: &str,
+        digest: &Digest,
+    ) -> Result<T> {
+        let json = self
+            .read(Area::Manifests, digest)
+            .await?
+            .ok_or_else(|| self.not_found(Area::Manifests, digest))?;
+        let unfit = |source| StoreError::Manifest {
+            kind: kind.to_owned(),
+            digest: Some(*digest),
+            source,
+        };
+        let head: Head = serde_json::from_slice(&json).map_err(unfit)?;
+        if head.kind != kind {
+            return Err(StoreError::Kind {
+                digest: *digest,
+                found: head.kind,
+                expected: kind.to_owned(),
+            });
+        }
+        serde_json::from_slice::<Body<T>>(&json)
+            .map(|envelope| envelope.body)
+            .map_err(unfit)
+    }
+
+    /// What a manifest names; none when there is no such manifest.
+    pub(crate) async fn refs(&self, digest: &Digest) -> Result<Option<Vec<Digest>>> {
+        let Some(json) = self.read(Area::Manifests, digest).await? else {
+            return Ok(None);
+        };
+        let head: Head = serde_json::from_slice(&json).map_err(|source| StoreError::Manifest {
+            kind: "unknown".to_owned(),
+            digest: Some(*digest),
+            source,
+        })?;
+        Ok(Some(head.refs))
+    }
+
+    /// Whether an object and all that it names are stored, as far as can be told without reading
+    /// blobs. A damaged manifest counts as absent.
+    pub(crate) async fn complete(&self, digest: &Digest) -> Result<bool> {
+        let (mut seen, mut open) = (HashSet::from([*digest]), vec![*digest]);
+        while let Some(next) = open.pop() {
+            if self.damaged().contains(&next) {
+                return Ok(false);
+            }
+            match self.refs(&next).await {
+                Ok(Some(refs)) => open.extend(refs.into_iter().filter(|d| seen.insert(*d))),
+                Ok(None) if self.head(Area::Blobs, &next).await?.is_some() => {}
+                Ok(None) | Err(StoreError::Corrupt { .. }) => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,145 @@
+//! Assemble: the revision that a delta describes, never in place.
+
+use loci_bus::Unit;
+use loci_digest::Digest;
+use loci_index::RevisionInfo;
+use loci_store::Tree;
+use serde::{Deserialize, Serialize};
+
+use super::{DELTA, DeltaManifest, Reporter, StepContext, StepError, StepInput, blocking};
+
+/// The kind of a revision's manifest.
+pub const REVISION: &str = "revision";
+
+/// A revision: a manifest in the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionManifest {
+    /// What the index says of itself.
+    pub info: RevisionInfo,
+    /// Its files.
+    pub tree: Tree,
+    /// Blob: what it was built from.
+    pub corpus: Digest,
+    /// The embedder's reference.
+    pub model: String,
+}
+
+/// What Assemble made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AssembleOutput {
+    /// The revision's manifest.
+    pub revision: Digest,
+    /// Equal for equal content.
+    pub content_id: Digest,
+    /// The embedder's identity.
+    pub embedder: Digest,
+    /// The embedder's reference.
+    pub model: String,
+    /// Documents.
+    pub documents: u64,
+    /// Passages.
+    pub passages: u64,
+    /// Bytes that were not in the store before.
+    pub new_bytes: u64,
+}
+
+pub(super) async fn run(
+    context: &StepContext,
+    pipeline: &str,
+    input: &StepInput,
+    delta: &Digest,
+    reporter: &Reporter,
+) -> Result<AssembleOutput, StepError> {
+    let key = input.key(pipeline, None)?;
+    let plan: DeltaManifest = context.store.get_manifest(DELTA, delta).await?;
+    let base = match &plan.base {
+        Some(digest) => Some(context.revisions.manifest(digest).await?),
+        None => None,
+    };
+    let known = base.map(|b| b.tree).unwrap_or_default();
+    if let Some(revision) = context.store.lookup(&key).await? {
+        let manifest = context.revisions.manifest(&revision).await?;
+        return Ok(output(revision, &manifest, &known));
+    }
+    let out = context.revisions.scratch()?;
+    let info = build(context, &plan, out.path().to_owned(), reporter).await?;
+    let tree = context.store.put_tree(out.path(), &known).await?;
+    let manifest = RevisionManifest {
+        info,
+        tree,
+        corpus: plan.corpus,
+        model: plan.model.clone(),
+    };
+    let refs: Vec<Digest> = manifest
+        .tree
+        .values()
+        .map(|f| f.digest)
+        .chain([manifest.corpus])
+        .collect();
+    let revision = context
+        .store
+        .put_manifest(REVISION, &refs, &manifest)
+        .await?;
+    let winner = context.store.record(&key, &revision).await?;
+    if winner == revision {
+        context.revisions.adopt(&revision, out).await?;
+        return Ok(output(revision, &manifest, &known));
+    }
+    let manifest = context.revisions.manifest(&winner).await?;
+    Ok(output(winner, &manifest, &known))
+}
+
+/// Builds the revision's files in `out`.
+async fn build(
+    context: &StepContext,
+    plan: &DeltaManifest,
+    out: std::path::PathBuf,
+    reporter: &Reporter,
+) -> Result<RevisionInfo, StepError> {
+    let documents = context.store.get(&plan.documents).await?;
+    let vectors = context.store.get(&plan.vectors).await?;
+    let base = match &plan.base {
+        Some(digest) => Some(context.revisions.directory(digest).await?),
+        None => None,
+    };
+    let (plan, reporter) = (plan.clone(), reporter.clone());
+    blocking(move || {
+        let delta = plan.delta(&documents, &vectors)?;
+        let mut progress = |p: loci_index::AssembleProgress| {
+            reporter.report(p.done, Some(p.total), Unit::Chunks, None);
+            reporter.flow()
+        };
+        loci_index::assemble(
+            base.as_deref(),
+            delta,
+            &plan.identity(),
+            &out,
+            &mut progress,
+        )
+        .map_err(|e| match e {
+            loci_index::IndexError::Cancelled => StepError::Cancelled,
+            e => e.into(),
+        })
+    })
+    .await
+}
+
+fn output(revision: Digest, manifest: &RevisionManifest, known: &Tree) -> AssembleOutput {
+    let shared: std::collections::HashSet<&Digest> = known.values().map(|f| &f.digest).collect();
+    AssembleOutput {
+        revision,
+        content_id: manifest.info.content_id,
+        embedder: manifest.info.embedder,
+        model: manifest.model.clone(),
+        documents: manifest.info.documents,
+        passages: manifest.info.passages,
+        new_bytes: manifest
+            .tree
+            .values()
+            .filter(|f| !shared.contains(&f.digest))
+            .map(|f| f.size)
+            .sum(),
+    }
+}

@@ -1,0 +1,198 @@
+//! The steps of a refresh: Snapshot -> Embed -> Assemble -> Evaluate.
+//!
+//! A step reads what the store holds and stores its output under its input key, so that doing it
+//! again is a lookup. It can be cancelled between batches and reports how far it is.
+
+mod assemble;
+mod context;
+mod corpus;
+mod delta;
+mod embed;
+mod evaluate;
+mod snapshot;
+pub mod suite;
+
+use loci_digest::Digest;
+use serde::{Deserialize, Serialize};
+
+pub use assemble::{AssembleOutput, REVISION, RevisionManifest};
+pub use context::{Encoders, Reporter, Revisions, SourceProvider, StepContext};
+pub use delta::{DELTA, DeltaManifest, EmbedOutput};
+pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteEvaluation};
+pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapshot};
+
+use crate::chunk::ChunkerConfig;
+
+/// What a step is asked to do: the payload of its work item.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "camelCase")]
+pub enum StepInput {
+    /// Lists the pipeline's sources and fetches what changed since `previous`.
+    Snapshot {
+        /// The run, because the world may differ from one run to the next.
+        run: String,
+        /// The last snapshot, whose content stands in for a source that fails.
+        previous: Option<Digest>,
+    },
+    /// Cuts and embeds what `snapshot` has and `previous` has not.
+    Embed {
+        /// The snapshot.
+        snapshot: Digest,
+        /// The revision to build on.
+        previous: Option<Digest>,
+        /// The embedder's reference.
+        model: String,
+        /// How documents are cut.
+        chunking: ChunkerConfig,
+    },
+    /// Makes the revision that a delta describes.
+    Assemble {
+        /// The delta.
+        delta: Digest,
+    },
+    /// Asks each revision the questions of each suite.
+    Evaluate {
+        /// The candidate, then those that it is compared with.
+        revisions: Vec<Digest>,
+        /// The suites.
+        suites: Vec<SuiteInput>,
+    },
+}
+
+/// A suite to ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SuiteInput {
+    /// Its name.
+    pub name: String,
+    /// The blob of its JSONL.
+    pub data: Digest,
+    /// How many hits of each question are kept: the largest K of its metrics.
+    pub depth: usize,
+}
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "camelCase")]
+pub enum StepOutput {
+    /// Of Snapshot.
+    Snapshot(SnapshotOutput),
+    /// Of Embed.
+    Embed(EmbedOutput),
+    /// Of Assemble.
+    Assemble(AssembleOutput),
+    /// Of Evaluate.
+    Evaluate(EvaluateOutput),
+}
+
+impl StepInput {
+    /// The key under which the step's output is kept, given the identity of the model it uses.
+    fn key(&self, pipeline: &str, model: Option<&Digest>) -> Result<Digest, StepError> {
+        Ok(Digest::of_json(&("loci/step/v1", pipeline, self, model))?)
+    }
+}
+
+/// Why a step ended without output.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// Someone asked it to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// No source could be read, and there is no earlier content.
+    #[error("no source could be read: {0}")]
+    Sources(String),
+    /// The pipeline is not known to this worker.
+    #[error("the pipeline {0} is not known here: was it removed?")]
+    UnknownPipeline(String),
+    /// A suite does not parse.
+    #[error(transparent)]
+    Suite(#[from] suite::SuiteError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] loci_store::StoreError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] loci_models::ModelError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] loci_index::IndexError),
+    /// A local file.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Something that was stored does not read back.
+    #[error("stored data does not read back: {0}")]
+    Format(#[from] serde_json::Error),
+    /// A task of this process died.
+    #[error("a task of the step ended unexpectedly: {0}")]
+    Task(String),
+}
+
+impl StepError {
+    /// One CamelCase word for conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "Cancelled",
+            Self::Sources(_) => "SourcesUnreachable",
+            Self::UnknownPipeline(_) => "UnknownPipeline",
+            Self::Suite(_) => "InvalidSuite",
+            Self::Store(_) => "StoreError",
+            Self::Model(_) => "ModelError",
+            Self::Index(_) => "IndexError",
+            Self::File { .. } => "FileError",
+            Self::Format(_) => "FormatError",
+            Self::Task(_) => "TaskFailed",
+        }
+    }
+
+    /// Whether the same input may succeed later without anyone changing it.
+    pub fn retryable(&self) -> bool {
+        !matches!(
+            self,
+            Self::Cancelled | Self::Suite(_) | Self::UnknownPipeline(_)
+        )
+    }
+}
+
+/// Does the step `input` of `pipeline` (`namespace/name`), or looks its output up.
+///
+/// # Errors
+/// [`StepError::reason`] names the kind; nothing is kept of a step that failed but blobs, which the
+/// next attempt finds.
+pub async fn run(
+    context: &StepContext,
+    pipeline: &str,
+    input: &StepInput,
+    reporter: &Reporter,
+) -> Result<StepOutput, StepError> {
+    match input {
+        StepInput::Snapshot { previous, .. } => {
+            snapshot::run(context, pipeline, input, previous.as_ref(), reporter)
+                .await
+                .map(StepOutput::Snapshot)
+        }
+        StepInput::Embed { .. } => embed::run(context, pipeline, input, reporter)
+            .await
+            .map(StepOutput::Embed),
+        StepInput::Assemble { delta } => assemble::run(context, pipeline, input, delta, reporter)
+            .await
+            .map(StepOutput::Assemble),
+        StepInput::Evaluate { revisions, suites } => {
+            evaluate::run(context, revisions, suites, reporter)
+                .await
+                .map(StepOutput::Evaluate)
+        }
+    }
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
+) -> Result<T, StepError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| StepError::Task(e.to_string()))?
+}
