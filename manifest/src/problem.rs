@@ -1,6 +1,6 @@
 //! What is wrong with a manifest, and where.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -61,18 +61,13 @@ pub struct Note {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (file, position) = (&self.file, &self.position);
-        let field = &None;
-        write!(
-            f,
-            "{}{}",
-            Place {
-                file,
-                position,
-                field
-            },
-            self.text
-        )
+        let place = Place {
+            file: &self.file,
+            position: &self.position,
+            field: &None,
+        };
+        write!(f, "{place}")?;
+        printable(&self.text, f)
     }
 }
 
@@ -102,10 +97,19 @@ struct Text<'a> {
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason)?;
-        match self.way_out {
-            Some(way_out) => write!(f, "; {way_out}"),
-            None => Ok(()),
+        printable(self.reason, f)?;
+        if let Some(way_out) = self.way_out {
+            f.write_str("; ")?;
+            printable(way_out, f)?;
         }
+        Ok(())
     }
+}
+
+/// What a file holds must not steer a terminal: control characters are escaped.
+fn printable(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    text.chars().try_for_each(|c| match c.is_control() {
+        true => write!(f, "{}", c.escape_default()),
+        false => f.write_char(c),
+    })
 }

@@ -14,6 +14,8 @@ use serde_json::Value;
 
 /// Passages that a release must find by their own text before it may serve.
 const PROBES: usize = 3;
+/// Bytes of a revision that are read before queries are yielded to.
+const TOUCHED_AT_ONCE: u64 = 64 << 20;
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -185,15 +187,15 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Reads every file under `directory` once, so that they are in memory when the first query
-/// maps them. Calls `between` after each MiB.
+/// Reads every file of `directory` once, so that they are in memory when the first query maps
+/// them; says how many bytes that is. Calls `between` after each [`TOUCHED_AT_ONCE`] bytes.
 pub(crate) fn touch(directory: &Path, between: &mut dyn FnMut()) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 20];
-    let mut total = 0;
+    let (mut total, mut due) = (0, TOUCHED_AT_ONCE);
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            total += touch(&entry.path(), between)?;
+        // A revision has no directories in it.
+        if !entry.file_type()?.is_file() {
             continue;
         }
         let mut file = File::open(entry.path())?;
@@ -202,7 +204,10 @@ pub(crate) fn touch(directory: &Path, between: &mut dyn FnMut()) -> io::Result<u
                 0 => break,
                 n => total += n as u64,
             }
-            between();
+            if total >= due {
+                due = total + TOUCHED_AT_ONCE;
+                between();
+            }
         }
     }
     Ok(total)

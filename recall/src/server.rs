@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
@@ -44,18 +45,29 @@ pub async fn serve(
     auth: Auth,
     shutdown: CancellationToken,
 ) -> Result<(), RecallError> {
+    let router = router(recall.clone());
+    run(listener, router, recall, auth, shutdown).await
+}
+
+async fn run(
+    listener: TcpListener,
+    router: Router,
+    recall: Recall,
+    auth: Auth,
+    shutdown: CancellationToken,
+) -> Result<(), RecallError> {
     let address = listener.local_addr()?;
     if matches!(auth, Auth::Off) && !address.ip().is_loopback() {
         return Err(RecallError::Exposed(address));
     }
     let drain = recall.options().drain_timeout;
     let guard = Arc::new(Guard {
-        recall: recall.clone(),
+        recall,
         auth,
         stop: CancellationToken::new(),
     });
     let panicked = |panic: Box<dyn Any + Send>| ApiError::panicked(&*panic).into_response();
-    let app = router(recall)
+    let app = router
         .layer(from_fn_with_state(guard.clone(), admit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(guard.clone(), observe))
@@ -188,7 +200,30 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+
     use super::*;
+    use crate::recall::RecallOptions;
+
+    #[tokio::test]
+    async fn a_panic_costs_one_answer_only() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let broken = Router::new().route("/", get(async || -> () { panic!("a test's panic") }));
+        let recall = Recall::new(RecallOptions::default()).unwrap();
+        let router = broken.merge(router(recall.clone()));
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(run(listener, router, recall, Auth::Off, shutdown.clone()));
+        for _ in 0..2 {
+            let response = reqwest::get(&url).await.unwrap();
+            assert_eq!(response.status(), 500);
+            assert!(response.text().await.unwrap().contains("internal_error"));
+            let health = reqwest::get(format!("{url}/healthz")).await.unwrap();
+            assert_eq!(health.status(), 200);
+        }
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
+    }
 
     #[test]
     fn loopback_has_few_names() {

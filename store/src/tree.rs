@@ -109,14 +109,15 @@ impl Store {
     async fn place_all(&self, tree: &Tree, dir: &Path) -> Result<()> {
         // All of them, whatever fails: nothing may still be at work when this returns, and one pass
         // finds all damage.
-        let placed: Vec<Result<()>> =
-            stream::iter(tree)
-                .map(|(name, entry)| async move {
-                    self.materialise(&entry.digest, &dir.join(name)).await
-                })
-                .buffer_unordered(PARALLEL)
-                .collect()
-                .await;
+        let files: Vec<(PathBuf, Digest)> = tree
+            .iter()
+            .map(|(name, entry)| (dir.join(name), entry.digest))
+            .collect();
+        let placed: Vec<Result<()>> = stream::iter(files)
+            .map(|(path, digest)| async move { self.materialise(&digest, &path).await })
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
         placed.into_iter().collect()
     }
 }

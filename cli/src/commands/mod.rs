@@ -55,8 +55,6 @@ enum Command {
     Approve(intend::Approve),
     /// Looks at all sources now
     Refresh(intend::Refresh),
-    /// Says where this memory belongs and what it costs
-    Advise(validate::Advise),
     /// Prints completions for a shell
     Completions {
         /// The shell
@@ -78,7 +76,6 @@ impl Cli {
             Command::Resume(resume) => resume.run(&shared),
             Command::Approve(approve) => approve.run(&shared),
             Command::Refresh(refresh) => refresh.run(&shared),
-            Command::Advise(advise) => advise.run(&shared),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "loci", &mut std::io::stdout());
                 Ok(())

@@ -1,12 +1,10 @@
 //! `loci query`: asks a running server and shows the cited passages.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, bail};
 use clap::Args;
 use console::{StyledObject, Term, style};
 use loci_recall::wire::{RetrieveRequest, RetrieveResponse};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::client::Client;
 use crate::commands::Shared;
@@ -19,7 +17,7 @@ pub struct Query {
     text: String,
     /// How many passages
     #[arg(short, long, default_value_t = 5)]
-    k: usize,
+    k: u64,
     /// Only passages whose field has this value; may be given several times (all must hold)
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -43,10 +41,10 @@ impl Query {
         let client = Client::find(self.url, self.token_file.as_deref(), &shared.state)?;
         let request = RetrieveRequest {
             query: self.text,
-            k: self.k,
+            k: Some(self.k),
             filters: filters(&self.filter)?,
             pipeline: self.pipeline,
-            explain: self.explain,
+            explain: Some(self.explain),
         };
         let answer = client.retrieve(&request).await?;
         match shared.output {
@@ -60,8 +58,8 @@ impl Query {
 }
 
 /// `key=value` pairs as a filter. A value is read as a number or a truth value where it is one.
-fn filters(pairs: &[String]) -> Result<Option<Value>> {
-    let mut fields: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+fn filters(pairs: &[String]) -> Result<Option<Map<String, Value>>> {
+    let mut clauses = Vec::new();
     for pair in pairs {
         let Some((key, value)) = pair.split_once('=').filter(|(k, _)| !k.is_empty()) else {
             bail!("--filter {pair}: write it as key=value, for example --filter audience=customer");
@@ -70,16 +68,11 @@ fn filters(pairs: &[String]) -> Result<Option<Value>> {
             Ok(v @ (Value::Bool(_) | Value::Number(_))) => v,
             _ => Value::String(value.to_owned()),
         };
-        fields.entry(key).or_default().push(value);
-    }
-    let mut clauses: Vec<Value> = Vec::new();
-    for (key, values) in fields {
-        clauses.extend(values.into_iter().map(|v| serde_json::json!({ key: v })));
+        clauses.push(Map::from_iter([(key.to_owned(), value)]));
     }
     Ok(match clauses.len() {
-        0 => None,
-        1 => clauses.pop(),
-        _ => Some(serde_json::json!({ "and": clauses })),
+        0 | 1 => clauses.pop(),
+        _ => Some(Map::from_iter([("and".to_owned(), serde_json::json!(clauses))])),
     })
 }
 
@@ -147,10 +140,10 @@ mod tests {
     #[test]
     fn filters_read_as_a_person_means_them() {
         assert_eq!(filters(&[]).unwrap(), None);
-        assert_eq!(filters(&["audience=customer".into()]).unwrap(), Some(serde_json::json!({"audience": "customer"})));
+        assert_eq!(filters(&["audience=customer".into()]).unwrap(), serde_json::json!({"audience": "customer"}).as_object().cloned());
         assert_eq!(
             filters(&["a=1".into(), "b=true".into()]).unwrap(),
-            Some(serde_json::json!({"and": [{"a": 1}, {"b": true}]}))
+            serde_json::json!({"and": [{"a": 1}, {"b": true}]}).as_object().cloned()
         );
         assert!(filters(&["=x".into()]).is_err());
     }

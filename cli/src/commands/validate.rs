@@ -1,15 +1,12 @@
-//! `loci validate` and `loci advise`.
+//! `loci validate`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use loci_plan::advise::{Corpus, Prices, advise};
-use loci_plan::gate::describe_power;
 
 use super::Shared;
 use crate::output::{self, Output};
-use crate::state::State;
 use crate::up::declare;
 
 /// Where a manifest is to run.
@@ -46,7 +43,7 @@ impl Validate {
             match declare::suites(&manifests, loaded, pipeline) {
                 Ok(suites) => {
                     let sizes = suites.into_iter().map(|(name, (_, questions))| (name, questions)).collect();
-                    reports.push((pipeline, describe_power(pipeline, &sizes)));
+                    reports.push((pipeline, declare::power(pipeline, &sizes)));
                 }
                 Err(more) if self.target == Target::Machine => problems.extend(more),
                 Err(_) => {}
@@ -67,45 +64,6 @@ impl Validate {
             for line in power {
                 println!("  {line}");
             }
-        }
-        Ok(())
-    }
-}
-
-/// `loci advise`.
-#[derive(Debug, Args)]
-pub struct Advise {
-    /// Files with MemoryPipelines, ConfigMaps and Secrets
-    #[arg(required = true)]
-    files: Vec<PathBuf>,
-    /// What an hour of one CPU core costs
-    #[arg(long, default_value_t = 0.04)]
-    core_hour: f64,
-    /// What a month of one GiB on disk costs
-    #[arg(long, default_value_t = 0.10)]
-    gib_month: f64,
-}
-
-impl Advise {
-    /// Advises on each pipeline; with the numbers of its serving release where `--state` has one.
-    pub fn run(self, shared: &Shared) -> Result<()> {
-        let (_, pipelines) = declare::load(&self.files)?;
-        let mut all = Vec::new();
-        for pipeline in &pipelines {
-            let advice = advise(pipeline, &self.corpus(shared, pipeline), &self.prices());
-            all.push((pipeline.name.clone(), advice));
-        }
-        if shared.output == Output::Json {
-            let all: Vec<_> = all.iter().map(|(name, advice)| serde_json::json!({"pipeline": name, "advice": advice})).collect();
-            return output::json(&all);
-        }
-        for (name, advice) in all {
-            println!("{name}");
-            let mut table = output::table(&["level", "field", "advice"]);
-            for a in advice {
-                table.add_row([format!("{:?}", a.level), a.field, a.text]);
-            }
-            output::print(&table, "Nothing to say: the manifest is sound.");
         }
         Ok(())
     }

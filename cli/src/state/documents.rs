@@ -38,11 +38,6 @@ where
         Ok(found)
     }
 
-    /// One by name.
-    pub fn get(&self, name: &str) -> Result<Option<K>> {
-        read_json(&self.file(name))
-    }
-
     /// Creates or replaces one.
     pub fn put(&self, resource: &K) -> Result<()> {
         write_json(&self.file(&resource.name_any()), resource)

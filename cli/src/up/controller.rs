@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use loci_crds::MemoryPipeline;
 use loci_digest::Digest;
-use loci_plan::{Action, Look, Pipeline, PrepareFailure, Serving, StepOutcome, World, plan};
+use loci_plan::{Look, Pipeline, PrepareFailure, Serving, StepOutcome, World, plan};
 use loci_recall::{LoadRequest, Prepared, Recall};
 use loci_store::Store;
 use loci_worker::step::{Encoders, Hold, Revisions};

@@ -11,6 +11,7 @@ use loci_crds::MemoryPipeline;
 use loci_digest::Digest;
 use loci_manifest::{Loaded, Manifests, Problem};
 use loci_plan::Pipeline;
+use loci_plan::gate::detectable_effect;
 use loci_plan::spec::{Location, SuiteData};
 use loci_store::Store;
 use loci_worker::step::suite;
@@ -18,6 +19,9 @@ use loci_worker::step::suite;
 use super::controller::Declared;
 use super::sources;
 use crate::state::{State, read_json};
+
+/// The share of questions whose answer changes between two releases, when power is reckoned.
+const DISCORDANCE: f64 = 0.10;
 
 /// Loads the files and reports all that is wrong with them.
 pub fn load(files: &[PathBuf]) -> Result<(Manifests, Vec<Pipeline>)> {
@@ -76,6 +80,19 @@ pub fn suites(manifests: &Manifests, loaded: &Loaded<MemoryPipeline>, pipeline: 
         }
     }
     if problems.is_empty() { Ok(found) } else { Err(problems) }
+}
+
+/// What each gate can detect with its suite's questions, for people.
+pub fn power(pipeline: &Pipeline, sizes: &HashMap<String, usize>) -> Vec<String> {
+    let line = |gate: &loci_plan::spec::Gate| {
+        let questions = *sizes.get(&gate.suite)?;
+        let effect = detectable_effect(questions, DISCORDANCE);
+        Some(format!(
+            "suite {} has {questions} questions: {:?} tells a fall of {effect:.3} or more (80 % power, {:.0} % of the answers changing)",
+            gate.suite, gate.metric, DISCORDANCE * 100.0
+        ))
+    };
+    pipeline.gates.iter().filter_map(line).collect()
 }
 
 /// One pipeline, ready to run. Its generation counts changes of the spec.

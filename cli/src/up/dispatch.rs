@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use jiff::Timestamp;
-use loci_bus::{Dispatcher, Event, LocalBus, Outcome, Priority, WorkItem};
+use loci_bus::{Dispatcher, Event, Events, LocalBus, Outcome, Priority, WorkItem};
 use loci_digest::Digest;
 use loci_plan::{
     Assembled, Embedded, Evaluated, Pipeline, SourceSnapshot, Snapshot, StepFailure, StepInput, StepKey, StepOutcome,
@@ -94,9 +94,13 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Listens to the bus until it closes.
-    pub async fn listen(self, screen: Arc<Screen>) -> Result<()> {
-        let mut events = self.bus.events().await?;
+    /// Everything that happens on the bus from now on.
+    pub async fn events(&self) -> Result<Events> {
+        Ok(self.bus.events().await?)
+    }
+
+    /// Hands on what happens until the bus closes.
+    pub async fn listen(self, mut events: Events, screen: Arc<Screen>) -> Result<()> {
         while let Some(event) = events.next().await {
             match event {
                 Event::Claimed { .. } => {}
@@ -212,20 +216,20 @@ fn payload(
 
 fn snapshot(output: step::SnapshotOutput) -> Snapshot {
     let documents: u64 = output.sources.values().map(|s| s.documents).sum();
-    let skipped: Vec<&str> = output.sources.values().flat_map(|s| &s.skipped).map(String::as_str).collect();
-    let errors: Vec<&str> = output.sources.values().filter_map(|s| s.error.as_deref()).collect();
+    let skipped: u64 = output.sources.values().map(|s| s.skipped).sum();
     let mut summary = format!("{} files", count(documents));
-    for (what, list) in [("left out", skipped), ("not read", errors)] {
-        if let Some(first) = list.first() {
-            summary.push_str(&format!("; {} {what}, first: {first}", list.len()));
-        }
+    if let Some(first) = output.sources.values().find_map(|s| s.first_skipped.as_deref()) {
+        summary.push_str(&format!("; {skipped} left out, first: {first}"));
+    }
+    for error in output.sources.values().filter_map(|s| s.error.as_deref()) {
+        summary.push_str(&format!("; kept as it was: {error}"));
     }
     let sources = output.sources.into_iter().map(|(name, s)| {
         let source = SourceSnapshot {
             documents: s.documents,
             before: s.before,
             removed: s.removed,
-            skipped: s.skipped.len() as u64,
+            skipped: s.skipped,
             error: s.error,
         };
         (name, source)
@@ -242,8 +246,8 @@ fn embedded(output: step::EmbedOutput) -> Result<Embedded> {
         count(output.passages),
         count(output.tokens)
     );
-    if let Some(first) = output.problems.first() {
-        summary.push_str(&format!("; {} problems, first: {first}", output.problems.len()));
+    if let Some(first) = &output.first_problem {
+        summary.push_str(&format!("; {} problems, first: {first}", output.problems));
     }
     Ok(Embedded { output: output.delta.context("Embed gave no delta")?, summary })
 }

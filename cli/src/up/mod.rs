@@ -94,7 +94,7 @@ impl Up {
         let shutdown = CancellationToken::new();
         let names: Vec<String> = specs.iter().map(|(name, _)| name.clone()).collect();
         let recall = Recall::new(RecallOptions { expect: names.clone(), ..RecallOptions::default() })?;
-        let bus = LocalBus::default();
+        let bus = LocalBus::new();
         let revisions = Revisions::new(state.directory("revisions")?, store.clone());
         let hub = HubOptions { cache: state.directory("models")?, endpoint: self.hub, token: None };
         let gate = recall.bulk_gate();
@@ -119,7 +119,8 @@ impl Up {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(serve_errors(loci_recall::serve(listener, recall, auth, shutdown.clone())));
-        tasks.spawn(shared.dispatch.clone().listen(screen.clone()));
+        let events = shared.dispatch.events().await?;
+        tasks.spawn(shared.dispatch.clone().listen(events, screen.clone()));
         let stop = shutdown.clone();
         tasks.spawn(async move { Ok(service::serve(&bus, CLASS, &context, stop).await?) });
         for one in declared {
@@ -175,7 +176,7 @@ fn watch_sources(tasks: &mut JoinSet<Result<()>>, sources: &Sources, pipeline: &
                     return Ok(());
                 }
             };
-            while watching.changed().await.is_some() {
+            while watching.changed().await.is_ok() {
                 if news.send(News::Hint(name.clone())).is_err() {
                     break;
                 }

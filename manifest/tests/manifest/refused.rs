@@ -250,6 +250,10 @@ fn kinds_that_cannot_be_meant_are_refused() {
             &["43:7: kind: unknown kind Secrets; did you mean \"Secret\"?"],
         ),
         (
+            with("kind: MemoryPipeline", "kind: \"Memory\\ePipeline\""),
+            &["3:7: kind: unknown kind Memory\\u{1b}Pipeline; did you mean \"MemoryPipeline\"?"],
+        ),
+        (
             with("kind: MemoryPipeline", "kind: MemoryRun"),
             &[
                 "3:7: kind: Loci makes every MemoryRun itself; declare the MemoryPipeline that it belongs to",

@@ -181,18 +181,20 @@ fn compare(name: &'static str, gate: &Gate, candidate: &Counted, other: Option<&
     };
     let mean = pairs.iter().map(|p| p.1).sum::<f64>() / pairs.len() as f64;
     let losses: Vec<f64> = pairs.iter().map(|(candidate, other)| other - candidate).collect();
-    if losses.iter().all(|l| l.abs() < 1e-12) {
-        let unseen = unseen_loss(losses.len());
-        let message = format!("every question scores as with {name}; a loss below {unseen:.4} could hide in {} questions", losses.len());
-        return Comparison { name, mean, outcome: Outcome::Passed, bound: 0.0, message };
-    }
-    if losses.len() < MIN_QUESTIONS {
-        return cannot(mean, format!("{} questions are too few to compare with {name}: give at least {MIN_QUESTIONS}", losses.len()));
-    }
-    verdict(name, mean, &losses, margin)
+    weigh(name, mean, &losses, margin)
 }
 
-fn verdict(name: &'static str, mean: f64, losses: &[f64], margin: f64) -> Comparison {
+fn weigh(name: &'static str, mean: f64, losses: &[f64], margin: f64) -> Comparison {
+    let count = losses.len();
+    if losses.iter().all(|l| l.abs() < 1e-12) {
+        let unseen = unseen_loss(count);
+        let message = format!("every question scores as with {name}; a loss below {unseen:.4} could hide in {count} questions");
+        return Comparison { name, mean, outcome: Outcome::Passed, bound: 0.0, message };
+    }
+    if count < MIN_QUESTIONS {
+        let message = format!("{count} questions are too few to compare with {name}: give at least {MIN_QUESTIONS}");
+        return Comparison { name, mean, outcome: Outcome::Inconclusive, bound: f64::NAN, message };
+    }
     let Bounds { lower, upper } = bounds(losses);
     let loss = losses.iter().sum::<f64>() / losses.len() as f64;
     let (outcome, bound, relation) = if upper <= margin {

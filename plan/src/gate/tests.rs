@@ -36,13 +36,12 @@ fn losing(n: usize, lost: usize) -> Vec<SuiteScores> {
     scores(&(0..n).map(|i| if i < lost { 0.0 } else { 1.0 }).collect::<Vec<_>>())
 }
 
-/// The share of `draws` simulated suites of `n` questions in which the gate says `outcome`.
+/// The share of `draws` simulated suites of `n` questions in which the comparison says `outcome`.
 fn rate(outcome: Outcome, margin: f64, n: usize, draws: usize, mut loss: impl FnMut(&mut Draws) -> f64) -> f64 {
     let mut source = Draws(n as u64 * 7919 + (margin * 1e6) as u64);
     let hits = (0..draws).filter(|_| {
         let losses: Vec<f64> = (0..n).map(|_| loss(&mut source)).collect();
-        let (candidate, serving): (Vec<f64>, Vec<f64>) = losses.iter().map(|l| ((1.0 - l) / 2.0, (1.0 + l) / 2.0)).unzip();
-        judged(&gate(None, Some(margin)), &scores(&candidate), Some(&scores(&serving)), None).outcome == outcome
+        weigh("the serving release", 0.5, &losses, margin).outcome == outcome
     });
     hits.count() as f64 / draws as f64
 }

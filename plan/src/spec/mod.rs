@@ -258,3 +258,6 @@ impl Fields {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,10 +113,9 @@ async fn at_shutdown_requests_in_flight_are_answered() {
     options.concurrency = 1;
     let server = Server::start(options).await;
     let queries = server.occupy(40).await;
-    // Those that have not reached the server yet may be turned away: wait for all to be in.
-    while server.metric("loci_http_requests_in_flight").await > 1.0
-        && !queries.iter().any(|query| query.is_finished())
-    {}
+    // The request for metrics is in flight itself; queries that have not arrived yet may be
+    // turned away.
+    let admitted = server.metric("loci_http_requests_in_flight").await as usize - 1;
     server.shutdown.cancel();
     let mut answered = 0;
     for query in queries {
@@ -126,7 +125,10 @@ async fn at_shutdown_requests_in_flight_are_answered() {
             answered += 1;
         }
     }
-    assert!(answered >= 20, "{answered} of 40 answered");
+    assert!(
+        admitted > 0 && answered >= admitted,
+        "{answered} of {admitted} answered"
+    );
     server.serving.await.unwrap().unwrap();
     assert!(
         TcpStream::connect(server.address).await.is_err(),

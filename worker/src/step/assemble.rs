@@ -58,7 +58,9 @@ pub(super) async fn run(
         Some(digest) => Some(context.revisions.manifest(digest).await?),
         None => None,
     };
-    let known = base.map(|b| b.tree).unwrap_or_default();
+    let mut known = base.map(|b| b.tree).unwrap_or_default();
+    // The one file that keeps its name while its content changes.
+    known.remove(loci_index::MANIFEST);
     if let Some(revision) = context.store.lookup(&key).await? {
         let manifest = context.revisions.manifest(&revision).await?;
         return Ok(output(revision, &manifest, &known));

@@ -51,8 +51,10 @@ pub struct EmbedOutput {
     pub embedded: u64,
     /// Their tokens.
     pub tokens: u64,
-    /// Parts that could not be read, for people.
-    pub problems: Vec<String>,
+    /// Parts that could not be read.
+    pub problems: u64,
+    /// The first of them with its reason, for people.
+    pub first_problem: Option<String>,
 }
 
 impl DeltaManifest {

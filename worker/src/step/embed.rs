@@ -224,11 +224,13 @@ async fn cut(
         .into_keys()
         .filter(|k| !new_documents.contains_key(k))
         .collect();
+    let problems = corpus.sources.values().flat_map(|s| s.entries.values()).flat_map(|e| &e.problems);
     let counts = EmbedOutput {
         changed: documents.len() as u64,
         removed: remove.len() as u64,
         passages: documents.iter().map(|d| d.passages.len() as u64).sum(),
-        problems: problems(&corpus),
+        problems: problems.clone().count() as u64,
+        first_problem: problems.clone().next().cloned(),
         ..EmbedOutput::default()
     };
     Ok(Cut {
@@ -237,15 +239,6 @@ async fn cut(
         remove,
         counts,
     })
-}
-
-fn problems(corpus: &Corpus) -> Vec<String> {
-    corpus
-        .sources
-        .values()
-        .flat_map(|s| s.entries.values())
-        .flat_map(|e| e.problems.iter().cloned())
-        .collect()
 }
 
 /// One entry that is being read.

@@ -16,7 +16,7 @@ use loci_digest::Digest;
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{AssembleOutput, REVISION, RevisionManifest};
-pub use context::{Encoders, Reporter, Revisions, SourceProvider, StepContext};
+pub use context::{Encoders, Hold, Reporter, Revisions, SourceProvider, StepContext};
 pub use delta::{DELTA, DeltaManifest, EmbedOutput};
 pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteEvaluation};
 pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapshot};

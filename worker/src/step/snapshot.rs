@@ -58,8 +58,10 @@ pub struct SourceCount {
     pub before: u64,
     /// Of those, how many are gone. A renamed entry whose content is still there does not count.
     pub removed: u64,
-    /// What was left out, for people.
-    pub skipped: Vec<String>,
+    /// What was left out.
+    pub skipped: u64,
+    /// The first of them with its reason, for people.
+    pub first_skipped: Option<String>,
     /// Why reading it failed, when it did.
     pub error: Option<String>,
 }
@@ -152,16 +154,13 @@ fn count(now: &SourceSnapshot, before: Option<&SourceSnapshot>) -> SourceCount {
     let gone = old
         .iter()
         .filter(|e| !names.contains(e.document.as_str()) && !contents.contains(&e.digest));
+    let skipped = now.listing.as_ref().map_or(&[][..], |l| &l.skipped);
     SourceCount {
         documents: entries.len() as u64,
         before: old.len() as u64,
         removed: gone.count() as u64,
-        skipped: now
-            .listing
-            .iter()
-            .flat_map(|l| &l.skipped)
-            .map(|s| format!("{}: {}", s.document, s.reason))
-            .collect(),
+        skipped: skipped.len() as u64,
+        first_skipped: skipped.first().map(|s| format!("{} {}", s.document, s.reason)),
         error: now.error.clone(),
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn check_reference(reference: &GitRef) -> Result<(), SourceError> {
 
 pub(super) fn refspec(reference: &GitRef) -> String {
     match reference {
+        GitRef::Default => "HEAD".to_owned(),
         GitRef::Branch(name) => format!("refs/heads/{name}"),
         GitRef::Tag(name) => format!("refs/tags/{name}"),
         GitRef::Commit(id) => id.clone(),

@@ -44,6 +44,8 @@ pub struct GitSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum GitRef {
+    /// What the remote's HEAD points at.
+    Default,
     /// The tip of a branch.
     Branch(String),
     /// A tag.

@@ -1,0 +1,8 @@
+//! `loci` as its users run it: the built program, real models, real files, real HTTP.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
+mod input;
+mod life;
+mod python;
+mod recovery;

@@ -1,0 +1,111 @@
+//! Runs pipelines against a shell that loses everything but what it wrote, and checks after every
+//! action what must always hold. A failure names its seed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod checks;
+mod draws;
+mod life;
+mod outside;
+mod scenarios;
+mod shell;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use loci_crds::MemoryPipeline;
+use serde_json::{Value, json};
+
+use crate::shell::{Shell, Trouble};
+
+pub fn start() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+/// A pipeline with two sources, a suite and a gate.
+pub fn pipeline(refresh: Value) -> MemoryPipeline {
+    serde_json::from_value(json!({
+        "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline",
+        "metadata": {"name": "support", "namespace": "agents", "uid": "u", "generation": 1},
+        "spec": {
+            "embedder": {"model": "file://model"},
+            "sources": [
+                {"name": "handbook", "memory": "factual", "directory": {"path": "handbook"}},
+                {"name": "notices", "memory": "episodic", "configMap": {"name": "notices"}},
+            ],
+            "index": {"refresh": refresh, "freshness": "240h"},
+            "suites": [{"name": "faq", "retrieval": {"data": {"file": "faq.jsonl"}}}],
+            "gates": [{"suite": "faq", "metric": "recallAt5", "floor": "0.50", "maxRegression": "0.05"}],
+            "releases": {"historyLimit": 3, "minAge": "48h"},
+            "runs": {"historyLimit": 4},
+        },
+    }))
+    .unwrap()
+}
+
+/// Runs `body` and names the seed when it fails.
+fn seeded(seed: u64, what: &str, body: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+        eprintln!("{what}: seed {seed}");
+        resume_unwind(panic);
+    }
+}
+
+fn cadences() -> [(Value, bool); 5] {
+    [
+        (json!({"interval": "2h"}), false),
+        (json!({"interval": "6h", "jitter": "10m"}), true),
+        (json!({"cron": "30 2 * * *", "timeZone": "Europe/Berlin", "jitter": "30m"}), false),
+        (json!({"cron": "*/30 1-3 * * *", "timeZone": "America/New_York"}), true),
+        (json!({"cron": "15 2 * * 0,3", "timeZone": "Australia/Lord_Howe", "startingDeadline": "1h"}), false),
+    ]
+}
+
+#[test]
+fn a_year_with_all_kinds_of_trouble() {
+    for seed in 0..3 {
+        for (index, (refresh, watched)) in cadences().into_iter().enumerate() {
+            let seed = seed * 100 + index as u64;
+            seeded(seed, "a year", || {
+                let mut shell = Shell::new(pipeline(refresh), start(), seed);
+                shell.watched = watched;
+                shell.trouble = Trouble { crash: 40, step: 12, prepare: 6 };
+                life::live(&mut shell, start().checked_add(Duration::from_secs(365 * 86_400)).unwrap(), 8 * 3600);
+                life::rest(&mut shell);
+                assert!(shell.checks.promotions.len() > 20, "hardly anything happened");
+            });
+        }
+    }
+}
+
+#[test]
+fn short_lives_in_which_everything_happens_at_once() {
+    for seed in 0..150 {
+        seeded(seed, "a week", || {
+            let mut shell = Shell::new(pipeline(json!({"interval": "10m"})), start(), seed);
+            shell.watched = seed % 2 == 0;
+            shell.trouble = Trouble { crash: 15, step: 6, prepare: 3 };
+            life::live(&mut shell, start().checked_add(Duration::from_secs(3 * 86_400)).unwrap(), 900);
+            life::rest(&mut shell);
+        });
+    }
+}
+
+/// One look each local day, on days with a gap and a doubled hour too.
+#[test]
+fn a_quiet_year_has_one_look_for_each_day() {
+    for (cron, zone) in [("30 2 * * *", "Europe/Berlin"), ("30 1 * * *", "America/New_York"), ("15 2 * * *", "Australia/Lord_Howe")] {
+        let mut shell = Shell::new(pipeline(json!({"cron": cron, "timeZone": zone})), start(), 1);
+        let tz = TimeZone::get(zone).unwrap();
+        shell.run_until(start().to_zoned(tz.clone()).checked_add(1.year()).unwrap().timestamp());
+        let mut days = BTreeMap::new();
+        for (source, due) in &shell.checks.looks {
+            *days.entry((source.clone(), due.to_zoned(tz.clone()).date())).or_insert(0) += 1;
+        }
+        assert!(days.values().all(|n| *n == 1), "{zone}: a day with two looks");
+        assert!((729..=732).contains(&days.len()), "{zone}: {} looks at two sources", days.len());
+        assert_eq!(shell.world.runs.len(), 1, "nothing changed, so nothing ran");
+    }
+}

@@ -1,0 +1,302 @@
+//! A shell without a disk: what it writes lasts, what it dispatched is lost in a crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
+use loci_plan::{Action, Look, Pipeline, PrepareFailure, Probe, Serving, StepFailure, StepInput, StepKey, StepOutcome, World, plan};
+
+use crate::checks::Checks;
+use crate::draws::Draws;
+use crate::outside::Outside;
+
+/// How often things go wrong, once in so many; 0 for never.
+#[derive(Clone, Copy, Default)]
+pub struct Trouble {
+    pub crash: u64,
+    pub step: u64,
+    pub prepare: u64,
+}
+
+pub struct Shell {
+    pub now: Timestamp,
+    pub world: World,
+    pub resource: MemoryPipeline,
+    pub outside: Outside,
+    pub checks: Checks,
+    pub draws: Draws,
+    pub trouble: Trouble,
+    /// Crash once, right after this many actions.
+    pub crash_after: Option<u64>,
+    pub actions: u64,
+    pub watched: bool,
+    wake_at: Option<Timestamp>,
+    steps: BTreeMap<StepKey, (Timestamp, StepInput)>,
+    probes: BTreeMap<String, (Timestamp, Timestamp, Probe)>,
+    loads: BTreeMap<String, Timestamp>,
+}
+
+impl Shell {
+    pub fn new(resource: MemoryPipeline, start: Timestamp, seed: u64) -> Self {
+        let pipeline = Pipeline::from_resource(&resource).unwrap();
+        let mut outside = Outside::default();
+        for source in &pipeline.sources {
+            outside.change(&source.name, 20);
+        }
+        let world = World {
+            pipeline,
+            generation: 1,
+            intents: Default::default(),
+            suite_data: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            probing: BTreeSet::new(),
+            hints: BTreeMap::new(),
+            runs: Vec::new(),
+            outcomes: Vec::new(),
+            in_flight: BTreeSet::new(),
+            releases: Vec::new(),
+            serving: Serving::default(),
+            status: Default::default(),
+            collected: None,
+        };
+        Self {
+            now: start,
+            world,
+            resource,
+            outside,
+            checks: Checks::default(),
+            draws: Draws::new(seed),
+            trouble: Trouble::default(),
+            crash_after: None,
+            actions: 0,
+            watched: false,
+            wake_at: None,
+            steps: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            loads: BTreeMap::new(),
+        }
+    }
+
+    /// Changes the spec as a person would.
+    pub fn edit(&mut self, change: impl FnOnce(&mut MemoryPipeline)) {
+        change(&mut self.resource);
+        self.world.pipeline = Pipeline::from_resource(&self.resource).unwrap();
+        self.world.generation += 1;
+    }
+
+    /// Changes a source; a watch tells of it when there is one.
+    pub fn change(&mut self, source: &str, documents: u64) {
+        self.outside.change(source, documents);
+        if self.watched {
+            self.world.hints.insert(source.to_owned(), self.now);
+        }
+    }
+
+    pub fn sleep(&mut self, time: Duration) {
+        self.run_until(self.now.checked_add(time).unwrap());
+    }
+
+    /// Plans and acts until `end`.
+    pub fn run_until(&mut self, end: Timestamp) {
+        loop {
+            self.settle();
+            let next = self.next_event().filter(|t| *t <= end);
+            let Some(next) = next else {
+                self.now = self.now.max(end);
+                return;
+            };
+            assert!(next > self.now || self.is_due(), "time stands still at {}", self.now);
+            self.now = self.now.max(next);
+            self.finish();
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.completions().any(|t| t <= self.now)
+    }
+
+    fn completions(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        let steps = self.steps.values().map(|s| s.0);
+        steps.chain(self.probes.values().map(|p| p.0)).chain(self.loads.values().copied())
+    }
+
+    fn next_event(&self) -> Option<Timestamp> {
+        self.completions().chain(self.wake_at).min()
+    }
+
+    /// Plans until there is nothing to do.
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            let decision = plan(self.now, &self.world);
+            assert_eq!(decision, plan(self.now, &self.world), "the same world gives the same decision");
+            self.checks.status(self.now, &self.world, &decision.status);
+            self.world.status = decision.status;
+            self.wake_at = decision.wake_at;
+            if decision.actions.is_empty() {
+                self.checks.settled(&self.world);
+                return;
+            }
+            for action in decision.actions {
+                self.checks.before(self.now, &self.world, &self.outside, &action);
+                self.apply(action);
+                self.checks.after(&self.world, &self.outside);
+                self.actions += 1;
+                if self.crash_after == Some(self.actions) || self.draws.once_in(self.trouble.crash) {
+                    self.crash();
+                    break;
+                }
+            }
+        }
+        panic!("no end of actions at {}", self.now);
+    }
+
+    /// All that is not written is lost; the process is back after a while.
+    pub fn crash(&mut self) {
+        // Some of what was under way had got as far as the store, though not to an outcome.
+        for (key, (_, input)) in std::mem::take(&mut self.steps) {
+            if self.draws.once_in(2) {
+                let _ = self.outside.work(&self.world.pipeline, &key.run, &input);
+            }
+        }
+        self.probes.clear();
+        self.loads.clear();
+        self.world.in_flight.clear();
+        self.world.probing.clear();
+        self.world.hints.clear();
+        let desired = self.world.serving.desired.take();
+        self.world.serving = Serving { desired, ..Serving::default() };
+        self.now = self.now.checked_add(self.draws.within(300)).unwrap();
+        if self.watched {
+            let names = self.world.pipeline.sources.iter().map(|s| s.name.clone());
+            self.world.hints = names.map(|n| (n, self.now)).collect();
+        }
+    }
+
+    fn after(&mut self, seconds: u64) -> Timestamp {
+        let delay = self.draws.within(seconds);
+        self.now.checked_add(delay).unwrap()
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Probe(probe) => {
+                let done = self.after(20);
+                self.world.probing.insert(probe.source.clone());
+                self.probes.insert(probe.source.clone(), (done, self.now, probe));
+            }
+            Action::CreateRun { name, spec } => {
+                let mut run = MemoryRun::new(&name, spec);
+                let second = Timestamp::from_second(self.now.as_second()).unwrap();
+                run.metadata.creation_timestamp = Some(Time(second));
+                self.world.runs.push(run);
+            }
+            Action::UpdateRun { name, status } => {
+                if status.phase.is_terminal() && self.draws.once_in(2) {
+                    self.world.outcomes.retain(|o| o.key.run != name);
+                }
+                self.run(&name).status = Some(*status);
+            }
+            Action::Dispatch { key, input } => {
+                let done = self.after(120);
+                self.world.in_flight.insert(key.clone());
+                self.steps.insert(key, (done, input));
+            }
+            Action::Stop { run } => {
+                self.steps.retain(|k, _| k.run != run);
+                self.world.in_flight.retain(|k| k.run != run);
+            }
+            Action::CreateRelease { name, spec, status } => {
+                let mut release = MemoryRelease::new(&name, *spec);
+                release.status = Some(*status);
+                self.world.releases.push(release);
+            }
+            Action::UpdateRelease { name, status } => self.release(&name).status = Some(*status),
+            Action::Prepare { release } => {
+                let done = self.after(10);
+                self.world.serving.preparing.insert(release.clone());
+                self.loads.insert(release, done);
+            }
+            Action::Promote { release } => {
+                let serving = &mut self.world.serving;
+                serving.desired = Some(release.clone());
+                serving.current = Some(release.clone());
+                serving.prepared.retain(|r| *r == release);
+            }
+            Action::DeleteRun { name } => {
+                self.world.runs.retain(|r| r.metadata.name.as_ref() != Some(&name));
+                self.world.outcomes.retain(|o| o.key.run != name);
+            }
+            Action::DeleteRelease { name } => self.world.releases.retain(|r| r.metadata.name.as_ref() != Some(&name)),
+            Action::CollectGarbage { roots } => {
+                self.outside.collect(&roots);
+                self.world.collected = Some(self.now);
+            }
+        }
+    }
+
+    fn run(&mut self, name: &str) -> &mut MemoryRun {
+        self.world.runs.iter_mut().find(|r| r.metadata.name.as_deref() == Some(name)).unwrap()
+    }
+
+    fn release(&mut self, name: &str) -> &mut MemoryRelease {
+        self.world.releases.iter_mut().find(|r| r.metadata.name.as_deref() == Some(name)).unwrap()
+    }
+
+    /// Takes what has come to its end.
+    fn finish(&mut self) {
+        let due: Vec<_> = self.steps.iter().filter(|s| s.1.0 <= self.now).map(|s| s.0.clone()).collect();
+        for key in due {
+            self.finish_step(key);
+        }
+        let due: Vec<_> = self.probes.iter().filter(|p| p.1.0 <= self.now).map(|p| p.0.clone()).collect();
+        for source in due {
+            let (_, time, probe) = self.probes.remove(&source).unwrap();
+            self.world.probing.remove(&source);
+            let result = self.outside.probe(&source, &probe.basis);
+            let look = Look { probe, time, result };
+            self.checks.looked(&look);
+            self.world.looks.insert(source, look);
+        }
+        let due: Vec<_> = self.loads.iter().filter(|l| *l.1 <= self.now).map(|l| l.0.clone()).collect();
+        for name in due {
+            self.finish_load(name);
+        }
+    }
+
+    fn finish_step(&mut self, key: StepKey) {
+        let (_, input) = self.steps.remove(&key).unwrap();
+        self.world.in_flight.remove(&key);
+        let result = if self.draws.once_in(self.trouble.step) {
+            let retryable = !self.draws.once_in(4);
+            Err(StepFailure { reason: "Trouble".into(), message: "out of memory".into(), retryable })
+        } else {
+            self.outside.work(&self.world.pipeline, &key.run, &input)
+        };
+        let outcome = StepOutcome { key, time: self.now, result };
+        assert!(self.world.outcomes.iter().all(|o| o.key != outcome.key), "an attempt ended twice");
+        self.world.outcomes.push(outcome);
+    }
+
+    fn finish_load(&mut self, name: String) {
+        self.loads.remove(&name);
+        let failed = self.draws.once_in(self.trouble.prepare);
+        let serving = &mut self.world.serving;
+        serving.preparing.remove(&name);
+        if failed {
+            let count = serving.failures.get(&name).map_or(0, |f| f.count) + 1;
+            let failure = PrepareFailure { count, time: self.now, message: "out of memory".into() };
+            serving.failures.insert(name, failure);
+            return;
+        }
+        let Some(release) = self.world.releases.iter().find(|r| r.metadata.name.as_deref() == Some(&name)) else { return };
+        let revision = release.spec.index.revision.parse().unwrap();
+        assert!(self.outside.store.contains_key(&revision), "the revision of {name} was collected");
+        serving.failures.remove(&name);
+        serving.prepared.insert(name.clone());
+        if serving.desired.as_deref() == Some(&name) {
+            serving.current = Some(name);
+        }
+    }
+}
