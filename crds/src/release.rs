@@ -120,6 +120,9 @@ pub struct MemoryReleaseStatus {
     /// The digest of all that the verdict depends on: the gates, the suites and their data, the contents of this release, the baseline and the anchor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict_inputs: Option<String>,
+    /// The digest of the snapshot of the sources that it was built from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
     /// The release that small losses are measured against since this one was promoted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anchor: Option<String>,

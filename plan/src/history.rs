@@ -80,8 +80,8 @@ fn needed_releases<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
 }
 
 /// What garbage collection must spare: the revision and the evaluation of each release, the snapshots
-/// of runs that succeeded (one is what probes compare with, and another is when a person deletes that
-/// run), and what live runs have made.
+/// of releases and of runs that succeeded (one is what probes compare with, and another is when a
+/// person deletes that run), and what live runs have made.
 fn roots(view: &View<'_>) -> Vec<Digest> {
     let evaluation = |r: &&MemoryRelease| -> Option<Digest> {
         r.status.as_ref()?.verdict.as_ref()?.evaluation.as_ref()?.parse().ok()
@@ -90,6 +90,7 @@ fn roots(view: &View<'_>) -> Vec<Digest> {
     let evaluations = view.releases.iter().filter_map(|r| evaluation(r));
     let good = view.runs.iter().filter(|r| r.phase() == RunPhase::Succeeded);
     let snapshots = good.filter_map(|r| r.output(StepName::Snapshot));
+    let snapshots = snapshots.chain(view.releases.iter().filter_map(|r| r.snapshot()));
     let live = view.runs.iter().filter(|r| !r.phase().is_terminal());
     let outputs = live.flat_map(|r| StepName::REFRESH.into_iter().filter_map(|s| r.output(s)));
     let all: BTreeSet<Digest> = revisions.chain(evaluations).chain(snapshots).chain(outputs).collect();

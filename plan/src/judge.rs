@@ -2,12 +2,13 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use loci_crds::release::{EmbedderComponent, IndexComponent, Outcome, ReleasePhase, Verdict};
+use loci_crds::run::StepName;
 use loci_crds::source::LocalRef;
-use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus};
+use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus, MemoryRun};
 
 use crate::clock::stamp;
 use crate::gate;
-use crate::view::{ReleaseView, View};
+use crate::view::{ReleaseView, RunView, View};
 use crate::world::{Assembled, Evaluated};
 
 /// The release that makes content need no verdict, with the reason and a sentence: what serves has
@@ -36,7 +37,7 @@ pub(crate) fn known<'a>(view: &View<'a>, run: &str, content: &str) -> Option<(&'
 /// The release of a run: name, spec and status.
 pub(crate) fn release(
     view: &View<'_>,
-    run: &str,
+    run: &MemoryRun,
     assembled: &Assembled,
     evaluated: Option<&Evaluated>,
 ) -> (String, MemoryReleaseSpec, MemoryReleaseStatus) {
@@ -53,6 +54,7 @@ pub(crate) fn release(
         phase,
         message: Some(sentence(&name, phase)),
         verdict_inputs: Some(view.verdict_key(&content_id)),
+        snapshot: run.output(StepName::Snapshot).map(|d| d.to_string()),
         anchor: Some(anchor(view, &name, &verdict)),
         verdict: Some(verdict),
         ..MemoryReleaseStatus::default()
@@ -60,7 +62,7 @@ pub(crate) fn release(
     let spec = MemoryReleaseSpec {
         pipeline_ref: LocalRef { name: view.pipeline.name.clone() },
         number,
-        run: run.to_owned(),
+        run: run.name().to_owned(),
         index: IndexComponent {
             revision: assembled.revision.to_string(),
             content_id,

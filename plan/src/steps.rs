@@ -81,7 +81,7 @@ fn input(view: &View<'_>, run: &MemoryRun, step: StepName) -> Option<StepInput> 
     let output = |step| run.output(step);
     Some(match step {
         StepName::Snapshot => StepInput::Snapshot {
-            previous: view.newest_succeeded().and_then(|r| r.output(StepName::Snapshot)),
+            previous: view.last_listing(),
         },
         StepName::Embed => StepInput::Embed {
             snapshot: output(StepName::Snapshot)?,
@@ -202,7 +202,7 @@ fn candidate(view: &View<'_>, run: &MemoryRun, status: MemoryRunStatus, assemble
         succeed(view, run, status, release, "Built", &judge::sentence(release.name(), release.phase()), draft);
         return;
     }
-    let (name, spec, state) = judge::release(view, run.name(), assembled, evaluated);
+    let (name, spec, state) = judge::release(view, run, assembled, evaluated);
     let message = judge::sentence(&name, state.phase);
     draft.act(Action::CreateRelease { name: name.clone(), spec: Box::new(spec), status: Box::new(state) });
     let mut status = ended(view, status, RunPhase::Succeeded, "Built", &message);

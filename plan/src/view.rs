@@ -86,6 +86,8 @@ pub(crate) trait ReleaseView {
     fn phase(&self) -> ReleasePhase;
     fn content(&self) -> &str;
     fn revision(&self) -> Option<Digest>;
+    /// The sources as the release was built from.
+    fn snapshot(&self) -> Option<Digest>;
     fn passed(&self) -> bool;
     fn state(&self) -> MemoryReleaseStatus;
 }
@@ -105,6 +107,10 @@ impl ReleaseView for MemoryRelease {
 
     fn revision(&self) -> Option<Digest> {
         self.spec.index.revision.parse().ok()
+    }
+
+    fn snapshot(&self) -> Option<Digest> {
+        self.status.as_ref()?.snapshot.as_ref()?.parse().ok()
     }
 
     fn passed(&self) -> bool {
@@ -145,7 +151,20 @@ impl<'a> View<'a> {
     /// The snapshot that probes compare with: the live run's, or the last good one.
     pub fn basis(&self) -> Option<Digest> {
         let live = self.live().and_then(|r| r.output(StepName::Snapshot));
-        live.or_else(|| self.newest_succeeded()?.output(StepName::Snapshot))
+        live.or_else(|| self.last_listing())
+    }
+
+    /// The snapshot of the newest run that succeeded; when that run was deleted, the newest release
+    /// still names it.
+    pub fn last_listing(&self) -> Option<Digest> {
+        let run = self.newest_succeeded();
+        let created = |r: &&MemoryRelease| r.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        let release = self.releases.iter().copied().filter(|r| r.snapshot().is_some()).max_by_key(created);
+        match (run, release) {
+            (Some(run), Some(release)) if run.ended() < created(&release) => release.snapshot(),
+            (Some(run), _) => run.output(StepName::Snapshot),
+            (None, release) => release.and_then(ReleaseView::snapshot),
+        }
     }
 
     /// When all sources were last read by a run.

@@ -148,7 +148,9 @@ impl Controller {
     }
 
     /// Sweeps what neither this pipeline's roots nor any other's resources reach.
-    fn collect(&self, roots: Vec<Digest>) {
+    fn collect(&mut self, roots: Vec<Digest>) {
+        // Known to be under way from here on; kept on disk once it is done.
+        self.world.collected = Some(Timestamp::now());
         let (shared, news) = (self.shared.clone(), self.news.clone());
         shared.garbage.put(full_name(&self.declared.pipeline), roots);
         tokio::spawn(async move {

@@ -146,6 +146,9 @@ impl Controller {
             if idle && !self.wait(decision.wake_at, &shutdown).await? {
                 return Ok(());
             }
+            while let Ok(news) = self.inbox.try_recv() {
+                self.hear(news)?;
+            }
         }
     }
 
@@ -159,9 +162,6 @@ impl Controller {
                 news = self.inbox.recv() => {
                     let Some(news) = news else { return Ok(false) };
                     self.hear(news)?;
-                    while let Ok(more) = self.inbox.try_recv() {
-                        self.hear(more)?;
-                    }
                     return Ok(true);
                 }
                 () = tokio::time::sleep(pause) => {
@@ -195,10 +195,7 @@ impl Controller {
                 Ok(())
             }
             News::Loaded(release, loaded) => self.loaded(release, *loaded),
-            News::Collected => {
-                self.world.collected = Some(Timestamp::now());
-                self.keep()
-            }
+            News::Collected => self.keep(),
         }
     }
 

@@ -188,8 +188,7 @@ impl Shell {
             }
             Action::CreateRun { name, spec } => {
                 let mut run = MemoryRun::new(&name, spec);
-                let second = Timestamp::from_second(self.now.as_second()).unwrap();
-                run.metadata.creation_timestamp = Some(Time(second));
+                run.metadata.creation_timestamp = Some(self.second());
                 self.world.runs.push(run);
             }
             Action::UpdateRun { name, status } => {
@@ -209,6 +208,7 @@ impl Shell {
             }
             Action::CreateRelease { name, spec, status } => {
                 let mut release = MemoryRelease::new(&name, *spec);
+                release.metadata.creation_timestamp = Some(self.second());
                 release.status = Some(*status);
                 self.world.releases.push(release);
             }
@@ -234,6 +234,11 @@ impl Shell {
                 self.world.collected = Some(self.now);
             }
         }
+    }
+
+    /// Now, as resources keep it.
+    fn second(&self) -> Time {
+        Time(Timestamp::from_second(self.now.as_second()).unwrap())
     }
 
     fn run(&mut self, name: &str) -> &mut MemoryRun {

@@ -47,6 +47,20 @@ impl TokenCounter for Characters {
     }
 }
 
+/// Together texts count more than each alone: merges across a border are not what packing may trust.
+struct Growing;
+
+impl TokenCounter for Growing {
+    fn count(&self, text: &str) -> usize {
+        let characters = text.chars().count();
+        characters + characters / 7
+    }
+
+    fn offsets(&self, text: &str) -> Vec<Range<usize>> {
+        Characters.offsets(text)
+    }
+}
+
 fn document(media: Media, source: &str) -> ParsedDocument {
     let parsed = parse(media, source.as_bytes(), &ParseContext { document: "d" }).unwrap();
     parsed.documents.into_iter().next().unwrap()
@@ -246,7 +260,9 @@ proptest! {
         let config = ChunkerConfig { max_tokens, overlap_tokens: overlap * max_tokens / 5 };
         check(&source, Media::Markdown, &config, &Pieces);
         check(&source, Media::Text, &config, &Pieces);
-        check(&source, Media::Markdown, &ChunkerConfig { max_tokens: max_tokens * 3, ..config }, &Characters);
+        let config = ChunkerConfig { max_tokens: max_tokens * 3, ..config };
+        check(&source, Media::Markdown, &config, &Characters);
+        check(&source, Media::Markdown, &config, &Growing);
     }
 
     #[test]
@@ -256,7 +272,7 @@ proptest! {
     ) {
         let document = document(Media::Text, &source);
         let config = ChunkerConfig { max_tokens, overlap_tokens: 0 };
-        for counter in [&Pieces as &dyn TokenCounter, &Characters] {
+        for counter in [&Pieces as &dyn TokenCounter, &Characters, &Growing] {
             let chunks = chunk(&document, None, &config, counter).unwrap();
             prop_assert!(chunks.iter().all(|chunk| counter.count(&chunk.text) <= max_tokens));
             prop_assert_eq!(
