@@ -25,7 +25,11 @@ impl Client {
                 .map_or_else(|| "http://127.0.0.1:7700".to_owned(), |s| s.url),
         };
         let token = token_file.map(first_token).transpose()?;
-        Ok(Self { url: url.trim_end_matches('/').to_owned(), token, http: reqwest::Client::new() })
+        Ok(Self {
+            url: url.trim_end_matches('/').to_owned(),
+            token,
+            http: reqwest::Client::new(),
+        })
     }
 
     /// Asks for passages.
@@ -36,25 +40,38 @@ impl Client {
             call = call.bearer_auth(token);
         }
         let answer = call.send().await.with_context(|| {
-            format!("no answer from {}: is `loci up` running? give --url when it listens elsewhere", self.url)
+            format!(
+                "no answer from {}: is `loci up` running? give --url when it listens elsewhere",
+                self.url
+            )
         })?;
         let status = answer.status();
         let body = answer.bytes().await.context("the answer broke off")?;
         if !status.is_success() {
             match serde_json::from_slice::<ErrorBody>(&body) {
                 Ok(refused) => bail!("{}", refused.error.message),
-                Err(_) => bail!("{url} answered {status}: {}", String::from_utf8_lossy(&body)),
+                Err(_) => bail!(
+                    "{url} answered {status}: {}",
+                    String::from_utf8_lossy(&body)
+                ),
             }
         }
-        serde_json::from_slice(&body).with_context(|| format!("{url} answered what this loci cannot read"))
+        serde_json::from_slice(&body)
+            .with_context(|| format!("{url} answered what this loci cannot read"))
     }
 }
 
 fn first_token(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the token file {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the token file {}", path.display()))?;
     text.lines()
         .map(str::trim)
         .find(|line| !line.is_empty() && !line.starts_with('#'))
         .map(str::to_owned)
-        .with_context(|| format!("{} holds no token: write one on a line of its own", path.display()))
+        .with_context(|| {
+            format!(
+                "{} holds no token: write one on a line of its own",
+                path.display()
+            )
+        })
 }

@@ -50,7 +50,12 @@ pub fn print(table: &Table, empty: &str) {
 
 /// How long ago `then` was: `12s`, `5m`, `3h`, `9d`.
 pub fn age(then: Timestamp, now: Timestamp) -> String {
-    let seconds = now.since(then).ok().and_then(|s| s.total(Unit::Second).ok()).unwrap_or(0.0).max(0.0);
+    let seconds = now
+        .since(then)
+        .ok()
+        .and_then(|s| s.total(Unit::Second).ok())
+        .unwrap_or(0.0)
+        .max(0.0);
     match seconds as u64 {
         s if s < 120 => format!("{s}s"),
         s if s < 2 * 3600 => format!("{}m", s / 60),
@@ -78,7 +83,10 @@ mod tests {
 
     #[test]
     fn numbers_and_ages_read_well() {
-        assert_eq!((count(7), count(1234), count(1_234_567)), ("7".into(), "1,234".into(), "1,234,567".into()));
+        assert_eq!(
+            (count(7), count(1234), count(1_234_567)),
+            ("7".into(), "1,234".into(), "1,234,567".into())
+        );
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         assert_eq!(age("2026-11-23T11:59:30Z".parse().unwrap(), now), "30s");
         assert_eq!(age("2026-11-20T12:00:00Z".parse().unwrap(), now), "3d");

@@ -1,1 +1,263 @@
-//! Placeholder
+//! The decision framework as advice: where this memory belongs, what it costs, what is missing.
+//!
+//! Costs are reckoned, not measured: tokens of a full build = passages x mean tokens; its core hours =
+//! tokens / (tokens a core embeds in a second) / 3600. A month has 30 days.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::spec::{Location, Pipeline};
+
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+const GIB: f64 = (1_u64 << 30) as f64;
+/// Names that people give to collections of procedures.
+const PROCEDURAL: [&str; 6] = [
+    "runbook",
+    "playbook",
+    "procedure",
+    "sop",
+    "escalation",
+    "protocol",
+];
+/// A hybrid query with its embedding takes some milliseconds on an idle core; below this there is no room.
+const TIGHT_BUDGET: Duration = Duration::from_millis(10);
+
+/// What is indexed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Corpus {
+    /// Documents.
+    pub documents: u64,
+    /// Passages.
+    pub passages: u64,
+    /// Mean tokens of a passage.
+    pub tokens_per_passage: f64,
+    /// Bytes of all artefacts that are kept.
+    pub bytes: u64,
+}
+
+/// What things cost, in one currency.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prices {
+    /// One hour of one CPU core.
+    pub core_hour: f64,
+    /// One GiB on disk for a month.
+    pub gib_month: f64,
+    /// Tokens that one core embeds in a second.
+    pub tokens_per_core_second: f64,
+}
+
+/// How much an advice matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Level {
+    /// Something is missing or does not fit together.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+/// One advice.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Advice {
+    /// How much it matters.
+    pub level: Level,
+    /// The field that it is about.
+    pub field: String,
+    /// What, why, and what to do.
+    pub text: String,
+}
+
+/// All advice on a pipeline, warnings first.
+pub fn advise(pipeline: &Pipeline, corpus: Option<&Corpus>, prices: &Prices) -> Vec<Advice> {
+    let mut all = Vec::new();
+    judging(pipeline, &mut all);
+    cadence(pipeline, &mut all);
+    placement(pipeline, &mut all);
+    if let Some(corpus) = corpus {
+        all.push(costs(pipeline, corpus, prices));
+    }
+    all.sort_by_key(|a| a.level);
+    all
+}
+
+fn add(all: &mut Vec<Advice>, level: Level, field: impl Into<String>, text: impl Into<String>) {
+    all.push(Advice {
+        level,
+        field: field.into(),
+        text: text.into(),
+    });
+}
+
+fn judging(pipeline: &Pipeline, all: &mut Vec<Advice>) {
+    if pipeline.gates.is_empty() {
+        let text = "nothing judges a new index before it is served: add a retrieval suite of 50 questions or more and a gate on it";
+        add(all, Level::Warning, "spec.gates", text);
+    } else if pipeline.gates.iter().all(|g| g.max_regression.is_none()) {
+        let text = "floors alone let quality sink to the floor unseen: add maxRegression to a gate";
+        add(all, Level::Info, "spec.gates", text);
+    }
+    for (i, suite) in pipeline.suites.iter().enumerate() {
+        if !pipeline.gates.iter().any(|g| g.suite == suite.name) {
+            let text = format!(
+                "no gate uses the suite {}: add one, or remove the suite",
+                suite.name
+            );
+            add(all, Level::Warning, format!("spec.suites[{i}]"), text);
+        }
+    }
+}
+
+fn cadence(pipeline: &Pipeline, all: &mut Vec<Advice>) {
+    if let Some(interval) = pipeline
+        .schedule
+        .interval()
+        .filter(|i| *i > pipeline.freshness)
+    {
+        let text = format!(
+            "sources are looked at every {interval:?}, so a freshness of {:?} cannot be kept: shorten the interval",
+            pipeline.freshness
+        );
+        add(all, Level::Warning, "spec.index.freshness", text);
+    }
+    let often = pipeline
+        .schedule
+        .interval()
+        .is_some_and(|i| i < Duration::from_secs(60));
+    for (i, source) in pipeline.sources.iter().enumerate() {
+        if often
+            && matches!(
+                source.location,
+                Location::Http { .. } | Location::Git { .. }
+            )
+        {
+            let text = "a server of someone else is asked more than once a minute: 1m or more is kinder, and most sites block less";
+            add(all, Level::Info, format!("spec.sources[{i}]"), text);
+        }
+    }
+    match pipeline.latency_budget {
+        None => add(
+            all,
+            Level::Info,
+            "spec.serving.latencyBudget",
+            "without a budget, slow queries are not counted: give the agent's own, for example 60ms",
+        ),
+        Some(budget) if budget < TIGHT_BUDGET => {
+            add(
+                all,
+                Level::Warning,
+                "spec.serving.latencyBudget",
+                format!(
+                    "{budget:?} leaves no room for embedding a query on a CPU: give 10ms or more"
+                ),
+            );
+        }
+        Some(_) => {}
+    }
+}
+
+fn placement(pipeline: &Pipeline, all: &mut Vec<Advice>) {
+    for (i, source) in pipeline.sources.iter().enumerate() {
+        let name = source.name.to_lowercase();
+        if PROCEDURAL.iter().any(|p| name.contains(p)) {
+            let text = format!(
+                "{} sounds like procedures. Indexed, they are looked up and cited, which is right where they change; behaviour that must hold without a look-up belongs in an adapter",
+                source.name
+            );
+            add(all, Level::Info, format!("spec.sources[{i}].memory"), text);
+        }
+    }
+}
+
+fn costs(pipeline: &Pipeline, corpus: &Corpus, prices: &Prices) -> Advice {
+    let tokens = corpus.passages as f64 * corpus.tokens_per_passage;
+    let build = tokens / prices.tokens_per_core_second / 3600.0 * prices.core_hour;
+    let disk = corpus.bytes as f64 / GIB * prices.gib_month;
+    let looks = pipeline
+        .schedule
+        .interval()
+        .map(|i| MONTH.as_secs_f64() / i.as_secs_f64().max(1.0));
+    let churn = match looks {
+        Some(looks) => format!(
+            "; were 1 % new at each of {looks:.0} looks a month, {:.2}",
+            build * looks / 100.0
+        ),
+        None => String::new(),
+    };
+    let text = format!(
+        "{} documents, {} passages, about {tokens:.0} tokens: a full build costs {build:.4}{churn}; keeping it on disk {disk:.4} a month. What changes stays cheap in an index; a fine-tune would be paid again with every change",
+        corpus.documents, corpus.passages
+    );
+    Advice {
+        level: Level::Info,
+        field: "spec.index".to_owned(),
+        text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pipeline(more: serde_json::Value) -> Pipeline {
+        let mut spec = json!({
+            "embedder": {"model": "file:///m"},
+            "sources": [{"name": "runbooks", "memory": "factual", "http": {"urls": ["https://example.com/"]}}],
+        });
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let resource = json!({"apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline", "metadata": {"name": "p"}, "spec": spec});
+        Pipeline::from_resource(&serde_json::from_value(resource).unwrap()).unwrap()
+    }
+
+    const PRICES: Prices = Prices {
+        core_hour: 0.04,
+        gib_month: 0.1,
+        tokens_per_core_second: 1000.0,
+    };
+
+    #[test]
+    fn what_is_missing_comes_first_and_names_its_field() {
+        let pipeline = pipeline(
+            json!({"index": {"refresh": {"interval": "30s"}, "freshness": "10s"}, "serving": {"latencyBudget": "1ms"}}),
+        );
+        let all = advise(&pipeline, None, &PRICES);
+        let fields: Vec<&str> = all
+            .iter()
+            .filter(|a| a.level == Level::Warning)
+            .map(|a| a.field.as_str())
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                "spec.gates",
+                "spec.index.freshness",
+                "spec.serving.latencyBudget"
+            ]
+        );
+        assert!(
+            all.iter()
+                .any(|a| a.field == "spec.sources[0].memory" && a.text.contains("adapter"))
+        );
+        assert!(all.is_sorted_by_key(|a| a.level));
+    }
+
+    #[test]
+    fn costs_follow_the_stated_formula() {
+        let corpus = Corpus {
+            documents: 10,
+            passages: 36_000,
+            tokens_per_passage: 100.0,
+            bytes: 1 << 30,
+        };
+        let all = advise(&pipeline(json!({})), Some(&corpus), &PRICES);
+        let cost = all.iter().find(|a| a.field == "spec.index").unwrap();
+        assert!(
+            cost.text.contains("costs 0.0400") && cost.text.contains("disk 0.1000"),
+            "{}",
+            cost.text
+        );
+        assert!(cost.text.contains("4320 looks"), "{}", cost.text);
+    }
+}

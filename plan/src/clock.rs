@@ -17,7 +17,10 @@ pub(crate) fn before(time: Timestamp, duration: Duration) -> Timestamp {
 
 /// `time` as resources keep it: in whole seconds, never later than it was.
 pub(crate) fn stamp(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_nanosecond().div_euclid(1_000_000_000) as i64).unwrap_or(time))
+    Time(
+        Timestamp::from_second(time.as_nanosecond().div_euclid(1_000_000_000) as i64)
+            .unwrap_or(time),
+    )
 }
 
 /// The earlier of two instants, if any.

@@ -38,8 +38,18 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    pub fn new(kind: &'static str, truth: impl Into<Truth>, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { kind, truth: truth.into(), reason: reason.into(), message: message.into() }
+    pub fn new(
+        kind: &'static str,
+        truth: impl Into<Truth>,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            truth: truth.into(),
+            reason: reason.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -52,14 +62,17 @@ pub(crate) fn conditions(
 ) -> Vec<Condition> {
     let condition = |finding: Finding| {
         let status = finding.truth.as_str();
-        let same = before.iter().find(|c| c.type_ == finding.kind && c.status == status);
+        let same = before
+            .iter()
+            .find(|c| c.type_ == finding.kind && c.status == status);
         Condition {
             type_: finding.kind.to_owned(),
             status: status.to_owned(),
             reason: finding.reason,
             message: finding.message,
             observed_generation: generation,
-            last_transition_time: same.map_or_else(|| stamp(now), |c| c.last_transition_time.clone()),
+            last_transition_time: same
+                .map_or_else(|| stamp(now), |c| c.last_transition_time.clone()),
         }
     };
     findings.into_iter().map(condition).collect()

@@ -22,10 +22,14 @@ pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
         return;
     }
     for run in surplus_runs(view) {
-        draft.act(Action::DeleteRun { name: run.name().to_owned() });
+        draft.act(Action::DeleteRun {
+            name: run.name().to_owned(),
+        });
     }
     for release in surplus_releases(view, draft) {
-        draft.act(Action::DeleteRelease { name: release.name().to_owned() });
+        draft.act(Action::DeleteRelease {
+            name: release.name().to_owned(),
+        });
     }
     let due = view.world.collected.map(|t| after(t, COLLECT_EVERY));
     if due.is_some_and(|t| t > view.now) {
@@ -44,16 +48,27 @@ fn surplus_runs<'a>(view: &View<'a>) -> Vec<&'a MemoryRun> {
         is(view.newest_succeeded()) || is(view.newest_ended()) || answers
     };
     let finished = view.runs.iter().rev().filter(|r| r.phase().is_terminal());
-    finished.skip(view.pipeline.run_history).filter(|r| !needed(r)).copied().collect()
+    finished
+        .skip(view.pipeline.run_history)
+        .filter(|r| !needed(r))
+        .copied()
+        .collect()
 }
 
 /// Releases beyond the limit. Those that served and those that never did are counted apart, so that
 /// a row of rejected ones does not push out what rollback can reach.
 fn surplus_releases<'a>(view: &View<'a>, draft: &mut Draft) -> Vec<&'a MemoryRelease> {
     let needed = needed_releases(view);
-    let rest = view.releases.iter().rev().filter(|r| !needed.contains(r.name()));
+    let rest = view
+        .releases
+        .iter()
+        .rev()
+        .filter(|r| !needed.contains(r.name()));
     let (served, never): (Vec<_>, Vec<_>) = rest.copied().partition(|r| replaced(r).is_some());
-    let mut surplus: Vec<_> = never.into_iter().skip(view.pipeline.release_history).collect();
+    let mut surplus: Vec<_> = never
+        .into_iter()
+        .skip(view.pipeline.release_history)
+        .collect();
     for release in served.into_iter().skip(view.pipeline.release_history) {
         let until = replaced(release).map(|t| after(t, view.pipeline.release_min_age));
         match until.filter(|t| *t > view.now) {
@@ -73,10 +88,28 @@ fn replaced(release: &MemoryRelease) -> Option<jiff::Timestamp> {
 fn needed_releases<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
     let desired = view.desired();
     let held = [view.world.intents.hold, view.pipeline.pin];
-    let named = view.releases.iter().filter(|r| held.contains(&Some(r.spec.number)) || r.phase() == ReleasePhase::Candidate);
-    let current = view.world.serving.current.as_deref().and_then(|n| view.release(n));
-    let others = [desired, desired.map(|d| view.anchor_of(d)), view.target(), current, view.releases.last().copied()];
-    named.copied().chain(others.into_iter().flatten()).map(|r| r.name()).collect()
+    let named = view
+        .releases
+        .iter()
+        .filter(|r| held.contains(&Some(r.spec.number)) || r.phase() == ReleasePhase::Candidate);
+    let current = view
+        .world
+        .serving
+        .current
+        .as_deref()
+        .and_then(|n| view.release(n));
+    let others = [
+        desired,
+        desired.map(|d| view.anchor_of(d)),
+        view.target(),
+        current,
+        view.releases.last().copied(),
+    ];
+    named
+        .copied()
+        .chain(others.into_iter().flatten())
+        .map(|r| r.name())
+        .collect()
 }
 
 /// What garbage collection must spare: the revision and the evaluation of each release, the snapshots
@@ -84,15 +117,29 @@ fn needed_releases<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
 /// person deletes that run), and what live runs have made.
 fn roots(view: &View<'_>) -> Vec<Digest> {
     let evaluation = |r: &&MemoryRelease| -> Option<Digest> {
-        r.status.as_ref()?.verdict.as_ref()?.evaluation.as_ref()?.parse().ok()
+        r.status
+            .as_ref()?
+            .verdict
+            .as_ref()?
+            .evaluation
+            .as_ref()?
+            .parse()
+            .ok()
     };
     let revisions = view.releases.iter().filter_map(|r| r.revision());
-    let evaluations = view.releases.iter().filter_map(|r| evaluation(r));
-    let good = view.runs.iter().filter(|r| r.phase() == RunPhase::Succeeded);
+    let evaluations = view.releases.iter().filter_map(evaluation);
+    let good = view
+        .runs
+        .iter()
+        .filter(|r| r.phase() == RunPhase::Succeeded);
     let snapshots = good.filter_map(|r| r.output(StepName::Snapshot));
     let snapshots = snapshots.chain(view.releases.iter().filter_map(|r| r.snapshot()));
     let live = view.runs.iter().filter(|r| !r.phase().is_terminal());
     let outputs = live.flat_map(|r| StepName::REFRESH.into_iter().filter_map(|s| r.output(s)));
-    let all: BTreeSet<Digest> = revisions.chain(evaluations).chain(snapshots).chain(outputs).collect();
+    let all: BTreeSet<Digest> = revisions
+        .chain(evaluations)
+        .chain(snapshots)
+        .chain(outputs)
+        .collect();
     all.into_iter().collect()
 }

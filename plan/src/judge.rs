@@ -14,20 +14,44 @@ use crate::world::{Assembled, Evaluated};
 /// The release that makes content need no verdict, with the reason and a sentence: what serves has
 /// it, it was judged by the same rules, it was withdrawn, or it waits to be served. A release that
 /// this same run made is not one.
-pub(crate) fn known<'a>(view: &View<'a>, run: &str, content: &str) -> Option<(&'a MemoryRelease, &'static str, String)> {
-    let served = view.desired().filter(|d| d.content() == content && d.spec.run != run);
+pub(crate) fn known<'a>(
+    view: &View<'a>,
+    run: &str,
+    content: &str,
+) -> Option<(&'a MemoryRelease, &'static str, String)> {
+    let served = view
+        .desired()
+        .filter(|d| d.content() == content && d.spec.run != run);
     if let Some(release) = served {
         let message = format!("nothing changed: {} serves this content", release.name());
         return Some((release, "Unchanged", message));
     }
-    let others = view.releases.iter().rev().filter(|r| r.content() == content && r.spec.run != run);
+    let others = view
+        .releases
+        .iter()
+        .rev()
+        .filter(|r| r.content() == content && r.spec.run != run);
     others.copied().find_map(|release| {
         let name = release.name();
         let (reason, message) = match release.phase() {
-            ReleasePhase::Withdrawn => ("ContentWithdrawn", format!("{name} has this content and was rolled back: `loci resume` lets it return")),
-            ReleasePhase::Rejected if view.verdict_holds(release) => ("AlreadyJudged", format!("{name} has this content and failed its gates")),
-            ReleasePhase::Inconclusive if view.verdict_holds(release) => ("AlreadyJudged", format!("{name} has this content, and its gates could not tell")),
-            ReleasePhase::Candidate if view.verdict_holds(release) => ("Unchanged", format!("{name} has this content and waits to be served")),
+            ReleasePhase::Withdrawn => (
+                "ContentWithdrawn",
+                format!(
+                    "{name} has this content and was rolled back: `loci resume` lets it return"
+                ),
+            ),
+            ReleasePhase::Rejected if view.verdict_holds(release) => (
+                "AlreadyJudged",
+                format!("{name} has this content and failed its gates"),
+            ),
+            ReleasePhase::Inconclusive if view.verdict_holds(release) => (
+                "AlreadyJudged",
+                format!("{name} has this content, and its gates could not tell"),
+            ),
+            ReleasePhase::Candidate if view.verdict_holds(release) => (
+                "Unchanged",
+                format!("{name} has this content and waits to be served"),
+            ),
             _ => return None,
         };
         Some((release, reason, message))
@@ -60,7 +84,9 @@ pub(crate) fn release(
         ..MemoryReleaseStatus::default()
     };
     let spec = MemoryReleaseSpec {
-        pipeline_ref: LocalRef { name: view.pipeline.name.clone() },
+        pipeline_ref: LocalRef {
+            name: view.pipeline.name.clone(),
+        },
         number,
         run: run.name().to_owned(),
         index: IndexComponent {
@@ -69,7 +95,10 @@ pub(crate) fn release(
             documents: assembled.documents as i64,
             passages: assembled.passages as i64,
         },
-        embedder: EmbedderComponent { model: view.pipeline.model.clone(), identity: assembled.embedder.to_string() },
+        embedder: EmbedderComponent {
+            model: view.pipeline.model.clone(),
+            identity: assembled.embedder.to_string(),
+        },
     };
     (name, spec, status)
 }
@@ -90,9 +119,20 @@ pub(crate) fn sentence(name: &str, phase: ReleasePhase) -> String {
 
 fn verdict(view: &View<'_>, evaluated: Option<&Evaluated>) -> Verdict {
     let gates = evaluated.map(|e| {
-        let scores = gate::Scores { candidate: &e.candidate, serving: e.baseline.as_deref(), anchor: e.anchor.as_deref() };
-        let expected = gate::Compared { serving: e.subjects.baseline.is_some(), anchor: e.subjects.anchor.is_some() };
-        view.pipeline.gates.iter().map(|g| gate::judge(g, &scores, expected)).collect()
+        let scores = gate::Scores {
+            candidate: &e.candidate,
+            serving: e.baseline.as_deref(),
+            anchor: e.anchor.as_deref(),
+        };
+        let expected = gate::Compared {
+            serving: e.subjects.baseline.is_some(),
+            anchor: e.subjects.anchor.is_some(),
+        };
+        view.pipeline
+            .gates
+            .iter()
+            .map(|g| gate::judge(g, &scores, expected))
+            .collect()
     });
     let gates: Vec<_> = gates.unwrap_or_default();
     Verdict {
@@ -107,7 +147,9 @@ fn verdict(view: &View<'_>, evaluated: Option<&Evaluated>) -> Verdict {
 /// The anchor from the promotion of the release `name` on: itself when it is on every gate as good
 /// as the anchor so far, else that one. So small losses are measured against the best, and cannot add up.
 fn anchor(view: &View<'_>, name: &str, verdict: &Verdict) -> String {
-    let Some(serving) = view.desired() else { return name.to_owned() };
+    let Some(serving) = view.desired() else {
+        return name.to_owned();
+    };
     let so_far = view.anchor_of(serving);
     let mean = |text: &str| text.parse::<f64>().ok();
     let as_good = verdict.gates.iter().all(|g| {
@@ -117,5 +159,9 @@ fn anchor(view: &View<'_>, name: &str, verdict: &Verdict) -> String {
             (_, best) => best.is_none(),
         }
     });
-    if as_good { name.to_owned() } else { so_far.name().to_owned() }
+    if as_good {
+        name.to_owned()
+    } else {
+        so_far.name().to_owned()
+    }
 }

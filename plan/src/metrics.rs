@@ -103,7 +103,9 @@ impl Serialize for Metric {
 
 impl<'de> Deserialize<'de> for Metric {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -137,13 +139,23 @@ pub fn score(metric: Metric, hits: &[Hit], expected: &[Expected]) -> f64 {
 /// The labelled documents; several spans of one are one.
 fn documents(expected: &[Expected]) -> Vec<&Expected> {
     let mut seen = BTreeSet::new();
-    expected.iter().filter(|e| seen.insert((&e.source, &e.document))).collect()
+    expected
+        .iter()
+        .filter(|e| seen.insert((&e.source, &e.document)))
+        .collect()
 }
 
 fn recall(hits: &[Hit], expected: &[Expected]) -> f64 {
     let documents = documents(expected);
-    let found = documents.iter().filter(|e| hits.iter().any(|h| e.names(h))).count();
-    if documents.is_empty() { 0.0 } else { found as f64 / documents.len() as f64 }
+    let found = documents
+        .iter()
+        .filter(|e| hits.iter().any(|h| e.names(h)))
+        .count();
+    if documents.is_empty() {
+        0.0
+    } else {
+        found as f64 / documents.len() as f64
+    }
 }
 
 fn ndcg(k: usize, hits: &[Hit], expected: &[Expected]) -> f64 {
@@ -162,11 +174,19 @@ mod tests {
     use super::*;
 
     fn hit(document: &str, span: Range<u64>) -> Hit {
-        Hit { source: "s".into(), document: document.into(), span }
+        Hit {
+            source: "s".into(),
+            document: document.into(),
+            span,
+        }
     }
 
     fn label(document: &str, span: Option<Range<u64>>) -> Expected {
-        Expected { source: None, document: document.into(), span }
+        Expected {
+            source: None,
+            document: document.into(),
+            span,
+        }
     }
 
     fn close(a: f64, b: f64) {
@@ -176,7 +196,13 @@ mod tests {
     #[test]
     fn agree_with_values_by_hand() {
         // Relevant a and c; found at ranks 2 and 4; a second passage of a at rank 3 gains nothing.
-        let hits = [hit("x", 0..9), hit("a", 0..9), hit("a", 9..20), hit("c", 0..9), hit("y", 0..9)];
+        let hits = [
+            hit("x", 0..9),
+            hit("a", 0..9),
+            hit("a", 9..20),
+            hit("c", 0..9),
+            hit("y", 0..9),
+        ];
         let expected = [label("a", None), label("c", None)];
         close(score(Metric::RecallAt(1), &hits, &expected), 0.0);
         close(score(Metric::RecallAt(2), &hits, &expected), 0.5);
@@ -197,18 +223,31 @@ mod tests {
         close(at(1, 10..12), 0.0); // touching is not overlapping
         close(at(2, 10..12), 1.0);
         close(at(2, 20..30), 0.0);
-        close(score(Metric::CitationHitAt(1), &hits, &[label("a", None)]), 1.0);
+        close(
+            score(Metric::CitationHitAt(1), &hits, &[label("a", None)]),
+            1.0,
+        );
     }
 
     #[test]
     fn a_label_may_name_its_source() {
-        let other = Expected { source: Some("t".into()), ..label("a", None) };
+        let other = Expected {
+            source: Some("t".into()),
+            ..label("a", None)
+        };
         close(score(Metric::RecallAt(5), &[hit("a", 0..1)], &[other]), 0.0);
         close(score(Metric::RecallAt(5), &[], &[]), 0.0);
         close(score(Metric::NdcgAt(5), &[], &[]), 0.0);
-        close(score(Metric::Mrr, &[hit("b", 0..1)], &[label("a", None)]), 0.0);
+        close(
+            score(Metric::Mrr, &[hit("b", 0..1)], &[label("a", None)]),
+            0.0,
+        );
         // Two spans of one document are one document.
-        let spans = [label("a", Some(0..1)), label("a", Some(5..6)), label("b", None)];
+        let spans = [
+            label("a", Some(0..1)),
+            label("a", Some(5..6)),
+            label("b", None),
+        ];
         close(score(Metric::RecallAt(5), &[hit("a", 0..1)], &spans), 0.5);
     }
 
@@ -217,7 +256,14 @@ mod tests {
         for name in ["recallAt5", "ndcgAt10", "citationHitAt100", "mrr"] {
             assert_eq!(name.parse::<Metric>().unwrap().to_string(), name);
         }
-        for bad in ["recallAt0", "recallAt101", "recallAt05", "recall", "mrr5", "recallAt+5"] {
+        for bad in [
+            "recallAt0",
+            "recallAt101",
+            "recallAt05",
+            "recall",
+            "mrr5",
+            "recallAt+5",
+        ] {
             assert!(bad.parse::<Metric>().is_err(), "{bad}");
         }
     }

@@ -38,5 +38,9 @@ pub fn plan(now: Timestamp, world: &World) -> Decision {
     sources::plan(&view, &mut draft);
     history::plan(&view, &mut draft);
     let status = status::status(&view, &mut draft);
-    Decision { actions: draft.actions, status, wake_at: draft.wake_at }
+    Decision {
+        actions: draft.actions,
+        status,
+        wake_at: draft.wake_at,
+    }
 }

@@ -23,14 +23,19 @@ pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
     for release in &view.releases {
         let status = settle(view, release, hold.as_ref(), next, ready);
         if release.status.as_ref() != Some(&status) {
-            draft.act(Action::UpdateRelease { name: release.name().to_owned(), status: Box::new(status) });
+            draft.act(Action::UpdateRelease {
+                name: release.name().to_owned(),
+                status: Box::new(status),
+            });
         }
     }
     if let Some(desired) = view.desired() {
         prepare(view, desired, draft);
     }
     match (next, ready) {
-        (_, Some(release)) => draft.act(Action::Promote { release: release.name().to_owned() }),
+        (_, Some(release)) => draft.act(Action::Promote {
+            release: release.name().to_owned(),
+        }),
         (Some(release), None) => prepare(view, release, draft),
         _ => {}
     }
@@ -44,7 +49,12 @@ fn successor<'a>(view: &View<'a>, hold: Option<&Hold<'a>>) -> Option<&'a MemoryR
             let held = *hold.release.as_ref().ok()?;
             (desired.map(|d| d.name()) != Some(held.name())).then_some(held)
         }
-        None => view.releases.iter().rev().find(|r| promotable(view, r, desired)).copied(),
+        None => view
+            .releases
+            .iter()
+            .rev()
+            .find(|r| promotable(view, r, desired))
+            .copied(),
     }
 }
 
@@ -71,7 +81,11 @@ fn settle(
         _ if desired.is_some_and(|d| d.name() == release.name()) => {
             // Marked before the pointer moves, so that no crash lets it return.
             let leaves = hold.is_some_and(|h| ready.is_some() && withdrawn(h));
-            if leaves { ReleasePhase::Withdrawn } else { ReleasePhase::Serving }
+            if leaves {
+                ReleasePhase::Withdrawn
+            } else {
+                ReleasePhase::Serving
+            }
         }
         ReleasePhase::Serving if hold.is_some_and(withdrawn) => ReleasePhase::Withdrawn,
         ReleasePhase::Serving => ReleasePhase::Retired,
@@ -80,8 +94,14 @@ fn settle(
         phase => phase,
     };
     if phase != status.phase {
-        let by = hold.filter(|_| phase == ReleasePhase::Withdrawn).map_or("", |h| h.by);
-        let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
+        let by = hold
+            .filter(|_| phase == ReleasePhase::Withdrawn)
+            .map_or("", |h| h.by);
+        let by = if by.is_empty() {
+            String::new()
+        } else {
+            format!(" by {by}")
+        };
         status.message = Some(format!("{}{by}", sentence(release.name(), phase)));
         match phase {
             ReleasePhase::Serving => {
@@ -100,8 +120,15 @@ fn settle(
 
 /// Whether a candidate can never be promoted any more: it is older than what serves, another is newer
 /// and passed, or it was judged against what does not serve.
-fn overtaken(view: &View<'_>, release: &MemoryRelease, hold: Option<&Hold<'_>>, next: Option<&MemoryRelease>) -> bool {
-    let newer = next.filter(|_| hold.is_none()).is_some_and(|n| n.spec.number > release.spec.number);
+fn overtaken(
+    view: &View<'_>,
+    release: &MemoryRelease,
+    hold: Option<&Hold<'_>>,
+    next: Option<&MemoryRelease>,
+) -> bool {
+    let newer = next
+        .filter(|_| hold.is_none())
+        .is_some_and(|n| n.spec.number > release.spec.number);
     newer || !promotable(view, release, view.desired())
 }
 
@@ -113,20 +140,37 @@ fn prepare(view: &View<'_>, release: &MemoryRelease, draft: &mut Draft) {
         return;
     }
     if let Some(failure) = serving.failures.get(name) {
-        let at = retry_at(failure.time, i32::try_from(failure.count).unwrap_or(i32::MAX));
+        let at = retry_at(
+            failure.time,
+            i32::try_from(failure.count).unwrap_or(i32::MAX),
+        );
         if at > view.now {
             draft.wake(Some(at));
             return;
         }
     }
-    draft.act(Action::Prepare { release: name.to_owned() });
+    draft.act(Action::Prepare {
+        release: name.to_owned(),
+    });
 }
 
 /// The release that `loci rollback` without a number goes to: the newest that served before the one
 /// that serves now.
 pub fn rollback_target(world: &World) -> Option<i64> {
     let desired = world.serving.desired.as_deref()?;
-    let number = world.releases.iter().find(|r| r.name() == desired)?.spec.number;
-    let served = |r: &&MemoryRelease| r.phase() == ReleasePhase::Retired && r.passed() && r.spec.number < number;
-    world.releases.iter().filter(served).map(|r| r.spec.number).max()
+    let number = world
+        .releases
+        .iter()
+        .find(|r| r.name() == desired)?
+        .spec
+        .number;
+    let served = |r: &&MemoryRelease| {
+        r.phase() == ReleasePhase::Retired && r.passed() && r.spec.number < number
+    };
+    world
+        .releases
+        .iter()
+        .filter(served)
+        .map(|r| r.spec.number)
+        .max()
 }

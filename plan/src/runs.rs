@@ -26,7 +26,9 @@ const BACKOFF_CAP: Duration = Duration::from_secs(600);
 
 /// The delay before another attempt after `failures` in a row: 5 s, doubling, at most 10 min.
 pub(crate) fn backoff(failures: u32) -> Duration {
-    BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(BACKOFF_CAP)
+    BACKOFF
+        .saturating_mul(1 << failures.saturating_sub(1).min(10))
+        .min(BACKOFF_CAP)
 }
 
 /// Why a run is due.
@@ -38,7 +40,11 @@ pub(crate) struct Cause {
 
 impl Cause {
     fn of(trigger: RunTrigger) -> Self {
-        Self { trigger, scheduled: None, request: None }
+        Self {
+            trigger,
+            scheduled: None,
+            request: None,
+        }
     }
 }
 
@@ -47,7 +53,13 @@ pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
     let mut cancelled = false;
     for run in view.runs.iter().filter(|r| !r.phase().is_terminal()) {
         if view.world.intents.cancelled.contains(run.name()) {
-            draft.act(end(view, run, RunPhase::Cancelled, "CancelledByUser", "a person cancelled the run"));
+            draft.act(end(
+                view,
+                run,
+                RunPhase::Cancelled,
+                "CancelledByUser",
+                "a person cancelled the run",
+            ));
             cancelled = true;
         }
     }
@@ -60,8 +72,18 @@ pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
 
 /// Work whose run has ended, or is gone, should stop.
 fn stop_ended(view: &View<'_>, draft: &mut Draft) {
-    let live = |name: &str| view.runs.iter().any(|r| r.name() == name && !r.phase().is_terminal());
-    let mut names: Vec<_> = view.world.in_flight.iter().map(|k| &k.run).filter(|r| !live(r)).collect();
+    let live = |name: &str| {
+        view.runs
+            .iter()
+            .any(|r| r.name() == name && !r.phase().is_terminal())
+    };
+    let mut names: Vec<_> = view
+        .world
+        .in_flight
+        .iter()
+        .map(|k| &k.run)
+        .filter(|r| !live(r))
+        .collect();
     names.dedup();
     for run in names {
         draft.act(Action::Stop { run: run.clone() });
@@ -69,7 +91,9 @@ fn stop_ended(view: &View<'_>, draft: &mut Draft) {
 }
 
 fn go_on(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
-    let outdated = run.inputs().is_some_and(|i| i != view.pipeline.build_inputs());
+    let outdated = run
+        .inputs()
+        .is_some_and(|i| i != view.pipeline.build_inputs());
     match run.phase() {
         _ if outdated => draft.act(supersede(view, run, "the pipeline's spec changed")),
         RunPhase::Pending if view.pipeline.suspend => {}
@@ -82,11 +106,22 @@ fn go_on(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
 /// A held run waits for a person, for a better listing or for a new request.
 fn held(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
     let snapshot = run.output(StepName::Snapshot);
-    let of_this = |l: &&Look| Some(l.probe.basis) == snapshot && l.result == Ok(Difference::Changed);
+    let of_this =
+        |l: &&Look| Some(l.probe.basis) == snapshot && l.result == Ok(Difference::Changed);
     if view.world.intents.approved.contains(run.name()) || !steps::exceeds(view, run) {
         steps::release_from_hold(view, run, draft);
-    } else if view.pipeline.sources.iter().filter_map(|s| view.look(&s.name)).any(|l| of_this(&l)) {
-        draft.act(supersede(view, run, "the listing that was held changed: a new run reads it"));
+    } else if view
+        .pipeline
+        .sources
+        .iter()
+        .filter_map(|s| view.look(&s.name))
+        .any(|l| of_this(&l))
+    {
+        draft.act(supersede(
+            view,
+            run,
+            "the listing that was held changed: a new run reads it",
+        ));
     } else if requested(view).is_some() {
         draft.act(supersede(view, run, "a person asked for a new run"));
     }
@@ -97,17 +132,38 @@ fn supersede(view: &View<'_>, run: &MemoryRun, message: &str) -> Action {
 }
 
 /// Ends a run.
-pub(crate) fn end(view: &View<'_>, run: &MemoryRun, phase: RunPhase, reason: &str, message: &str) -> Action {
+pub(crate) fn end(
+    view: &View<'_>,
+    run: &MemoryRun,
+    phase: RunPhase,
+    reason: &str,
+    message: &str,
+) -> Action {
     let status = ended(view, status_of(run), phase, reason, message);
-    Action::UpdateRun { name: run.name().to_owned(), status: Box::new(status) }
+    Action::UpdateRun {
+        name: run.name().to_owned(),
+        status: Box::new(status),
+    }
 }
 
 /// The status of a run that ends now.
-pub(crate) fn ended(view: &View<'_>, mut status: MemoryRunStatus, phase: RunPhase, reason: &str, message: &str) -> MemoryRunStatus {
-    let kind = if phase == RunPhase::Succeeded { "Succeeded" } else { "Failed" };
+pub(crate) fn ended(
+    view: &View<'_>,
+    mut status: MemoryRunStatus,
+    phase: RunPhase,
+    reason: &str,
+    message: &str,
+) -> MemoryRunStatus {
+    let kind = if phase == RunPhase::Succeeded {
+        "Succeeded"
+    } else {
+        "Failed"
+    };
     let finding = Finding::new(kind, true, reason, message);
     status.conditions = conditions(view.now, None, &status.conditions, [finding]);
-    status.inputs.get_or_insert_with(|| view.pipeline.build_inputs());
+    status
+        .inputs
+        .get_or_insert_with(|| view.pipeline.build_inputs());
     status.phase = phase;
     status.reason = Some(reason.to_owned());
     status.message = Some(message.to_owned());
@@ -119,38 +175,58 @@ fn create(view: &View<'_>, draft: &mut Draft) {
     if view.pipeline.suspend {
         return;
     }
-    let Some(cause) = cause(view, draft) else { return };
+    let Some(cause) = cause(view, draft) else {
+        return;
+    };
     let spec = MemoryRunSpec {
-        pipeline_ref: LocalRef { name: view.pipeline.name.clone() },
+        pipeline_ref: LocalRef {
+            name: view.pipeline.name.clone(),
+        },
         kind: RunKind::Refresh,
         trigger: cause.trigger,
         generation: Some(view.world.generation),
         scheduled_time: cause.scheduled.map(Time),
         request: cause.request,
     };
-    draft.act(Action::CreateRun { name: name(view), spec });
+    draft.act(Action::CreateRun {
+        name: name(view),
+        spec,
+    });
 }
 
 /// `<pipeline>-<date>-<time>` in UTC, never one that is taken.
 fn name(view: &View<'_>) -> String {
-    let time = view.now.to_zoned(TimeZone::UTC).strftime("%Y%m%d-%H%M%S").to_string();
+    let time = view
+        .now
+        .to_zoned(TimeZone::UTC)
+        .strftime("%Y%m%d-%H%M%S")
+        .to_string();
     let base = format!("{}-{time}", view.pipeline.name);
     let taken = |n: &String| view.runs.iter().any(|r| r.name() == n);
     let more = (2..).map(|n| format!("{base}-{n}"));
-    std::iter::once(base.clone()).chain(more).find(|n| !taken(n)).unwrap_or(base)
+    std::iter::once(base.clone())
+        .chain(more)
+        .find(|n| !taken(n))
+        .unwrap_or(base)
 }
 
 /// A request to run now that no run answers yet.
 fn requested(view: &View<'_>) -> Option<String> {
     let token = view.world.intents.refresh.as_ref()?;
-    let answered = view.runs.iter().any(|r| r.spec.request.as_ref() == Some(token));
+    let answered = view
+        .runs
+        .iter()
+        .any(|r| r.spec.request.as_ref() == Some(token));
     (!answered).then(|| token.clone())
 }
 
 /// Why a run is due now, when none is live; or else when one may be.
 pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
     if let Some(request) = requested(view) {
-        return Some(Cause { request: Some(request), ..Cause::of(RunTrigger::Requested) });
+        return Some(Cause {
+            request: Some(request),
+            ..Cause::of(RunTrigger::Requested)
+        });
     }
     let good = view.newest_succeeded();
     let inputs = view.pipeline.build_inputs();
@@ -167,34 +243,61 @@ pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
     let failed = newest.filter(|r| r.phase() != RunPhase::Succeeded && r.inputs() == Some(&inputs));
     let failed = failed.and_then(RunView::ended);
     if let Some(trigger) = asked {
-        let Some(failed) = failed else { return Some(Cause::of(trigger)) };
+        let Some(failed) = failed else {
+            return Some(Cause::of(trigger));
+        };
         let due = view.pipeline.schedule.due(failed, view.now);
         if due.is_none() {
-            draft.wake(view.pipeline.schedule.next(failed).filter(|t| *t > view.now));
+            draft.wake(
+                view.pipeline
+                    .schedule
+                    .next(failed)
+                    .filter(|t| *t > view.now),
+            );
         }
-        return due.map(|due| Cause { scheduled: Some(due), ..Cause::of(trigger) });
+        return due.map(|due| Cause {
+            scheduled: Some(due),
+            ..Cause::of(trigger)
+        });
     }
     let look = changed(view).find(|l| failed.is_none_or(|f| l.time > f))?;
-    let trigger = if look.probe.due.is_some() { RunTrigger::Schedule } else { RunTrigger::SourceChanged };
-    Some(Cause { scheduled: look.probe.due, ..Cause::of(trigger) })
+    let trigger = if look.probe.due.is_some() {
+        RunTrigger::Schedule
+    } else {
+        RunTrigger::SourceChanged
+    };
+    Some(Cause {
+        scheduled: look.probe.due,
+        ..Cause::of(trigger)
+    })
 }
 
 /// Looks that found a source to differ from what the last good run read.
 pub(crate) fn changed<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Look> {
     let basis = view.basis();
-    let looks = view.pipeline.sources.iter().filter_map(|s| view.world.looks.get(&s.name));
+    let looks = view
+        .pipeline
+        .sources
+        .iter()
+        .filter_map(|s| view.world.looks.get(&s.name));
     looks.filter(move |l| Some(l.probe.basis) == basis && l.result == Ok(Difference::Changed))
 }
 
 /// Whether the newest content is neither served nor judged as it would be now.
 fn judged_anew(view: &View<'_>) -> Option<RunTrigger> {
     let target: &MemoryRelease = view.target()?;
-    if view.hold().is_some() || view.desired().is_some_and(|d| d.content() == target.content()) {
+    if view.hold().is_some()
+        || view
+            .desired()
+            .is_some_and(|d| d.content() == target.content())
+    {
         return None;
     }
     match target.phase() {
         ReleasePhase::Rejected | ReleasePhase::Inconclusive if view.verdict_holds(target) => None,
-        ReleasePhase::Rejected | ReleasePhase::Inconclusive | ReleasePhase::Superseded => Some(RunTrigger::SpecChanged),
+        ReleasePhase::Rejected | ReleasePhase::Inconclusive | ReleasePhase::Superseded => {
+            Some(RunTrigger::SpecChanged)
+        }
         ReleasePhase::Retired => Some(RunTrigger::Requested),
         // Withdrawn: the hold is being taken back. Candidate: on its way. Serving: there.
         ReleasePhase::Withdrawn | ReleasePhase::Candidate | ReleasePhase::Serving => None,

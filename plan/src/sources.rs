@@ -10,17 +10,31 @@ use crate::world::Probe;
 /// Probes that are due: by schedule, or because a watch told of a change. There is nothing to compare
 /// with before the first run, nor while a run reads the sources itself.
 pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
-    let reading = view.live().is_some_and(|r| r.phase() != RunPhase::Held && r.output(StepName::Snapshot).is_none());
-    let Some(basis) = view.basis().filter(|_| !view.pipeline.suspend && !reading) else { return };
+    let reading = view
+        .live()
+        .is_some_and(|r| r.phase() != RunPhase::Held && r.output(StepName::Snapshot).is_none());
+    let Some(basis) = view.basis().filter(|_| !view.pipeline.suspend && !reading) else {
+        return;
+    };
     for source in &view.pipeline.sources {
         if view.world.probing.contains(&source.name) {
             continue;
         }
-        let Some(last) = view.last_look(&source.name) else { continue };
-        let hinted = view.world.hints.get(&source.name).is_some_and(|hint| *hint > last);
+        let Some(last) = view.last_look(&source.name) else {
+            continue;
+        };
+        let hinted = view
+            .world
+            .hints
+            .get(&source.name)
+            .is_some_and(|hint| *hint > last);
         let due = view.pipeline.schedule.due(last, view.now);
         if hinted || due.is_some() {
-            draft.act(Action::Probe(Probe { source: source.name.clone(), basis, due }));
+            draft.act(Action::Probe(Probe {
+                source: source.name.clone(),
+                basis,
+                due,
+            }));
         } else {
             draft.wake(view.pipeline.schedule.next(last).filter(|t| *t > view.now));
         }

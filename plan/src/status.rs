@@ -17,25 +17,59 @@ use crate::world::{Difference, Look, SourceSnapshot, StepResult};
 
 /// The status of a pipeline whose spec [`Pipeline::from_resource`](crate::Pipeline::from_resource)
 /// refused. What is served goes on being served.
-pub fn refused(now: Timestamp, resource: &MemoryPipeline, errors: &[FieldError]) -> MemoryPipelineStatus {
+pub fn refused(
+    now: Timestamp,
+    resource: &MemoryPipeline,
+    errors: &[FieldError],
+) -> MemoryPipelineStatus {
     let before = resource.status.clone().unwrap_or_default();
-    let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let message = errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
     let generation = resource.metadata.generation;
     let findings = [
         Finding::new("Ready", false, "InvalidSpec", message.clone()),
-        Finding::new("Reconciling", false, "InvalidSpec", "the spec cannot be accepted"),
+        Finding::new(
+            "Reconciling",
+            false,
+            "InvalidSpec",
+            "the spec cannot be accepted",
+        ),
         Finding::new("Stalled", true, "InvalidSpec", message),
     ];
     let mut all = conditions(now, generation, &before.conditions, findings);
-    let kept = before.conditions.iter().filter(|c| !all.iter().any(|n| n.type_ == c.type_)).cloned();
+    let kept = before
+        .conditions
+        .iter()
+        .filter(|c| !all.iter().any(|n| n.type_ == c.type_))
+        .cloned();
     all.extend(kept.collect::<Vec<_>>());
-    MemoryPipelineStatus { observed_generation: generation.unwrap_or(before.observed_generation), conditions: all, ..before }
+    MemoryPipelineStatus {
+        observed_generation: generation.unwrap_or(before.observed_generation),
+        conditions: all,
+        ..before
+    }
 }
 
 pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus {
     let before = &view.world.status;
-    let sources: Vec<_> = view.pipeline.sources.iter().map(|s| source(view, &s.name)).collect();
-    let fresh = up_to_date(view).then(|| sources.iter().map(|s| s.last_success_time.clone()).min().flatten()).flatten();
+    let sources: Vec<_> = view
+        .pipeline
+        .sources
+        .iter()
+        .map(|s| source(view, &s.name))
+        .collect();
+    let fresh = up_to_date(view)
+        .then(|| {
+            sources
+                .iter()
+                .map(|s| s.last_success_time.clone())
+                .min()
+                .flatten()
+        })
+        .flatten();
     let last_refresh_time = fresh.max(before.last_refresh_time.clone());
     let findings = [
         ready(view),
@@ -50,7 +84,12 @@ pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus
     let desired = view.desired();
     MemoryPipelineStatus {
         observed_generation: view.world.generation,
-        conditions: conditions(view.now, Some(view.world.generation), &before.conditions, findings),
+        conditions: conditions(
+            view.now,
+            Some(view.world.generation),
+            &before.conditions,
+            findings,
+        ),
         serving_release: view.world.serving.current.clone(),
         anchor_release: desired.map(|d| view.anchor_of(d).name().to_owned()),
         held_on: hold.map(|r| r.name().to_owned()),
@@ -66,14 +105,24 @@ fn next_look(view: &View<'_>) -> Option<Timestamp> {
         return None;
     }
     let last = |name: &str| view.last_look(name);
-    let next = view.pipeline.sources.iter().filter_map(|s| view.pipeline.schedule.next(last(&s.name)?));
+    let next = view
+        .pipeline
+        .sources
+        .iter()
+        .filter_map(|s| view.pipeline.schedule.next(last(&s.name)?));
     next.min()
 }
 
 /// One source: what is newer than the status before, else as it was.
 fn source(view: &View<'_>, name: &str) -> SourceStatus {
     let before = view.world.status.sources.iter().find(|s| s.name == name);
-    let empty = SourceStatus { name: name.to_owned(), documents: 0, skipped: 0, last_success_time: None, error: None };
+    let empty = SourceStatus {
+        name: name.to_owned(),
+        documents: 0,
+        skipped: 0,
+        last_success_time: None,
+        error: None,
+    };
     let mut status = before.cloned().unwrap_or(empty);
     if let Some((time, read)) = view.runs.iter().rev().find_map(|r| read(view, r, name)) {
         status.documents = read.documents as i64;
@@ -87,7 +136,11 @@ fn source(view: &View<'_>, name: &str) -> SourceStatus {
 }
 
 /// What the newest run of which that is still known read of a source, and when.
-fn read<'a>(view: &View<'a>, run: &MemoryRun, source: &str) -> Option<(Timestamp, &'a SourceSnapshot)> {
+fn read<'a>(
+    view: &View<'a>,
+    run: &MemoryRun,
+    source: &str,
+) -> Option<(Timestamp, &'a SourceSnapshot)> {
     let time = run.snapshot_time()?;
     match view.made(run, StepName::Snapshot)? {
         StepResult::Snapshot(snapshot) => snapshot.sources.get(source).map(|s| (time, s)),
@@ -108,8 +161,11 @@ fn up_to_date(view: &View<'_>) -> bool {
         (Some(target), Some(desired)) => target.content() == desired.content(),
         _ => false,
     };
-    let newest_good = view.newest_ended().is_some_and(|r| r.phase() == RunPhase::Succeeded);
-    let unchanged = |l: &Look| Some(l.probe.basis) == view.basis() && l.result == Ok(Difference::Unchanged);
+    let newest_good = view
+        .newest_ended()
+        .is_some_and(|r| r.phase() == RunPhase::Succeeded);
+    let unchanged =
+        |l: &Look| Some(l.probe.basis) == view.basis() && l.result == Ok(Difference::Unchanged);
     let looked = |name: &str| view.look(name).is_some_and(unchanged);
     let known = newest_good || view.pipeline.sources.iter().all(|s| looked(&s.name));
     served && known && view.live().is_none() && changed(view).next().is_none()
@@ -122,37 +178,85 @@ fn ready(view: &View<'_>) -> Finding {
         (Some(wanted), Some(current)) if wanted == current => {
             return Finding::new("Ready", true, "Serving", format!("{current} serves"));
         }
-        (None, None) => match view.newest_ended().filter(|r| r.phase() == RunPhase::Failed && view.live().is_none()) {
+        (None, None) => match view
+            .newest_ended()
+            .filter(|r| r.phase() == RunPhase::Failed && view.live().is_none())
+        {
             Some(run) => (run.reason().to_owned(), message_of(run)),
             None => ("NoRelease".to_owned(), "no release yet".to_owned()),
         },
         (wanted, current) => match wanted.and_then(|w| view.world.serving.failures.get(w)) {
-            Some(failure) if current.is_none() => ("LoadFailed".to_owned(), format!("{} cannot be loaded: {}; `loci rollback` serves an older release", wanted.unwrap_or_default(), failure.message)),
-            _ if current.is_some() => return Finding::new("Ready", true, "Switching", format!("{} serves", current.unwrap_or_default())),
-            _ => ("Loading".to_owned(), format!("{} is being loaded", wanted.unwrap_or_default())),
+            Some(failure) if current.is_none() => (
+                "LoadFailed".to_owned(),
+                format!(
+                    "{} cannot be loaded: {}; `loci rollback` serves an older release",
+                    wanted.unwrap_or_default(),
+                    failure.message
+                ),
+            ),
+            _ if current.is_some() => {
+                return Finding::new(
+                    "Ready",
+                    true,
+                    "Switching",
+                    format!("{} serves", current.unwrap_or_default()),
+                );
+            }
+            _ => (
+                "Loading".to_owned(),
+                format!("{} is being loaded", wanted.unwrap_or_default()),
+            ),
         },
     };
     Finding::new("Ready", false, reason, message)
 }
 
 fn message_of(run: &MemoryRun) -> String {
-    run.status.as_ref().and_then(|s| s.message.clone()).unwrap_or_default()
+    run.status
+        .as_ref()
+        .and_then(|s| s.message.clone())
+        .unwrap_or_default()
 }
 
 /// Whether work that the generation asked for is under way; what a schedule started does not count.
 fn reconciling(view: &View<'_>) -> Finding {
     let asked = |t: RunTrigger| matches!(t, RunTrigger::Initial | RunTrigger::SpecChanged);
     if let Some(run) = view.live().filter(|r| asked(r.spec.trigger)) {
-        return Finding::new("Reconciling", true, "Running", format!("{} is under way", run.name()));
+        return Finding::new(
+            "Reconciling",
+            true,
+            "Running",
+            format!("{} is under way", run.name()),
+        );
     }
     let due = view.live().is_none() && !view.pipeline.suspend;
     if due && cause(view, &mut Draft::default()).is_some_and(|c| asked(c.trigger)) {
-        return Finding::new("Reconciling", true, "RunDue", "a run for this generation is due");
+        return Finding::new(
+            "Reconciling",
+            true,
+            "RunDue",
+            "a run for this generation is due",
+        );
     }
-    if view.desired().is_none() && view.releases.iter().any(|r| r.phase() == ReleasePhase::Candidate) {
-        return Finding::new("Reconciling", true, "Promoting", "the first release is being loaded");
+    if view.desired().is_none()
+        && view
+            .releases
+            .iter()
+            .any(|r| r.phase() == ReleasePhase::Candidate)
+    {
+        return Finding::new(
+            "Reconciling",
+            true,
+            "Promoting",
+            "the first release is being loaded",
+        );
     }
-    Finding::new("Reconciling", false, "UpToDate", "nothing that this generation asked for is under way")
+    Finding::new(
+        "Reconciling",
+        false,
+        "UpToDate",
+        "nothing that this generation asked for is under way",
+    )
 }
 
 /// Whether what the generation asks for cannot come about without a change from outside.
@@ -161,16 +265,32 @@ fn stalled(view: &View<'_>) -> Finding {
         return Finding::new("Stalled", true, "HoldNotPossible", message);
     }
     let inputs = view.pipeline.build_inputs();
-    let built = view.newest_succeeded().is_some_and(|r| r.inputs() == Some(&inputs));
-    let failed = view.newest_ended().filter(|r| r.phase() == RunPhase::Failed && r.inputs() == Some(&inputs));
+    let built = view
+        .newest_succeeded()
+        .is_some_and(|r| r.inputs() == Some(&inputs));
+    let failed = view
+        .newest_ended()
+        .filter(|r| r.phase() == RunPhase::Failed && r.inputs() == Some(&inputs));
     if let Some(run) = failed.filter(|_| !built && view.live().is_none()) {
-        return Finding::new("Stalled", true, run.reason(), format!("{}: {}; it is tried again at the next look", run.name(), message_of(run)));
+        return Finding::new(
+            "Stalled",
+            true,
+            run.reason(),
+            format!(
+                "{}: {}; it is tried again at the next look",
+                run.name(),
+                message_of(run)
+            ),
+        );
     }
     Finding::new("Stalled", false, "Progressing", "nothing stands in the way")
 }
 
 fn synced(view: &View<'_>, sources: &[SourceStatus]) -> Finding {
-    let failed: Vec<_> = sources.iter().filter_map(|s| s.error.as_ref().map(|e| format!("{}: {e}", s.name))).collect();
+    let failed: Vec<_> = sources
+        .iter()
+        .filter_map(|s| s.error.as_ref().map(|e| format!("{}: {e}", s.name)))
+        .collect();
     if let Some(run) = view.live().filter(|r| r.phase() == RunPhase::Held) {
         return Finding::new("SourcesSynced", false, run.reason(), message_of(run));
     }
@@ -178,9 +298,19 @@ fn synced(view: &View<'_>, sources: &[SourceStatus]) -> Finding {
         return Finding::new("SourcesSynced", false, "SourceFailed", failed.join("; "));
     }
     if sources.iter().any(|s| s.last_success_time.is_none()) {
-        return Finding::new("SourcesSynced", Truth::Unknown, "NotRead", "not every source was read yet");
+        return Finding::new(
+            "SourcesSynced",
+            Truth::Unknown,
+            "NotRead",
+            "not every source was read yet",
+        );
     }
-    Finding::new("SourcesSynced", true, "AllRead", "every source was read without an error")
+    Finding::new(
+        "SourcesSynced",
+        true,
+        "AllRead",
+        "every source was read without an error",
+    )
 }
 
 fn index_fresh(view: &View<'_>, refreshed: Option<&Time>, draft: &mut Draft) -> Finding {
@@ -190,9 +320,16 @@ fn index_fresh(view: &View<'_>, refreshed: Option<&Time>, draft: &mut Draft) -> 
     };
     if until > view.now {
         draft.wake(Some(until));
-        return Finding::new(kind, true, "Fresh", "what serves was up to date within the promised time");
+        return Finding::new(
+            kind,
+            true,
+            "Fresh",
+            "what serves was up to date within the promised time",
+        );
     }
-    let newest_failed = view.newest_ended().is_some_and(|r| r.phase() == RunPhase::Failed);
+    let newest_failed = view
+        .newest_ended()
+        .is_some_and(|r| r.phase() == RunPhase::Failed);
     let rejected = view.target().map(|t| t.phase());
     let (reason, message) = if view.pipeline.suspend {
         ("Suspended", "the pipeline is suspended")
@@ -202,10 +339,16 @@ fn index_fresh(view: &View<'_>, refreshed: Option<&Time>, draft: &mut Draft) -> 
         ("MaxDeletionExceeded", "a run waits for approval")
     } else if newest_failed {
         ("RunFailed", "the newest run failed")
-    } else if matches!(rejected, Some(ReleasePhase::Rejected | ReleasePhase::Inconclusive)) {
+    } else if matches!(
+        rejected,
+        Some(ReleasePhase::Rejected | ReleasePhase::Inconclusive)
+    ) {
         ("NotPromoted", "the newest content did not pass its gates")
     } else {
-        ("Stale", "no look at all sources succeeded within the promised time")
+        (
+            "Stale",
+            "no look at all sources succeeded within the promised time",
+        )
     };
     Finding::new(kind, false, reason, message)
 }
@@ -216,7 +359,12 @@ fn gate_passed(view: &View<'_>) -> Finding {
     let judged = view.target().or_else(|| view.releases.last().copied());
     let verdict = judged.and_then(|r| Some((r.name(), r.status.as_ref()?.verdict.as_ref()?)));
     let Some((name, verdict)) = verdict else {
-        return Finding::new(kind, Truth::Unknown, "NotJudged", "no candidate was judged yet");
+        return Finding::new(
+            kind,
+            Truth::Unknown,
+            "NotJudged",
+            "no candidate was judged yet",
+        );
     };
     let against: Vec<_> = verdict
         .gates
@@ -229,7 +377,11 @@ fn gate_passed(view: &View<'_>) -> Finding {
         Outcome::Failed => (false, "Failed"),
         Outcome::Inconclusive => (false, "Inconclusive"),
     };
-    let detail = if against.is_empty() { "passed".to_owned() } else { against.join("; ") };
+    let detail = if against.is_empty() {
+        "passed".to_owned()
+    } else {
+        against.join("; ")
+    };
     Finding::new(kind, truth, reason, format!("{name}: {detail}"))
 }
 
@@ -238,7 +390,15 @@ fn serving(view: &View<'_>) -> Finding {
         return Finding::new("Serving", false, "NoRelease", "nothing answers queries");
     };
     match view.hold() {
-        Some(hold) => Finding::new("Serving", true, "Held", format!("{current} serves; {} holds the pipeline on release {}", hold.by, hold.number)),
+        Some(hold) => Finding::new(
+            "Serving",
+            true,
+            "Held",
+            format!(
+                "{current} serves; {} holds the pipeline on release {}",
+                hold.by, hold.number
+            ),
+        ),
         None => Finding::new("Serving", true, "Serving", format!("{current} serves")),
     }
 }

@@ -59,7 +59,10 @@ impl RunView for MemoryRun {
     }
 
     fn reason(&self) -> &str {
-        self.status.as_ref().and_then(|s| s.reason.as_deref()).unwrap_or_default()
+        self.status
+            .as_ref()
+            .and_then(|s| s.reason.as_deref())
+            .unwrap_or_default()
     }
 
     fn inputs(&self) -> Option<&str> {
@@ -126,10 +129,21 @@ impl ReleaseView for MemoryRelease {
 impl<'a> View<'a> {
     pub fn new(now: Timestamp, world: &'a World) -> Self {
         let mut runs: Vec<_> = world.runs.iter().collect();
-        runs.sort_by_key(|r| (r.metadata.creation_timestamp.as_ref().map(|t| t.0), r.name()));
+        runs.sort_by_key(|r| {
+            (
+                r.metadata.creation_timestamp.as_ref().map(|t| t.0),
+                r.name(),
+            )
+        });
         let mut releases: Vec<_> = world.releases.iter().collect();
         releases.sort_by_key(|r| r.spec.number);
-        Self { now, world, pipeline: &world.pipeline, runs, releases }
+        Self {
+            now,
+            world,
+            pipeline: &world.pipeline,
+            runs,
+            releases,
+        }
     }
 
     /// The run whose turn it is: the oldest that has not ended.
@@ -139,12 +153,17 @@ impl<'a> View<'a> {
 
     /// The newest run that has ended.
     pub fn newest_ended(&self) -> Option<&'a MemoryRun> {
-        self.runs.iter().rev().find(|r| r.phase().is_terminal()).copied()
+        self.runs
+            .iter()
+            .rev()
+            .find(|r| r.phase().is_terminal())
+            .copied()
     }
 
     /// The newest run that succeeded: what the sources held when all went well.
     pub fn newest_succeeded(&self) -> Option<&'a MemoryRun> {
-        let good = |r: &&&MemoryRun| r.phase() == RunPhase::Succeeded && r.snapshot_time().is_some();
+        let good =
+            |r: &&&MemoryRun| r.phase() == RunPhase::Succeeded && r.snapshot_time().is_some();
         self.runs.iter().rev().find(good).copied()
     }
 
@@ -159,7 +178,12 @@ impl<'a> View<'a> {
     pub fn last_listing(&self) -> Option<Digest> {
         let run = self.newest_succeeded();
         let created = |r: &&MemoryRelease| r.metadata.creation_timestamp.as_ref().map(|t| t.0);
-        let release = self.releases.iter().copied().filter(|r| r.snapshot().is_some()).max_by_key(created);
+        let release = self
+            .releases
+            .iter()
+            .copied()
+            .filter(|r| r.snapshot().is_some())
+            .max_by_key(created);
         match (run, release) {
             (Some(run), Some(release)) if run.ended() < created(&release) => release.snapshot(),
             (Some(run), _) => run.output(StepName::Snapshot),
@@ -175,12 +199,18 @@ impl<'a> View<'a> {
     /// The newest look at a source, unless a run read it since.
     pub fn look(&self, source: &str) -> Option<&'a Look> {
         let look = self.world.looks.get(source)?;
-        self.last_snapshot().is_none_or(|t| look.time >= t).then_some(look)
+        self.last_snapshot()
+            .is_none_or(|t| look.time >= t)
+            .then_some(look)
     }
 
     /// When a source was last looked at.
     pub fn last_look(&self, source: &str) -> Option<Timestamp> {
-        self.world.looks.get(source).map(|l| l.time).max(self.last_snapshot())
+        self.world
+            .looks
+            .get(source)
+            .map(|l| l.time)
+            .max(self.last_snapshot())
     }
 
     pub fn release(&self, name: &str) -> Option<&'a MemoryRelease> {
@@ -202,11 +232,20 @@ impl<'a> View<'a> {
         let by_hand = self.world.intents.hold.map(|n| (n, "loci rollback"));
         let (number, by) = by_hand.or(self.pipeline.pin.map(|n| (n, "spec.rollout.pin")))?;
         let release = match self.releases.iter().find(|r| r.spec.number == number) {
-            None => Err(format!("{by} names release {number}, which is not kept: name one that `loci releases` lists, or take the hold back")),
-            Some(r) if !r.passed() => Err(format!("{by} names {}, which did not pass its gates: name one that did", r.name())),
+            None => Err(format!(
+                "{by} names release {number}, which is not kept: name one that `loci releases` lists, or take the hold back"
+            )),
+            Some(r) if !r.passed() => Err(format!(
+                "{by} names {}, which did not pass its gates: name one that did",
+                r.name()
+            )),
             Some(r) => Ok(*r),
         };
-        Some(Hold { number, release, by })
+        Some(Hold {
+            number,
+            release,
+            by,
+        })
     }
 
     /// The release that losses of a successor of `serving` are measured against, besides `serving`.
@@ -215,13 +254,17 @@ impl<'a> View<'a> {
         let fit = |r: &&MemoryRelease| {
             r.spec.number <= serving.spec.number && r.phase() != ReleasePhase::Withdrawn
         };
-        name.and_then(|n| self.release(n)).filter(fit).unwrap_or(serving)
+        name.and_then(|n| self.release(n))
+            .filter(fit)
+            .unwrap_or(serving)
     }
 
     /// What a candidate would be judged by now.
     pub fn subjects(&self) -> Subjects {
         let baseline = self.desired();
-        let anchor = baseline.map(|b| self.anchor_of(b)).filter(|a| Some(a.name()) != baseline.map(|b| b.name()));
+        let anchor = baseline
+            .map(|b| self.anchor_of(b))
+            .filter(|a| Some(a.name()) != baseline.map(|b| b.name()));
         Subjects {
             baseline: baseline.map(|r| r.name().to_owned()),
             anchor: anchor.map(|r| r.name().to_owned()),
@@ -234,13 +277,25 @@ impl<'a> View<'a> {
         let baseline = self.desired();
         let anchor = baseline.map(|b| self.anchor_of(b));
         let gates = self.pipeline.gate_inputs();
-        let contents = (baseline.map(ReleaseView::content), anchor.map(ReleaseView::content));
-        digest(&("loci/verdict/v1", content, contents, gates, &self.world.suite_data))
+        let contents = (
+            baseline.map(ReleaseView::content),
+            anchor.map(ReleaseView::content),
+        );
+        digest(&(
+            "loci/verdict/v1",
+            content,
+            contents,
+            gates,
+            &self.world.suite_data,
+        ))
     }
 
     /// Whether the verdict of a release is the one that it would get now.
     pub fn verdict_holds(&self, release: &MemoryRelease) -> bool {
-        let key = release.status.as_ref().and_then(|s| s.verdict_inputs.as_deref());
+        let key = release
+            .status
+            .as_ref()
+            .and_then(|s| s.verdict_inputs.as_deref());
         key == Some(self.verdict_key(release.content()).as_str())
     }
 
@@ -251,7 +306,12 @@ impl<'a> View<'a> {
     /// What a step of a run made, at its newest good attempt.
     pub fn made(&self, run: &MemoryRun, step: StepName) -> Option<&'a StepResult> {
         let of = |o: &&StepOutcome| o.key.run == run.name() && o.key.step == step;
-        let good = self.world.outcomes.iter().filter(of).filter(|o| o.result.is_ok());
+        let good = self
+            .world
+            .outcomes
+            .iter()
+            .filter(of)
+            .filter(|o| o.result.is_ok());
         good.max_by_key(|o| o.key.attempt)?.result.as_ref().ok()
     }
 }

@@ -46,7 +46,8 @@ impl Runs {
         runs.sort_by_key(|r| std::cmp::Reverse(created(r.metadata.creation_timestamp.as_ref())));
         if let Some(name) = &self.name {
             let run = runs.iter().find(|r| r.name_any() == *name);
-            let run = run.with_context(|| format!("{pipeline} has no run {name}: `loci runs` lists them"))?;
+            let run = run
+                .with_context(|| format!("{pipeline} has no run {name}: `loci runs` lists them"))?;
             return match shared.output {
                 Output::Json => output::json(run),
                 Output::Table => {
@@ -67,7 +68,9 @@ impl Runs {
                 format!("{:?}", run.spec.trigger),
                 format!("{:?}", status.phase),
                 status.release.unwrap_or_default(),
-                created(run.metadata.creation_timestamp.as_ref()).map(|t| age(t, now)).unwrap_or_default(),
+                created(run.metadata.creation_timestamp.as_ref())
+                    .map(|t| age(t, now))
+                    .unwrap_or_default(),
                 status.message.unwrap_or_default(),
             ]);
         }
@@ -78,7 +81,12 @@ impl Runs {
 
 fn show_run(run: &MemoryRun) {
     let status = run.status.clone().unwrap_or_default();
-    println!("{}  {:?}  {:?}", run.name_any(), run.spec.trigger, status.phase);
+    println!(
+        "{}  {:?}  {:?}",
+        run.name_any(),
+        run.spec.trigger,
+        status.phase
+    );
     if let Some(message) = &status.message {
         println!("{message}");
     }
@@ -104,9 +112,13 @@ impl Releases {
         let mut releases = state.releases().list()?;
         releases.sort_by_key(|r| std::cmp::Reverse(r.spec.number));
         if let Some(ReleasesCommand::Show { release }) = &self.command {
-            let is = |r: &&MemoryRelease| r.name_any() == *release || r.spec.number.to_string() == *release;
+            let is = |r: &&MemoryRelease| {
+                r.name_any() == *release || r.spec.number.to_string() == *release
+            };
             let found = releases.iter().find(is);
-            let found = found.with_context(|| format!("{pipeline} has no release {release}: `loci releases` lists them"))?;
+            let found = found.with_context(|| {
+                format!("{pipeline} has no release {release}: `loci releases` lists them")
+            })?;
             return match shared.output {
                 Output::Json => output::json(found),
                 Output::Table => {
@@ -119,17 +131,30 @@ impl Releases {
             return output::json(&releases);
         }
         let now = Timestamp::now();
-        let mut table = output::table(&["release", "phase", "gates", "documents", "passages", "content", "age"]);
+        let mut table = output::table(&[
+            "release",
+            "phase",
+            "gates",
+            "documents",
+            "passages",
+            "content",
+            "age",
+        ]);
         for release in &releases {
             let status = release.status.clone().unwrap_or_default();
             table.add_row([
                 release.name_any(),
                 format!("{:?}", status.phase),
-                status.verdict.map(|v| format!("{:?}", v.outcome)).unwrap_or_default(),
+                status
+                    .verdict
+                    .map(|v| format!("{:?}", v.outcome))
+                    .unwrap_or_default(),
                 count(release.spec.index.documents.unsigned_abs()),
                 count(release.spec.index.passages.unsigned_abs()),
                 short(&release.spec.index.content_id),
-                created(release.metadata.creation_timestamp.as_ref()).map(|t| age(t, now)).unwrap_or_default(),
+                created(release.metadata.creation_timestamp.as_ref())
+                    .map(|t| age(t, now))
+                    .unwrap_or_default(),
             ]);
         }
         output::print(&table, "No releases yet.");
@@ -140,15 +165,48 @@ impl Releases {
 fn show_release(release: &MemoryRelease) {
     let status = release.status.clone().unwrap_or_default();
     let index = &release.spec.index;
-    println!("{}  {:?}  built by {}", release.name_any(), status.phase, release.spec.run);
-    println!("{} documents, {} passages, content {}", index.documents, index.passages, short(&index.content_id));
-    println!("embedder {} ({})", release.spec.embedder.model, short(&release.spec.embedder.identity));
+    println!(
+        "{}  {:?}  built by {}",
+        release.name_any(),
+        status.phase,
+        release.spec.run
+    );
+    println!(
+        "{} documents, {} passages, content {}",
+        index.documents,
+        index.passages,
+        short(&index.content_id)
+    );
+    println!(
+        "embedder {} ({})",
+        release.spec.embedder.model,
+        short(&release.spec.embedder.identity)
+    );
     if let Some(message) = &status.message {
         println!("{message}");
     }
-    let Some(verdict) = status.verdict else { return };
-    println!("\ngates: {:?}{}", verdict.outcome, verdict.baseline.map(|b| format!(", compared with {b}")).unwrap_or_default());
-    let mut table = output::table(&["suite", "metric", "gate", "candidate", "serving", "anchor", "bound", "n", "why"]);
+    let Some(verdict) = status.verdict else {
+        return;
+    };
+    println!(
+        "\ngates: {:?}{}",
+        verdict.outcome,
+        verdict
+            .baseline
+            .map(|b| format!(", compared with {b}"))
+            .unwrap_or_default()
+    );
+    let mut table = output::table(&[
+        "suite",
+        "metric",
+        "gate",
+        "candidate",
+        "serving",
+        "anchor",
+        "bound",
+        "n",
+        "why",
+    ]);
     for gate in verdict.gates {
         table.add_row([
             gate.suite,
@@ -165,10 +223,17 @@ fn show_release(release: &MemoryRelease) {
     output::print(&table, "The pipeline has no gates.");
 }
 
-fn created(time: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>) -> Option<Timestamp> {
+fn created(
+    time: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
+) -> Option<Timestamp> {
     time.map(|t| t.0)
 }
 
 fn short(digest: &str) -> String {
-    digest.strip_prefix("sha256:").unwrap_or(digest).chars().take(12).collect()
+    digest
+        .strip_prefix("sha256:")
+        .unwrap_or(digest)
+        .chars()
+        .take(12)
+        .collect()
 }

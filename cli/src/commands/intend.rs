@@ -57,29 +57,51 @@ impl Rollback {
         let (name, state) = one_pipeline(shared, self.which.pipeline.as_deref())?;
         let releases = state.releases().list()?;
         let served = |r: &&loci_crds::MemoryRelease| {
-            r.status.as_ref().is_some_and(|s| matches!(s.phase, ReleasePhase::Retired | ReleasePhase::Withdrawn))
+            r.status
+                .as_ref()
+                .is_some_and(|s| matches!(s.phase, ReleasePhase::Retired | ReleasePhase::Withdrawn))
         };
         let target = match self.number {
             Some(number) => releases.iter().find(|r| r.spec.number == number),
             None => releases
                 .iter()
                 .filter(served)
-                .filter(|r| r.status.as_ref().is_some_and(|s| s.phase == ReleasePhase::Retired))
-                .max_by_key(|r| r.status.as_ref().and_then(|s| s.replaced_time.clone()).map(|t| t.0)),
+                .filter(|r| {
+                    r.status
+                        .as_ref()
+                        .is_some_and(|s| s.phase == ReleasePhase::Retired)
+                })
+                .max_by_key(|r| {
+                    r.status
+                        .as_ref()
+                        .and_then(|s| s.replaced_time.clone())
+                        .map(|t| t.0)
+                }),
         };
         let Some(target) = target else {
             match self.number {
-                Some(number) => bail!("{name} has no release {number}: `loci releases` lists those that are kept"),
+                Some(number) => bail!(
+                    "{name} has no release {number}: `loci releases` lists those that are kept"
+                ),
                 None => bail!("no release of {name} served before the one that serves now"),
             }
         };
-        let serving = target.status.as_ref().is_some_and(|s| s.phase == ReleasePhase::Serving);
+        let serving = target
+            .status
+            .as_ref()
+            .is_some_and(|s| s.phase == ReleasePhase::Serving);
         if !serving && !served(&target) {
-            bail!("{} never served, so there is nothing to go back to: `loci releases` shows which did", target.name_any());
+            bail!(
+                "{} never served, so there is nothing to go back to: `loci releases` shows which did",
+                target.name_any()
+            );
         }
         let number = target.spec.number;
         intents::change(&state, |i| i.hold = Some(number))?;
-        say(shared, format!("{name} goes back to release {number} and stays there until `loci resume`"))
+        say(
+            shared,
+            format!("{name} goes back to release {number} and stays there until `loci resume`"),
+        )
     }
 }
 
@@ -99,7 +121,8 @@ impl Approve {
     /// Asks for it.
     pub fn run(self, shared: &Shared) -> Result<()> {
         let (name, state) = one_pipeline(shared, self.which.pipeline.as_deref())?;
-        let held = |r: &loci_crds::MemoryRun| r.status.as_ref().is_some_and(|s| s.phase == RunPhase::Held);
+        let held =
+            |r: &loci_crds::MemoryRun| r.status.as_ref().is_some_and(|s| s.phase == RunPhase::Held);
         let runs = state.runs().list()?;
         let run = match &self.run {
             Some(wanted) => runs.iter().find(|r| r.name_any() == *wanted),
@@ -111,7 +134,10 @@ impl Approve {
                 intents::change(&state, |i| _ = i.approved.insert(run.clone()))?;
                 say(shared, format!("{run} may delete what it would delete"))
             }
-            (Some(run), _) => bail!("{} is not held: there is nothing to approve", run.name_any()),
+            (Some(run), _) => bail!(
+                "{} is not held: there is nothing to approve",
+                run.name_any()
+            ),
             (None, Some(wanted)) => bail!("{name} has no run {wanted}: `loci runs` lists them"),
             (None, None) => bail!("no run of {name} is held"),
         }

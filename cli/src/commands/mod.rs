@@ -1,5 +1,6 @@
 //! The command line.
 
+mod advise;
 mod inspect;
 mod intend;
 mod query;
@@ -55,6 +56,8 @@ enum Command {
     Approve(intend::Approve),
     /// Looks at all sources now
     Refresh(intend::Refresh),
+    /// Says where this memory belongs and what it costs
+    Advise(advise::Advise),
     /// Prints completions for a shell
     Completions {
         /// The shell
@@ -76,8 +79,14 @@ impl Cli {
             Command::Resume(resume) => resume.run(&shared),
             Command::Approve(approve) => approve.run(&shared),
             Command::Refresh(refresh) => refresh.run(&shared),
+            Command::Advise(advise) => advise.run(&shared),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut Self::command(), "loci", &mut std::io::stdout());
+                clap_complete::generate(
+                    shell,
+                    &mut Self::command(),
+                    "loci",
+                    &mut std::io::stdout(),
+                );
                 Ok(())
             }
         }
@@ -94,8 +103,14 @@ fn one_pipeline(shared: &Shared, wanted: Option<&str>) -> Result<(String, Pipeli
     };
     let mut found = all.iter().filter(named);
     let (namespace, name) = found.next().with_context(|| match wanted {
-        Some(wanted) => format!("there is no pipeline {wanted} in {}", shared.state.display()),
-        None => format!("there is no pipeline in {} yet: run `loci up` first", shared.state.display()),
+        Some(wanted) => format!(
+            "there is no pipeline {wanted} in {}",
+            shared.state.display()
+        ),
+        None => format!(
+            "there is no pipeline in {} yet: run `loci up` first",
+            shared.state.display()
+        ),
     })?;
     if found.next().is_some() {
         let names: Vec<String> = all.iter().map(|(ns, n)| format!("{ns}/{n}")).collect();

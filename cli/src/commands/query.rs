@@ -72,7 +72,10 @@ fn filters(pairs: &[String]) -> Result<Option<Map<String, Value>>> {
     }
     Ok(match clauses.len() {
         0 | 1 => clauses.pop(),
-        _ => Some(Map::from_iter([("and".to_owned(), serde_json::json!(clauses))])),
+        _ => Some(Map::from_iter([(
+            "and".to_owned(),
+            serde_json::json!(clauses),
+        )])),
     })
 }
 
@@ -88,7 +91,10 @@ fn show(answer: &RetrieveResponse) {
         for line in excerpt(&passage.text, width - 3, 4) {
             println!("   {line}");
         }
-        println!("   {}\n", dim(format!("{} bytes {}-{}", c.uri, c.span[0], c.span[1])));
+        println!(
+            "   {}\n",
+            dim(format!("{} bytes {}-{}", c.uri, c.span[0], c.span[1]))
+        );
     }
     if answer.passages.is_empty() {
         println!("No passage matches.");
@@ -102,7 +108,10 @@ fn show(answer: &RetrieveResponse) {
         ))
     );
     if let Some(explain) = &answer.explain {
-        println!("{}", serde_json::to_string_pretty(explain).unwrap_or_default());
+        println!(
+            "{}",
+            serde_json::to_string_pretty(explain).unwrap_or_default()
+        );
     }
 }
 
@@ -140,10 +149,17 @@ mod tests {
     #[test]
     fn filters_read_as_a_person_means_them() {
         assert_eq!(filters(&[]).unwrap(), None);
-        assert_eq!(filters(&["audience=customer".into()]).unwrap(), serde_json::json!({"audience": "customer"}).as_object().cloned());
+        assert_eq!(
+            filters(&["audience=customer".into()]).unwrap(),
+            serde_json::json!({"audience": "customer"})
+                .as_object()
+                .cloned()
+        );
         assert_eq!(
             filters(&["a=1".into(), "b=true".into()]).unwrap(),
-            serde_json::json!({"and": [{"a": 1}, {"b": true}]}).as_object().cloned()
+            serde_json::json!({"and": [{"a": 1}, {"b": true}]})
+                .as_object()
+                .cloned()
         );
         assert!(filters(&["=x".into()]).is_err());
     }

@@ -42,7 +42,10 @@ impl Validate {
         for (loaded, pipeline) in manifests.pipelines.iter().zip(&pipelines) {
             match declare::suites(&manifests, loaded, pipeline) {
                 Ok(suites) => {
-                    let sizes = suites.into_iter().map(|(name, (_, questions))| (name, questions)).collect();
+                    let sizes = suites
+                        .into_iter()
+                        .map(|(name, (_, questions))| (name, questions))
+                        .collect();
                     reports.push((pipeline, declare::power(pipeline, &sizes)));
                 }
                 Err(more) if self.target == Target::Machine => problems.extend(more),
@@ -53,14 +56,23 @@ impl Validate {
             return Err(declare::refuse(problems));
         }
         if shared.output == Output::Json {
-            let reports: Vec<_> = reports.iter().map(|(p, power)| serde_json::json!({"pipeline": p.name, "suites": power})).collect();
+            let reports: Vec<_> = reports
+                .iter()
+                .map(|(p, power)| serde_json::json!({"pipeline": p.name, "suites": power}))
+                .collect();
             return output::json(&reports);
         }
         for note in &manifests.notes {
             println!("{note}");
         }
         for (pipeline, power) in reports {
-            println!("{} is valid: {} sources, {} suites, {} gates", pipeline.name, pipeline.sources.len(), pipeline.suites.len(), pipeline.gates.len());
+            println!(
+                "{} is valid: {} sources, {} suites, {} gates",
+                pipeline.name,
+                pipeline.sources.len(),
+                pipeline.suites.len(),
+                pipeline.gates.len()
+            );
             for line in power {
                 println!("  {line}");
             }

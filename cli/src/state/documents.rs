@@ -23,7 +23,10 @@ where
 {
     /// The resources in `directory`.
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, kind: PhantomData }
+        Self {
+            directory,
+            kind: PhantomData,
+        }
     }
 
     /// All of them, oldest name first.
@@ -66,7 +69,10 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     };
     serde_json::from_slice(&bytes).map(Some).with_context(|| {
-        format!("{} is damaged: restore it from a backup, or delete it to start that part anew", path.display())
+        format!(
+            "{} is damaged: restore it from a backup, or delete it to start that part anew",
+            path.display()
+        )
     })
 }
 
@@ -100,7 +106,9 @@ pub fn entries(directory: &Path) -> Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in listed {
-        let name = entry.with_context(|| format!("cannot list {}", directory.display()))?.file_name();
+        let name = entry
+            .with_context(|| format!("cannot list {}", directory.display()))?
+            .file_name();
         if let Some(name) = name.to_str().filter(|n| !n.starts_with('.')) {
             names.push(name.to_owned());
         }

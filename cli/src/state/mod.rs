@@ -95,7 +95,9 @@ impl State {
             Err(TryLockError::WouldBlock) => bail!(
                 "{} is in use by another `loci up`{}: stop it, or give another --state",
                 self.root.display(),
-                self.server().map(|s| format!(" (process {}, {})", s.pid, s.url)).unwrap_or_default()
+                self.server()
+                    .map(|s| format!(" (process {}, {})", s.pid, s.url))
+                    .unwrap_or_default()
             ),
             Err(TryLockError::Error(e)) => {
                 return Err(e).with_context(|| format!("cannot lock {}", path.display()));
@@ -111,7 +113,10 @@ impl State {
 
     /// Says where this process listens.
     pub fn announce(&self, url: &str) -> Result<()> {
-        let server = Server { url: url.to_owned(), pid: std::process::id() };
+        let server = Server {
+            url: url.to_owned(),
+            pid: std::process::id(),
+        };
         write_json(&self.root.join("server.json"), &server)
     }
 
@@ -129,7 +134,9 @@ impl State {
 
     /// The directory of one pipeline.
     pub fn pipeline(&self, namespace: &str, name: &str) -> PipelineState {
-        PipelineState { root: self.root.join("pipelines").join(namespace).join(name) }
+        PipelineState {
+            root: self.root.join("pipelines").join(namespace).join(name),
+        }
     }
 
     /// All pipelines: (namespace, name).

@@ -23,18 +23,24 @@ impl Controller {
             Action::CreateRun { name, spec } => {
                 let mut run = MemoryRun::new(&name, spec);
                 run.metadata = self.metadata(name);
-                self.shared.screen.line(format!("run {} ({:?})", run.name_any(), run.spec.trigger));
+                self.shared
+                    .screen
+                    .line(format!("run {} ({:?})", run.name_any(), run.spec.trigger));
                 self.state.runs().put(&run)?;
                 self.world.runs.push(run);
                 Ok(())
             }
             Action::UpdateRun { name, status } => {
                 let ended = status.phase.is_terminal();
-                let Some(run) = self.world.runs.iter_mut().find(|r| r.name_any() == name) else { return Ok(()) };
+                let Some(run) = self.world.runs.iter_mut().find(|r| r.name_any() == name) else {
+                    return Ok(());
+                };
                 let before = run.status.as_ref().map(|s| s.phase);
                 if before != Some(status.phase) {
                     let message = status.message.as_deref().unwrap_or_default();
-                    self.shared.screen.line(format!("run {name}: {:?} {message}", status.phase));
+                    self.shared
+                        .screen
+                        .line(format!("run {name}: {:?} {message}", status.phase));
                 }
                 run.status = Some(*status);
                 self.state.runs().put(run)?;
@@ -50,11 +56,21 @@ impl Controller {
                 let declared = &self.declared;
                 self.shared
                     .dispatch
-                    .send(&declared.pipeline, &declared.model, &declared.suites, &key, &input, &self.news)
+                    .send(
+                        &declared.pipeline,
+                        &declared.model,
+                        &declared.suites,
+                        &key,
+                        &input,
+                        &self.news,
+                    )
                     .await
             }
             Action::Stop { run } => {
-                self.shared.dispatch.stop(&self.declared.pipeline, &run).await?;
+                self.shared
+                    .dispatch
+                    .stop(&self.declared.pipeline, &run)
+                    .await?;
                 self.world.in_flight.retain(|k| k.run != run);
                 Ok(())
             }
@@ -68,7 +84,11 @@ impl Controller {
                 Ok(())
             }
             Action::UpdateRelease { name, status } => {
-                let found = self.world.releases.iter_mut().find(|r| r.name_any() == name);
+                let found = self
+                    .world
+                    .releases
+                    .iter_mut()
+                    .find(|r| r.name_any() == name);
                 let Some(release) = found else { return Ok(()) };
                 let before = release.status.as_ref().map(|s| s.phase);
                 release.status = Some(*status);
@@ -133,16 +153,30 @@ impl Controller {
             let look = async {
                 let spec = shared.sources.one(&pipeline, &probe.source);
                 let spec = spec.ok_or_else(|| "the source is not declared any more".to_owned())?;
-                let basis: Snapshot =
-                    shared.store.get_manifest(SNAPSHOT, &probe.basis).await.map_err(|e| e.to_string())?;
-                let before = basis.sources.get(&probe.source).and_then(|s| s.listing.as_ref()).map(|l| &l.state);
-                match source::probe(spec, before).await.map_err(|e| e.to_string())? {
+                let basis: Snapshot = shared
+                    .store
+                    .get_manifest(SNAPSHOT, &probe.basis)
+                    .await
+                    .map_err(|e| e.to_string())?;
+                let before = basis
+                    .sources
+                    .get(&probe.source)
+                    .and_then(|s| s.listing.as_ref())
+                    .map(|l| &l.state);
+                match source::probe(spec, before)
+                    .await
+                    .map_err(|e| e.to_string())?
+                {
                     source::Probe::Unchanged => Ok(Difference::Unchanged),
                     source::Probe::Changed(_) => Ok(Difference::Changed),
                 }
             };
             let result = look.await;
-            let _ = news.send(News::Look(Box::new(Look { probe, time, result })));
+            let _ = news.send(News::Look(Box::new(Look {
+                probe,
+                time,
+                result,
+            })));
         });
         Ok(())
     }
@@ -152,29 +186,40 @@ impl Controller {
         // Known to be under way from here on; kept on disk once it is done.
         self.world.collected = Some(Timestamp::now());
         let (shared, news) = (self.shared.clone(), self.news.clone());
-        shared.garbage.put(full_name(&self.declared.pipeline), roots);
+        shared
+            .garbage
+            .put(full_name(&self.declared.pipeline), roots);
         tokio::spawn(async move {
             let _alone = shared.collecting.write().await;
             let swept = async {
-                let Some(roots) = shared.garbage.all() else { return anyhow::Ok(()) };
+                let Some(roots) = shared.garbage.all() else {
+                    return anyhow::Ok(());
+                };
                 shared.revisions.sweep(&roots).await?;
                 shared.store.gc(&roots, GRACE).await?;
                 Ok(())
             };
             if let Err(error) = swept.await {
-                shared.screen.line(format!("garbage was not collected: {error:#}"));
+                shared
+                    .screen
+                    .line(format!("garbage was not collected: {error:#}"));
             }
             let _ = news.send(News::Collected);
         });
     }
 
     fn tell_release(&self, release: &MemoryRelease) {
-        let Some(status) = &release.status else { return };
+        let Some(status) = &release.status else {
+            return;
+        };
         let mut text = format!("release {} is {:?}", release.name_any(), status.phase);
         if let Some(verdict) = &status.verdict {
             text.push_str(&format!(", gates {:?}", verdict.outcome));
             for gate in &verdict.gates {
-                text.push_str(&format!("; {} {} {}", gate.suite, gate.metric, gate.candidate));
+                text.push_str(&format!(
+                    "; {} {} {}",
+                    gate.suite, gate.metric, gate.candidate
+                ));
             }
         }
         self.shared.screen.line(text);

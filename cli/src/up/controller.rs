@@ -101,14 +101,23 @@ pub struct Controller {
 
 impl Controller {
     /// Picks up what an earlier process left.
-    pub fn new(shared: Shared, declared: Declared, state: PipelineState, url: String) -> Result<Self> {
+    pub fn new(
+        shared: Shared,
+        declared: Declared,
+        state: PipelineState,
+        url: String,
+    ) -> Result<Self> {
         let kept: Kept = read_json(&state.looks())?.unwrap_or_default();
         let now = Timestamp::now();
         let world = World {
             pipeline: (*declared.pipeline).clone(),
             generation: declared.resource.metadata.generation.unwrap_or(1),
             intents: intents::read(&state.intents())?,
-            suite_data: declared.suites.iter().map(|(k, v)| (k.clone(), *v)).collect(),
+            suite_data: declared
+                .suites
+                .iter()
+                .map(|(k, v)| (k.clone(), *v))
+                .collect(),
             looks: kept.looks,
             probing: Default::default(),
             hints: declared.watched.iter().map(|s| (s.clone(), now)).collect(),
@@ -116,12 +125,25 @@ impl Controller {
             outcomes: kept.outcomes,
             in_flight: Default::default(),
             releases: state.releases().list()?,
-            serving: Serving { desired: kept.desired, ..Serving::default() },
+            serving: Serving {
+                desired: kept.desired,
+                ..Serving::default()
+            },
             status: declared.resource.status.clone().unwrap_or_default(),
             collected: kept.collected,
         };
         let (news, inbox) = mpsc::unbounded_channel();
-        Ok(Self { shared, declared, state, world, ready: HashMap::new(), served: None, news, inbox, url })
+        Ok(Self {
+            shared,
+            declared,
+            state,
+            world,
+            ready: HashMap::new(),
+            served: None,
+            news,
+            inbox,
+            url,
+        })
     }
 
     /// Where news of this pipeline goes.
@@ -153,9 +175,15 @@ impl Controller {
     }
 
     /// Waits for news, a changed wish or the time. False at shutdown.
-    async fn wait(&mut self, wake_at: Option<Timestamp>, shutdown: &CancellationToken) -> Result<bool> {
+    async fn wait(
+        &mut self,
+        wake_at: Option<Timestamp>,
+        shutdown: &CancellationToken,
+    ) -> Result<bool> {
         loop {
-            let until = wake_at.map(|t| Duration::try_from(t.duration_since(Timestamp::now())).unwrap_or_default());
+            let until = wake_at.map(|t| {
+                Duration::try_from(t.duration_since(Timestamp::now())).unwrap_or_default()
+            });
             let pause = until.map_or(POLL, |u| u.min(POLL));
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(false),
@@ -185,7 +213,10 @@ impl Controller {
             News::Look(look) => {
                 self.world.probing.remove(&look.probe.source);
                 if let Err(reason) = &look.result {
-                    self.shared.screen.line(format!("source {} cannot be read: {reason}", look.probe.source));
+                    self.shared.screen.line(format!(
+                        "source {} cannot be read: {reason}",
+                        look.probe.source
+                    ));
                 }
                 self.world.looks.insert(look.probe.source.clone(), *look);
                 self.keep()
@@ -211,9 +242,18 @@ impl Controller {
             }
             Err(error) => {
                 let message = format!("{error:#}");
-                self.shared.screen.line(format!("release {release} cannot be loaded: {message}"));
+                self.shared
+                    .screen
+                    .line(format!("release {release} cannot be loaded: {message}"));
                 let count = serving.failures.get(&release).map_or(0, |f| f.count) + 1;
-                serving.failures.insert(release, PrepareFailure { count, time: Timestamp::now(), message });
+                serving.failures.insert(
+                    release,
+                    PrepareFailure {
+                        count,
+                        time: Timestamp::now(),
+                        message,
+                    },
+                );
             }
         }
         Ok(())
@@ -222,8 +262,16 @@ impl Controller {
     /// Serves the desired release as soon as it is loaded.
     pub(super) fn follow(&mut self) {
         let serving = &mut self.world.serving;
-        let Some(desired) = serving.desired.clone().filter(|d| serving.current.as_ref() != Some(d)) else { return };
-        let Some((prepared, hold)) = self.ready.remove(&desired) else { return };
+        let Some(desired) = serving
+            .desired
+            .clone()
+            .filter(|d| serving.current.as_ref() != Some(d))
+        else {
+            return;
+        };
+        let Some((prepared, hold)) = self.ready.remove(&desired) else {
+            return;
+        };
         let first = serving.current.is_none();
         let replaced = self.shared.recall.switch(prepared);
         let old_hold = self.served.replace(hold);
@@ -241,11 +289,19 @@ impl Controller {
 
     /// Loads a release beside the one that serves.
     pub(super) fn prepare(&mut self, name: &str) -> Result<()> {
-        let release = self.world.releases.iter().find(|r| r.metadata.name.as_deref() == Some(name));
+        let release = self
+            .world
+            .releases
+            .iter()
+            .find(|r| r.metadata.name.as_deref() == Some(name));
         let release = release.with_context(|| format!("release {name} is not there"))?;
         let revision: Digest = release.spec.index.revision.parse()?;
         let model = release.spec.embedder.model.clone();
-        let model = if model == self.declared.pipeline.model { self.declared.model.clone() } else { model };
+        let model = if model == self.declared.pipeline.model {
+            self.declared.model.clone()
+        } else {
+            model
+        };
         let (shared, news) = (self.shared.clone(), self.news.clone());
         let (pipeline, name) = (full_name(&self.declared.pipeline), name.to_owned());
         let latency_budget = self.declared.pipeline.latency_budget;
@@ -256,7 +312,13 @@ impl Controller {
                 let hold = shared.revisions.hold(revision);
                 let directory: PathBuf = shared.revisions.directory(&revision).await?;
                 let encoder = shared.encoders.get(&model).await?;
-                let request = LoadRequest { pipeline, release: name.clone(), directory, encoder, latency_budget };
+                let request = LoadRequest {
+                    pipeline,
+                    release: name.clone(),
+                    directory,
+                    encoder,
+                    latency_budget,
+                };
                 Ok((shared.recall.prepare(request).await?, hold))
             };
             let loaded = load.await;
@@ -289,13 +351,19 @@ impl Controller {
             Ok(StepResult::Embed(s)) => screen.line(format!("{step:<9} {}", s.summary)),
             Ok(StepResult::Assemble(s)) => screen.line(format!("{step:<9} {}", s.summary)),
             Ok(StepResult::Evaluate(s)) => screen.line(format!("{step:<9} {}", s.summary)),
-            Err(failure) => screen.line(format!("{step:<9} failed: {} ({})", failure.message, failure.reason)),
+            Err(failure) => screen.line(format!(
+                "{step:<9} failed: {} ({})",
+                failure.message, failure.reason
+            )),
         }
     }
 
     fn tell_switch(&self, release: &str, first: bool) {
         let screen = &self.shared.screen;
-        screen.line(format!("{} {release}", console::style("serving").green().bold()));
+        screen.line(format!(
+            "{} {release}",
+            console::style("serving").green().bold()
+        ));
         if !first {
             return;
         }

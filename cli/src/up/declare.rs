@@ -31,7 +31,11 @@ pub fn load(files: &[PathBuf]) -> Result<(Manifests, Vec<Pipeline>)> {
     for loaded in &manifests.pipelines {
         match Pipeline::from_resource(&loaded.object) {
             Ok(pipeline) => pipelines.push(pipeline),
-            Err(errors) => problems.extend(errors.into_iter().map(|e| loaded.problem(&e.field, e.reason, None))),
+            Err(errors) => problems.extend(
+                errors
+                    .into_iter()
+                    .map(|e| loaded.problem(&e.field, e.reason, None)),
+            ),
         }
     }
     if !problems.is_empty() {
@@ -50,7 +54,12 @@ pub fn refuse(problems: Vec<Problem>) -> anyhow::Error {
 }
 
 /// The text of a suite.
-pub fn suite_text(manifests: &Manifests, loaded: &Loaded<MemoryPipeline>, pipeline: &Pipeline, data: &SuiteData) -> Result<Vec<u8>> {
+pub fn suite_text(
+    manifests: &Manifests,
+    loaded: &Loaded<MemoryPipeline>,
+    pipeline: &Pipeline,
+    data: &SuiteData,
+) -> Result<Vec<u8>> {
     match data {
         SuiteData::File(path) => {
             let path = loaded.directory().join(path);
@@ -58,28 +67,45 @@ pub fn suite_text(manifests: &Manifests, loaded: &Loaded<MemoryPipeline>, pipeli
         }
         SuiteData::ConfigMap { name, key } => {
             let namespace = pipeline.namespace.as_deref().unwrap_or("default");
-            let found = manifests.config_map(namespace, name).and_then(|c| c.object.get(key));
-            found.map(<[u8]>::to_vec).with_context(|| format!("the ConfigMap {name} has no key {key}"))
+            let found = manifests
+                .config_map(namespace, name)
+                .and_then(|c| c.object.get(key));
+            found
+                .map(<[u8]>::to_vec)
+                .with_context(|| format!("the ConfigMap {name} has no key {key}"))
         }
     }
 }
 
 /// How many questions each suite has; a suite that does not parse is a problem.
-pub fn suites(manifests: &Manifests, loaded: &Loaded<MemoryPipeline>, pipeline: &Pipeline) -> Result<HashMap<String, (Vec<u8>, usize)>, Vec<Problem>> {
+pub fn suites(
+    manifests: &Manifests,
+    loaded: &Loaded<MemoryPipeline>,
+    pipeline: &Pipeline,
+) -> Result<HashMap<String, (Vec<u8>, usize)>, Vec<Problem>> {
     let mut found = HashMap::new();
     let mut problems = Vec::new();
     for (i, declared) in pipeline.suites.iter().enumerate() {
         let read = suite_text(manifests, loaded, pipeline, &declared.data).and_then(|bytes| {
-            let text = std::str::from_utf8(&bytes).with_context(|| format!("suite {} is not UTF-8", declared.name))?;
+            let text = std::str::from_utf8(&bytes)
+                .with_context(|| format!("suite {} is not UTF-8", declared.name))?;
             let questions = suite::parse(&declared.name, text)?.len();
             Ok((bytes, questions))
         });
         match read {
             Ok(suite) => _ = found.insert(declared.name.clone(), suite),
-            Err(e) => problems.push(loaded.problem(&format!("spec.suites[{i}].retrieval.data"), format!("{e:#}"), None)),
+            Err(e) => problems.push(loaded.problem(
+                &format!("spec.suites[{i}].retrieval.data"),
+                format!("{e:#}"),
+                None,
+            )),
         }
     }
-    if problems.is_empty() { Ok(found) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(found)
+    } else {
+        Err(problems)
+    }
 }
 
 /// What each gate can detect with its suite's questions, for people.
@@ -89,7 +115,9 @@ pub fn power(pipeline: &Pipeline, sizes: &HashMap<String, usize>) -> Vec<String>
         let effect = detectable_effect(questions, DISCORDANCE);
         Some(format!(
             "suite {} has {questions} questions: {:?} tells a fall of {effect:.3} or more (80 % power, {:.0} % of the answers changing)",
-            gate.suite, gate.metric, DISCORDANCE * 100.0
+            gate.suite,
+            gate.metric,
+            DISCORDANCE * 100.0
         ))
     };
     pipeline.gates.iter().filter_map(line).collect()
@@ -104,16 +132,28 @@ pub async fn declare(
     store: &Store,
 ) -> Result<(Declared, Vec<(loci_worker::source::SourceSpec, String)>)> {
     let base = std::path::absolute(loaded.directory())?;
-    let namespace = pipeline.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let resource = resource(loaded.object.clone(), &state.pipeline(&namespace, &pipeline.name).resource())?;
-    let pipeline = Pipeline { uid: resource.metadata.uid.clone(), ..pipeline };
+    let namespace = pipeline
+        .namespace
+        .clone()
+        .unwrap_or_else(|| "default".to_owned());
+    let resource = resource(
+        loaded.object.clone(),
+        &state.pipeline(&namespace, &pipeline.name).resource(),
+    )?;
+    let pipeline = Pipeline {
+        uid: resource.metadata.uid.clone(),
+        ..pipeline
+    };
     let mut digests: HashMap<String, Digest> = HashMap::new();
     for (name, (bytes, _)) in suites(manifests, loaded, &pipeline).map_err(refuse)? {
         digests.insert(name, store.put(bytes.into()).await?);
     }
     let specs = sources::resolve(&pipeline, manifests, &base, &state.directory("git")?)
         .with_context(|| format!("{}", loaded.file().display()))?;
-    let watched = pipeline.sources.iter().filter(|s| matches!(s.location, Location::Directory { .. }));
+    let watched = pipeline
+        .sources
+        .iter()
+        .filter(|s| matches!(s.location, Location::Directory { .. }));
     let declared = Declared {
         model: sources::model(&pipeline.model, &base)?,
         watched: watched.map(|s| s.name.clone()).collect(),
@@ -131,7 +171,11 @@ fn resource(mut declared: MemoryPipeline, kept: &Path) -> Result<MemoryPipeline>
     match before {
         Some(before) => {
             let generation = before.metadata.generation.unwrap_or(1);
-            meta.generation = Some(if before.spec == declared.spec { generation } else { generation + 1 });
+            meta.generation = Some(if before.spec == declared.spec {
+                generation
+            } else {
+                generation + 1
+            });
             meta.uid = before.metadata.uid;
             meta.creation_timestamp = before.metadata.creation_timestamp;
             declared.status = before.status;

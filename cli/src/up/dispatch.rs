@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use loci_bus::{Dispatcher, Event, Events, LocalBus, Outcome, Priority, WorkItem};
 use loci_digest::Digest;
 use loci_plan::{
-    Assembled, Embedded, Evaluated, Pipeline, SourceSnapshot, Snapshot, StepFailure, StepInput, StepKey, StepOutcome,
-    StepResult, Subjects,
+    Assembled, Embedded, Evaluated, Pipeline, Snapshot, SourceSnapshot, StepFailure, StepInput,
+    StepKey, StepOutcome, StepResult, Subjects,
 };
 use loci_store::Store;
 use loci_worker::chunk::ChunkerConfig;
@@ -43,7 +43,11 @@ struct Live {
 impl Dispatch {
     /// Over `bus`.
     pub fn new(bus: LocalBus, store: Store) -> Self {
-        Self { bus, store, live: Arc::default() }
+        Self {
+            bus,
+            store,
+            live: Arc::default(),
+        }
     }
 
     /// Sends a step out; its outcome comes to `reply`.
@@ -62,7 +66,12 @@ impl Dispatch {
             StepInput::Evaluate { subjects, .. } => subjects.clone(),
             _ => Subjects::default(),
         };
-        let live = Live { key: key.clone(), subjects, pipeline: pipeline.clone(), reply: reply.clone() };
+        let live = Live {
+            key: key.clone(),
+            subjects,
+            pipeline: pipeline.clone(),
+            reply: reply.clone(),
+        };
         self.live().insert(id.clone(), live);
         let item = WorkItem {
             id,
@@ -76,7 +85,10 @@ impl Dispatch {
             payload: serde_json::to_value(payload(pipeline, model, suites, key, input))?,
             traceparent: None,
         };
-        self.bus.publish(item).await.context("cannot dispatch a step")?;
+        self.bus
+            .publish(item)
+            .await
+            .context("cannot dispatch a step")?;
         Ok(())
     }
 
@@ -84,7 +96,9 @@ impl Dispatch {
     pub async fn stop(&self, pipeline: &Pipeline, run: &str) -> Result<()> {
         let ids: Vec<String> = {
             let live = self.live();
-            let of_run = live.iter().filter(|(_, l)| l.key.run == run && l.pipeline.name == pipeline.name);
+            let of_run = live
+                .iter()
+                .filter(|(_, l)| l.key.run == run && l.pipeline.name == pipeline.name);
             of_run.map(|(id, _)| id.clone()).collect()
         };
         for id in ids {
@@ -129,10 +143,22 @@ impl Dispatch {
                 message: format!("{e:#}"),
                 retryable: true,
             }),
-            Outcome::Failed { reason, message, retryable } => Err(StepFailure { reason, message, retryable }),
+            Outcome::Failed {
+                reason,
+                message,
+                retryable,
+            } => Err(StepFailure {
+                reason,
+                message,
+                retryable,
+            }),
             Outcome::Cancelled => return,
         };
-        let outcome = StepOutcome { key: live.key, time: Timestamp::now(), result };
+        let outcome = StepOutcome {
+            key: live.key,
+            time: Timestamp::now(),
+            result,
+        };
         // A closed channel is a controller that has ended.
         let _ = live.reply.send(News::Outcome(Box::new(outcome)));
     }
@@ -152,7 +178,8 @@ impl Dispatch {
         for row in &output.evaluations {
             let mut scores = Vec::new();
             for digest in row {
-                let evaluation: SuiteEvaluation = self.store.get_manifest(EVALUATION, digest).await?;
+                let evaluation: SuiteEvaluation =
+                    self.store.get_manifest(EVALUATION, digest).await?;
                 scores.push(evaluation.scores(&live.pipeline.metrics_of(&evaluation.suite)));
             }
             rows.push(scores);
@@ -162,7 +189,14 @@ impl Dispatch {
         let baseline = live.subjects.baseline.as_ref().and_then(|_| rows.next());
         let anchor = live.subjects.anchor.as_ref().and_then(|_| rows.next());
         let summary = format!("{} questions asked", count(output.asked));
-        Ok(Evaluated { output: output.output, subjects: live.subjects.clone(), candidate, baseline, anchor, summary })
+        Ok(Evaluated {
+            output: output.output,
+            subjects: live.subjects.clone(),
+            candidate,
+            baseline,
+            anchor,
+            summary,
+        })
     }
 
     fn live(&self) -> std::sync::MutexGuard<'_, HashMap<String, Live>> {
@@ -172,7 +206,11 @@ impl Dispatch {
 
 /// `namespace/name`.
 pub fn full_name(pipeline: &Pipeline) -> String {
-    format!("{}/{}", pipeline.namespace.as_deref().unwrap_or("default"), pipeline.name)
+    format!(
+        "{}/{}",
+        pipeline.namespace.as_deref().unwrap_or("default"),
+        pipeline.name
+    )
 }
 
 fn id(pipeline: &str, key: &StepKey) -> Result<String> {
@@ -187,9 +225,10 @@ fn payload(
     input: &StepInput,
 ) -> step::StepInput {
     match input {
-        StepInput::Snapshot { previous } => {
-            step::StepInput::Snapshot { run: key.run.clone(), previous: *previous }
-        }
+        StepInput::Snapshot { previous } => step::StepInput::Snapshot {
+            run: key.run.clone(),
+            previous: *previous,
+        },
         StepInput::Embed { snapshot, previous } => step::StepInput::Embed {
             snapshot: *snapshot,
             previous: *previous,
@@ -200,14 +239,26 @@ fn payload(
             },
         },
         StepInput::Assemble { change, .. } => step::StepInput::Assemble { delta: *change },
-        StepInput::Evaluate { revision, baseline, anchor, .. } => step::StepInput::Evaluate {
-            revisions: [Some(*revision), *baseline, *anchor].into_iter().flatten().collect(),
+        StepInput::Evaluate {
+            revision,
+            baseline,
+            anchor,
+            ..
+        } => step::StepInput::Evaluate {
+            revisions: [Some(*revision), *baseline, *anchor]
+                .into_iter()
+                .flatten()
+                .collect(),
             suites: pipeline
                 .suites
                 .iter()
                 .filter_map(|s| {
                     let data = *suites.get(&s.name)?;
-                    Some(SuiteInput { name: s.name.clone(), data, depth: pipeline.depth_of(&s.name) })
+                    Some(SuiteInput {
+                        name: s.name.clone(),
+                        data,
+                        depth: pipeline.depth_of(&s.name),
+                    })
                 })
                 .collect(),
         },
@@ -218,7 +269,11 @@ fn snapshot(output: step::SnapshotOutput) -> Snapshot {
     let documents: u64 = output.sources.values().map(|s| s.documents).sum();
     let skipped: u64 = output.sources.values().map(|s| s.skipped).sum();
     let mut summary = format!("{} files", count(documents));
-    if let Some(first) = output.sources.values().find_map(|s| s.first_skipped.as_deref()) {
+    if let Some(first) = output
+        .sources
+        .values()
+        .find_map(|s| s.first_skipped.as_deref())
+    {
         summary.push_str(&format!("; {skipped} left out, first: {first}"));
     }
     for error in output.sources.values().filter_map(|s| s.error.as_deref()) {
@@ -234,7 +289,11 @@ fn snapshot(output: step::SnapshotOutput) -> Snapshot {
         };
         (name, source)
     });
-    Snapshot { output: output.snapshot, sources: sources.collect(), summary }
+    Snapshot {
+        output: output.snapshot,
+        sources: sources.collect(),
+        summary,
+    }
 }
 
 fn embedded(output: step::EmbedOutput) -> Result<Embedded> {
@@ -249,7 +308,10 @@ fn embedded(output: step::EmbedOutput) -> Result<Embedded> {
     if let Some(first) = &output.first_problem {
         summary.push_str(&format!("; {} problems, first: {first}", output.problems));
     }
-    Ok(Embedded { output: output.delta.context("Embed gave no delta")?, summary })
+    Ok(Embedded {
+        output: output.delta.context("Embed gave no delta")?,
+        summary,
+    })
 }
 
 fn assembled(output: step::AssembleOutput) -> Assembled {

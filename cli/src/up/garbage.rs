@@ -14,18 +14,29 @@ pub struct Garbage {
 impl Garbage {
     /// For these pipelines.
     pub fn new(pipelines: impl IntoIterator<Item = String>) -> Self {
-        Self { roots: Arc::new(Mutex::new(pipelines.into_iter().map(|p| (p, None)).collect())) }
+        Self {
+            roots: Arc::new(Mutex::new(
+                pipelines.into_iter().map(|p| (p, None)).collect(),
+            )),
+        }
     }
 
     /// One pipeline says what it needs.
     pub fn put(&self, pipeline: String, roots: Vec<Digest>) {
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(pipeline, Some(roots));
+        self.roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(pipeline, Some(roots));
     }
 
     /// All roots, when every pipeline has said.
     pub fn all(&self) -> Option<Vec<Digest>> {
         let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        roots.values().cloned().collect::<Option<Vec<_>>>().map(|all| all.concat())
+        roots
+            .values()
+            .cloned()
+            .collect::<Option<Vec<_>>>()
+            .map(|all| all.concat())
     }
 }
 

@@ -67,7 +67,10 @@ impl Up {
     /// Runs until Ctrl-C or SIGTERM.
     pub async fn run(self, directory: &Path) -> Result<()> {
         let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init();
         let (manifests, pipelines) = declare::load(&self.files)?;
         let screen = Arc::new(Screen::new(false));
         for note in &manifests.notes {
@@ -83,20 +86,31 @@ impl Up {
         let mut declared = Vec::new();
         let mut specs = Vec::new();
         for (loaded, pipeline) in manifests.pipelines.iter().zip(pipelines) {
-            let (one, sources) = declare::declare(&manifests, loaded, pipeline, &state, &store).await?;
+            let (one, sources) =
+                declare::declare(&manifests, loaded, pipeline, &state, &store).await?;
             specs.push((dispatch::full_name(&one.pipeline), sources));
             declared.push(one);
         }
         let listener = TcpListener::bind(self.listen).await.with_context(|| {
-            format!("cannot listen on {}: is another server there? give another --listen", self.listen)
+            format!(
+                "cannot listen on {}: is another server there? give another --listen",
+                self.listen
+            )
         })?;
         let url = format!("http://{}", listener.local_addr()?);
         let shutdown = CancellationToken::new();
         let names: Vec<String> = specs.iter().map(|(name, _)| name.clone()).collect();
-        let recall = Recall::new(RecallOptions { expect: names.clone(), ..RecallOptions::default() })?;
+        let recall = Recall::new(RecallOptions {
+            expect: names.clone(),
+            ..RecallOptions::default()
+        })?;
         let bus = LocalBus::new();
         let revisions = Revisions::new(state.directory("revisions")?, store.clone());
-        let hub = HubOptions { cache: state.directory("models")?, endpoint: self.hub, token: None };
+        let hub = HubOptions {
+            cache: state.directory("models")?,
+            endpoint: self.hub,
+            token: None,
+        };
         let gate = recall.bulk_gate();
         let sources = Sources::new(specs.iter().cloned());
         let context = StepContext {
@@ -118,21 +132,33 @@ impl Up {
             collecting: Arc::default(),
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve_errors(loci_recall::serve(listener, recall, auth, shutdown.clone())));
+        tasks.spawn(serve_errors(loci_recall::serve(
+            listener,
+            recall,
+            auth,
+            shutdown.clone(),
+        )));
         let events = shared.dispatch.events().await?;
         tasks.spawn(shared.dispatch.clone().listen(events, screen.clone()));
         let stop = shutdown.clone();
         tasks.spawn(async move { Ok(service::serve(&bus, CLASS, &context, stop).await?) });
         for one in declared {
             let name = dispatch::full_name(&one.pipeline);
-            let namespace = one.pipeline.namespace.clone().unwrap_or_else(|| "default".to_owned());
+            let namespace = one
+                .pipeline
+                .namespace
+                .clone()
+                .unwrap_or_else(|| "default".to_owned());
             let kept = state.pipeline(&namespace, &one.pipeline.name);
             let controller = Controller::new(shared.clone(), one, kept, url.clone())?;
             watch_sources(&mut tasks, &shared.sources, &name, &controller);
             tasks.spawn(controller.run(shutdown.clone()));
         }
         state.announce(&url)?;
-        screen.line(format!("listening on {url}, state in {}", directory.display()));
+        screen.line(format!(
+            "listening on {url}, state in {}",
+            directory.display()
+        ));
         let ended = until_stopped(&mut tasks).await;
         shutdown.cancel();
         state.retract();
@@ -147,7 +173,9 @@ impl Up {
     }
 }
 
-async fn serve_errors(serving: impl Future<Output = Result<(), loci_recall::RecallError>>) -> Result<()> {
+async fn serve_errors(
+    serving: impl Future<Output = Result<(), loci_recall::RecallError>>,
+) -> Result<()> {
     Ok(serving.await?)
 }
 
@@ -164,15 +192,24 @@ async fn until_stopped(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
 }
 
 /// Hints at each change of a watched directory.
-fn watch_sources(tasks: &mut JoinSet<Result<()>>, sources: &Sources, pipeline: &str, controller: &Controller) {
+fn watch_sources(
+    tasks: &mut JoinSet<Result<()>>,
+    sources: &Sources,
+    pipeline: &str,
+    controller: &Controller,
+) {
     for spec in sources.of(pipeline) {
-        let SourceKind::Directory(directory) = &spec.kind else { continue };
+        let SourceKind::Directory(directory) = &spec.kind else {
+            continue;
+        };
         let (name, news, directory) = (spec.name.clone(), controller.news(), directory.clone());
         tasks.spawn(async move {
             let mut watching = match watch(&directory) {
                 Ok(watching) => watching,
                 Err(error) => {
-                    tracing::warn!("{name} is not watched and is looked at on schedule only: {error}");
+                    tracing::warn!(
+                        "{name} is not watched and is looked at on schedule only: {error}"
+                    );
                     return Ok(());
                 }
             };

@@ -19,8 +19,15 @@ pub struct Screen {
 impl Screen {
     /// Draws to stderr where that is a terminal; prints lines only, otherwise.
     pub fn new(quiet: bool) -> Self {
-        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        Self { bars: MultiProgress::with_draw_target(target), live: Mutex::default() }
+        let target = if quiet {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+            live: Mutex::default(),
+        }
     }
 
     /// A line that stays.
@@ -37,7 +44,9 @@ impl Screen {
     /// Moves the bar of a work item.
     pub fn progress(&self, step: &str, progress: &Progress) {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = live.entry(progress.id.clone()).or_insert_with(|| self.bar(step));
+        let bar = live
+            .entry(progress.id.clone())
+            .or_insert_with(|| self.bar(step));
         match progress.total {
             Some(total) => {
                 bar.set_style(counted());
@@ -52,13 +61,20 @@ impl Screen {
 
     /// Takes the bar of a work item away.
     pub fn finished(&self, id: &str) {
-        if let Some(bar) = self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(id) {
+        if let Some(bar) = self
+            .live
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id)
+        {
             bar.finish_and_clear();
         }
     }
 
     fn bar(&self, step: &str) -> ProgressBar {
-        let bar = self.bars.add(ProgressBar::new_spinner().with_style(spinning()));
+        let bar = self
+            .bars
+            .add(ProgressBar::new_spinner().with_style(spinning()));
         bar.set_prefix(format!("{step:<9}"));
         bar.enable_steady_tick(Duration::from_millis(120));
         bar
@@ -66,9 +82,11 @@ impl Screen {
 }
 
 fn counted() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix:.bold} {bar:32.cyan/dim} {human_pos:>7}/{human_len:<7} {msg:.dim}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("━╸─")
+    ProgressStyle::with_template(
+        "{prefix:.bold} {bar:32.cyan/dim} {human_pos:>7}/{human_len:<7} {msg:.dim}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .progress_chars("━╸─")
 }
 
 fn spinning() -> ProgressStyle {

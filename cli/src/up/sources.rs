@@ -10,8 +10,8 @@ use loci_manifest::Manifests;
 use loci_plan::Pipeline;
 use loci_plan::spec::{Location, Paths, Reference, Source};
 use loci_worker::source::{
-    ConfigMapSpec, DirectorySpec, GitCredentials, GitRef, GitSpec, HttpCredentials, HttpSpec, Limits, Secret,
-    SourceKind, SourceSpec,
+    ConfigMapSpec, DirectorySpec, GitCredentials, GitRef, GitSpec, HttpCredentials, HttpSpec,
+    Limits, Secret, SourceKind, SourceSpec,
 };
 use loci_worker::step::{SourceProvider, StepError};
 
@@ -27,7 +27,11 @@ impl Sources {
 
     /// All sources of a pipeline.
     pub fn of(&self, pipeline: &str) -> impl Iterator<Item = &SourceSpec> {
-        self.0.get(pipeline).into_iter().flatten().map(|(spec, _)| spec)
+        self.0
+            .get(pipeline)
+            .into_iter()
+            .flatten()
+            .map(|(spec, _)| spec)
     }
 
     /// One source.
@@ -39,7 +43,10 @@ impl Sources {
 #[async_trait]
 impl SourceProvider for Sources {
     async fn sources(&self, pipeline: &str) -> Result<Vec<(SourceSpec, String)>, StepError> {
-        self.0.get(pipeline).cloned().ok_or_else(|| StepError::UnknownPipeline(pipeline.to_owned()))
+        self.0
+            .get(pipeline)
+            .cloned()
+            .ok_or_else(|| StepError::UnknownPipeline(pipeline.to_owned()))
     }
 }
 
@@ -51,13 +58,24 @@ pub fn resolve(
     git_cache: &Path,
 ) -> Result<Vec<(SourceSpec, String)>> {
     let namespace = pipeline.namespace.as_deref().unwrap_or("default");
-    let resolver = Resolver { manifests, namespace, base, git_cache };
+    let resolver = Resolver {
+        manifests,
+        namespace,
+        base,
+        git_cache,
+    };
     pipeline
         .sources
         .iter()
         .map(|source| {
-            let kind = resolver.kind(source).with_context(|| format!("source {}", source.name))?;
-            let spec = SourceSpec { name: source.name.clone(), kind, limits: Limits::default() };
+            let kind = resolver
+                .kind(source)
+                .with_context(|| format!("source {}", source.name))?;
+            let spec = SourceSpec {
+                name: source.name.clone(),
+                kind,
+                limits: Limits::default(),
+            };
             Ok((spec, source.memory.as_str().to_owned()))
         })
         .collect()
@@ -73,7 +91,9 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn kind(&self, source: &Source) -> Result<SourceKind> {
         Ok(match &source.location {
-            Location::Directory { path, paths } => SourceKind::Directory(self.directory(path, paths)?),
+            Location::Directory { path, paths } => {
+                SourceKind::Directory(self.directory(path, paths)?)
+            }
             Location::ConfigMap { name, paths } => {
                 let Some(found) = self.manifests.config_map(self.namespace, name) else {
                     bail!("there is no ConfigMap {name} in the given files: add its document");
@@ -85,21 +105,37 @@ impl Resolver<'_> {
                     include: paths.include.clone(),
                 })
             }
-            Location::Http { urls, allow_private, timeout, secret } => SourceKind::Http(HttpSpec {
+            Location::Http {
+                urls,
+                allow_private,
+                timeout,
+                secret,
+            } => SourceKind::Http(HttpSpec {
                 urls: urls.iter().map(ToString::to_string).collect(),
                 credentials: HttpCredentials {
-                    bearer: secret.as_deref().map(|s| self.secret(s, "token")).transpose()?,
+                    bearer: secret
+                        .as_deref()
+                        .map(|s| self.secret(s, "token"))
+                        .transpose()?,
                     ..HttpCredentials::default()
                 },
                 allow_private: *allow_private,
                 timeout: *timeout,
             }),
-            Location::Git { url, reference, paths, secret } => SourceKind::Git(GitSpec {
+            Location::Git {
+                url,
+                reference,
+                paths,
+                secret,
+            } => SourceKind::Git(GitSpec {
                 url: self.git_url(url)?,
                 reference: git_ref(reference),
                 include: paths.include.clone(),
                 exclude: paths.exclude.clone(),
-                credentials: secret.as_deref().map(|s| self.git_credentials(s)).transpose()?,
+                credentials: secret
+                    .as_deref()
+                    .map(|s| self.git_credentials(s))
+                    .transpose()?,
                 allow_private: true,
                 cache: self.git_cache.to_owned(),
             }),
@@ -108,9 +144,17 @@ impl Resolver<'_> {
 
     fn directory(&self, path: &str, paths: &Paths) -> Result<DirectorySpec> {
         let path = self.base.join(path);
-        let path = std::fs::canonicalize(&path)
-            .with_context(|| format!("cannot open the directory {}: correct directory.path", path.display()))?;
-        Ok(DirectorySpec { path, include: paths.include.clone(), exclude: paths.exclude.clone() })
+        let path = std::fs::canonicalize(&path).with_context(|| {
+            format!(
+                "cannot open the directory {}: correct directory.path",
+                path.display()
+            )
+        })?;
+        Ok(DirectorySpec {
+            path,
+            include: paths.include.clone(),
+            exclude: paths.exclude.clone(),
+        })
     }
 
     fn git_url(&self, url: &str) -> Result<String> {
@@ -121,11 +165,18 @@ impl Resolver<'_> {
     }
 
     fn git_credentials(&self, name: &str) -> Result<GitCredentials> {
-        let username = match self.manifests.secret(self.namespace, name).and_then(|s| s.object.get("username")) {
+        let username = match self
+            .manifests
+            .secret(self.namespace, name)
+            .and_then(|s| s.object.get("username"))
+        {
             Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             None => "git".to_owned(),
         };
-        Ok(GitCredentials { username, password: self.secret(name, "password")? })
+        Ok(GitCredentials {
+            username,
+            password: self.secret(name, "password")?,
+        })
     }
 
     fn secret(&self, name: &str, key: &str) -> Result<Secret> {

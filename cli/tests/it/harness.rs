@@ -17,7 +17,8 @@ pub fn loci() -> Command {
 
 /// The packaged model.
 pub fn model() -> PathBuf {
-    let path = std::env::var("LOCI_TEST_MODEL").expect("LOCI_TEST_MODEL names no model: run `make test`");
+    let path =
+        std::env::var("LOCI_TEST_MODEL").expect("LOCI_TEST_MODEL names no model: run `make test`");
     PathBuf::from(path)
 }
 
@@ -29,12 +30,29 @@ pub struct Site {
 impl Site {
     /// Three documents, a suite of three questions, gates.
     pub fn new() -> Self {
-        let site = Self { dir: tempfile::tempdir().unwrap() };
-        site.write("docs/returns.md", "# Returns\n\nA parcel can be sent back within thirty days of delivery.\n");
-        site.write("docs/hours.md", "# Opening hours\n\nThe workshop opens at nine and closes at six, Monday to Friday.\n");
-        site.write("docs/warranty.md", "# Warranty\n\nThe frame carries a warranty of five years, the battery of two.\n");
-        site.write("docs/rain.md", "# Rain\n\nWipe the chain dry after riding in the rain and oil it once a week.\n");
-        site.write("docs/keys.md", "# Keys\n\nA lost key is replaced at the front desk for twelve euros.\n");
+        let site = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        site.write(
+            "docs/returns.md",
+            "# Returns\n\nA parcel can be sent back within thirty days of delivery.\n",
+        );
+        site.write(
+            "docs/hours.md",
+            "# Opening hours\n\nThe workshop opens at nine and closes at six, Monday to Friday.\n",
+        );
+        site.write(
+            "docs/warranty.md",
+            "# Warranty\n\nThe frame carries a warranty of five years, the battery of two.\n",
+        );
+        site.write(
+            "docs/rain.md",
+            "# Rain\n\nWipe the chain dry after riding in the rain and oil it once a week.\n",
+        );
+        site.write(
+            "docs/keys.md",
+            "# Keys\n\nA lost key is replaced at the front desk for twelve euros.\n",
+        );
         let questions = [
             ("How long can I return a parcel?", "returns.md"),
             ("When does the workshop open?", "hours.md"),
@@ -42,7 +60,9 @@ impl Site {
         ];
         let lines: Vec<String> = questions
             .iter()
-            .map(|(q, d)| json!({"question": q, "expected": [{"source": "docs", "document": d}]}).to_string())
+            .map(|(q, d)| {
+                json!({"question": q, "expected": [{"source": "docs", "document": d}]}).to_string()
+            })
             .collect();
         site.write("suite.jsonl", &lines.join("\n"));
         site.write("pipeline.yaml", &site.manifest(""));
@@ -81,13 +101,22 @@ spec:
 
     /// Runs a command of `loci` on the site's state.
     pub fn run(&self, args: &[&str]) -> Output {
-        loci().args(args).arg("--state").arg(self.path("state")).output().unwrap()
+        loci()
+            .args(args)
+            .arg("--state")
+            .arg(self.path("state"))
+            .output()
+            .unwrap()
     }
 
     /// The same; it must succeed, and answers with JSON.
     pub fn json(&self, args: &[&str]) -> Value {
         let output = self.run(&[args, &["-o", "json"]].concat());
-        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
@@ -97,7 +126,11 @@ spec:
     }
 
     pub fn up_with(&self, args: &[&str]) -> Up<'_> {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("up.log")).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("up.log"))
+            .unwrap();
         let child = loci()
             .arg("up")
             .arg(self.path("pipeline.yaml"))
@@ -119,7 +152,10 @@ spec:
     /// The number of the release that serves, by its resource.
     pub fn serving(&self) -> Option<i64> {
         let releases = self.json(&["releases"]);
-        let serving = releases.as_array()?.iter().find(|r| r["status"]["phase"] == "Serving")?;
+        let serving = releases
+            .as_array()?
+            .iter()
+            .find(|r| r["status"]["phase"] == "Serving")?;
         serving["spec"]["number"].as_i64()
     }
 }
@@ -142,7 +178,8 @@ impl Up<'_> {
 
     /// Its address, once it listens.
     pub fn url(&self) -> Option<String> {
-        let server: Value = serde_json::from_slice(&fs::read(self.site.path("state/server.json")).ok()?).ok()?;
+        let server: Value =
+            serde_json::from_slice(&fs::read(self.site.path("state/server.json")).ok()?).ok()?;
         (server["pid"] == self.child.id()).then(|| server["url"].as_str().map(str::to_owned))?
     }
 
@@ -175,7 +212,10 @@ impl Up<'_> {
 
     /// SIGTERM; waits for a clean end.
     pub fn stop(mut self) {
-        let done = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        let done = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
         assert!(done.success());
         assert!(self.child.wait().unwrap().success(), "{}", self.site.log());
     }
@@ -190,7 +230,15 @@ impl Drop for Up<'_> {
 
 /// Asks for one passage: the status and the answer.
 pub fn retrieve(url: &str, body: &Value) -> Option<(u16, Value)> {
-    curl(&["-X", "POST", "-H", "content-type: application/json", "-d", &body.to_string(), &format!("{url}/v1/retrieve")])
+    curl(&[
+        "-X",
+        "POST",
+        "-H",
+        "content-type: application/json",
+        "-d",
+        &body.to_string(),
+        &format!("{url}/v1/retrieve"),
+    ])
 }
 
 pub fn get(url: &str) -> Option<(u16, Value)> {
@@ -199,11 +247,18 @@ pub fn get(url: &str) -> Option<(u16, Value)> {
 
 /// One request; `None` when nobody answers.
 pub fn curl(args: &[&str]) -> Option<(u16, Value)> {
-    let output = Command::new("curl").args(["-s", "-m", "30", "-w", "\n%{http_code}"]).args(args).output().unwrap();
+    let output = Command::new("curl")
+        .args(["-s", "-m", "30", "-w", "\n%{http_code}"])
+        .args(args)
+        .output()
+        .unwrap();
     let all = text(&output.stdout);
     let (body, status) = all.rsplit_once('\n')?;
     let status = status.parse().ok().filter(|s| *s != 0)?;
-    Some((status, serde_json::from_str(body).unwrap_or(Value::String(body.to_owned()))))
+    Some((
+        status,
+        serde_json::from_str(body).unwrap_or(Value::String(body.to_owned())),
+    ))
 }
 
 /// The document of the best passage.
@@ -212,7 +267,10 @@ pub fn best(url: &str, question: &str) -> Option<(String, String)> {
     assert_eq!(status, 200, "{answer}");
     let passage = &answer["passages"][0];
     let field = |v: &Value| v.as_str().map(str::to_owned);
-    Some((field(&passage["citation"]["document"])?, field(&passage["text"])?))
+    Some((
+        field(&passage["citation"]["document"])?,
+        field(&passage["text"])?,
+    ))
 }
 
 pub fn text(bytes: &[u8]) -> String {

@@ -5,7 +5,11 @@ use std::os::unix::fs::symlink;
 use crate::harness::{Site, best, loci, model, text};
 
 fn refused(site: &Site) -> String {
-    let output = loci().arg("validate").arg(site.path("pipeline.yaml")).output().unwrap();
+    let output = loci()
+        .arg("validate")
+        .arg(site.path("pipeline.yaml"))
+        .output()
+        .unwrap();
     assert!(!output.status.success());
     text(&output.stderr)
 }
@@ -16,19 +20,37 @@ fn a_wrong_manifest_is_refused_at_the_place_that_is_wrong() {
     let good = site.manifest("");
     let cases = [
         (good.replace("  sources:", "  sorces:"), "sources"),
-        (good.replace("memory: factual", "memory: procedural"), "procedural"),
+        (
+            good.replace("memory: factual", "memory: procedural"),
+            "procedural",
+        ),
         (good.replace("interval: 2s", "interval: soon"), "interval"),
         (good.replace("suite: faq,", "suite: fax,"), "fax"),
         (format!("{good}  adapters: [{{name: a}}]\n"), "adapters"),
-        (format!("{good}  rollout: {{index: {{canary: {{weight: 10}}}}}}\n"), "canar"),
-        (good.replace("directory: {path: docs}", "bucket: {url: \"s3://a/\"}"), "bucket"),
-        (good.replace("metadata: {name: shop}", "metadata: {name: shop"), "pipeline.yaml"),
-        (good.replace("refresh: {interval: 2s}", "refresh: {cron: \"0 0 30 2 *\"}"), "cron"),
+        (
+            format!("{good}  rollout: {{index: {{canary: {{weight: 10}}}}}}\n"),
+            "canar",
+        ),
+        (
+            good.replace("directory: {path: docs}", "bucket: {url: \"s3://a/\"}"),
+            "bucket",
+        ),
+        (
+            good.replace("metadata: {name: shop}", "metadata: {name: shop"),
+            "pipeline.yaml",
+        ),
+        (
+            good.replace("refresh: {interval: 2s}", "refresh: {cron: \"0 0 30 2 *\"}"),
+            "cron",
+        ),
     ];
     for (manifest, part) in cases {
         site.write("pipeline.yaml", &manifest);
         let error = refused(&site);
-        assert!(error.contains(part) && error.contains("pipeline.yaml:"), "{part}: {error}");
+        assert!(
+            error.contains(part) && error.contains("pipeline.yaml:"),
+            "{part}: {error}"
+        );
     }
 }
 
@@ -38,11 +60,23 @@ fn a_good_manifest_tells_what_its_suite_can_detect_and_a_cluster_names_its_paths
     let manifest = site.path("pipeline.yaml");
     let output = loci().arg("validate").arg(&manifest).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("faq"), "{}", text(&output.stdout));
-    let output = loci().args(["validate", "--target", "cluster"]).arg(&manifest).output().unwrap();
+    assert!(
+        text(&output.stdout).contains("faq"),
+        "{}",
+        text(&output.stdout)
+    );
+    let output = loci()
+        .args(["validate", "--target", "cluster"])
+        .arg(&manifest)
+        .output()
+        .unwrap();
     assert!(!output.status.success());
     let error = text(&output.stderr);
-    for field in ["spec.embedder.model", "spec.sources[0].directory", "spec.suites[0].retrieval.data.file"] {
+    for field in [
+        "spec.embedder.model",
+        "spec.sources[0].directory",
+        "spec.suites[0].retrieval.data.file",
+    ] {
         assert!(error.contains(field), "{field}: {error}");
     }
 }
@@ -54,10 +88,14 @@ fn a_model_that_is_not_whole_is_named() {
         let broken = site.path(&format!("without-{file}"));
         crate::harness::copy(&model(), &broken);
         std::fs::remove_file(broken.join(file)).unwrap();
-        let manifest = site.manifest("").replace(model().to_str().unwrap(), broken.to_str().unwrap());
+        let manifest = site
+            .manifest("")
+            .replace(model().to_str().unwrap(), broken.to_str().unwrap());
         site.write("pipeline.yaml", &manifest);
         let mut up = site.up();
-        up.until("the missing file is named", |_| site.log().contains(file).then_some(()));
+        up.until("the missing file is named", |_| {
+            site.log().contains(file).then_some(())
+        });
         up.kill();
     }
 }
@@ -65,19 +103,37 @@ fn a_model_that_is_not_whole_is_named() {
 #[test]
 fn what_is_no_document_is_left_out_and_the_rest_is_served() {
     let site = Site::new();
-    std::fs::write(site.path("docs/binary.md"), [0u8, 159, 146, 150, 0, 1, 2, 3]).unwrap();
+    std::fs::write(
+        site.path("docs/binary.md"),
+        [0u8, 159, 146, 150, 0, 1, 2, 3],
+    )
+    .unwrap();
     std::fs::write(site.path("docs/latin.md"), b"# Caf\xe9\n\nnot UTF-8\n").unwrap();
     let huge = std::fs::File::create(site.path("docs/huge.md")).unwrap();
     huge.set_len(2 << 30).unwrap();
-    site.write("outside.md", "# Outside\n\nThe secret password is swordfish.\n");
+    site.write(
+        "outside.md",
+        "# Outside\n\nThe secret password is swordfish.\n",
+    );
     symlink(site.path("outside.md"), site.path("docs/link.md")).unwrap();
     let mut up = site.up();
     let url = up.ready();
-    assert_eq!(best(&url, "What does a lost key cost?").unwrap().0, "keys.md");
-    assert!(!best(&url, "What is the secret password?").unwrap().1.contains("swordfish"));
+    assert_eq!(
+        best(&url, "What does a lost key cost?").unwrap().0,
+        "keys.md"
+    );
+    assert!(
+        !best(&url, "What is the secret password?")
+            .unwrap()
+            .1
+            .contains("swordfish")
+    );
     let run = &site.json(&["runs"])[0];
     let said = run["status"]["steps"].to_string();
-    assert!(said.contains("left out") && said.contains("problems"), "{said}");
+    assert!(
+        said.contains("left out") && said.contains("problems"),
+        "{said}"
+    );
     up.stop();
 }
 
@@ -85,7 +141,11 @@ fn what_is_no_document_is_left_out_and_the_rest_is_served() {
 fn an_empty_corpus_is_served_as_empty_and_filled_later() {
     let site = Site::new();
     let manifest = site.manifest("");
-    let without_suite: String = manifest.lines().take_while(|l| !l.contains("suites:")).map(|l| format!("{l}\n")).collect();
+    let without_suite: String = manifest
+        .lines()
+        .take_while(|l| !l.contains("suites:"))
+        .map(|l| format!("{l}\n"))
+        .collect();
     site.write("pipeline.yaml", &without_suite);
     std::fs::rename(site.path("docs"), site.path("later")).unwrap();
     std::fs::create_dir(site.path("docs")).unwrap();
@@ -93,7 +153,9 @@ fn an_empty_corpus_is_served_as_empty_and_filled_later() {
     let url = up.ready();
     assert_eq!(best(&url, "What does a lost key cost?"), None);
     std::fs::rename(site.path("later/keys.md"), site.path("docs/keys.md")).unwrap();
-    up.until("the first document is served", |_| (best(&url, "a lost key")?.0 == "keys.md").then_some(()));
+    up.until("the first document is served", |_| {
+        (best(&url, "a lost key")?.0 == "keys.md").then_some(())
+    });
     up.stop();
 }
 
@@ -108,5 +170,9 @@ fn beyond_loopback_it_wants_tokens() {
         .output()
         .unwrap();
     assert!(!output.status.success());
-    assert!(text(&output.stderr).contains("token"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("token"),
+        "{}",
+        text(&output.stderr)
+    );
 }

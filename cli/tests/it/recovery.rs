@@ -20,13 +20,22 @@ fn killed_at_any_point_it_goes_on_to_the_same_content() {
     }
     let mut up = site.up();
     let url = up.ready();
-    assert_eq!(best(&url, "What does a lost key cost?").unwrap().0, "keys.md");
+    assert_eq!(
+        best(&url, "What does a lost key cost?").unwrap().0,
+        "keys.md"
+    );
     up.stop();
     let releases = site.json(&["releases"]);
     let releases = releases.as_array().unwrap();
     assert_eq!(releases.len(), 1, "one content, one release: {releases:?}");
     assert_eq!(releases[0]["spec"]["index"]["contentId"], expected);
-    let done = site.json(&["runs"]).as_array().unwrap().iter().filter(|r| r["status"]["phase"] == "Succeeded").count();
+    let done = site
+        .json(&["runs"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|r| r["status"]["phase"] == "Succeeded")
+        .count();
     assert!(done >= 1);
 }
 
@@ -40,7 +49,11 @@ fn after_a_restart_it_serves_at_once_what_it_served() {
     fs::create_dir(site.path("docs")).unwrap();
     let mut up = site.up();
     let url = up.ready();
-    assert_eq!(best(&url, "What does a lost key cost?").unwrap().0, "keys.md", "an empty listing deletes nothing");
+    assert_eq!(
+        best(&url, "What does a lost key cost?").unwrap().0,
+        "keys.md",
+        "an empty listing deletes nothing"
+    );
     up.stop();
 }
 
@@ -58,7 +71,10 @@ fn two_of_them_cannot_share_a_state_directory() {
         .unwrap();
     let error = text(&second.stderr);
     assert!(!second.status.success());
-    assert!(error.contains("in use by another") && error.contains(&up.pid().to_string()), "{error}");
+    assert!(
+        error.contains("in use by another") && error.contains(&up.pid().to_string()),
+        "{error}"
+    );
     up.stop();
 }
 
@@ -79,7 +95,9 @@ fn a_corrupt_blob_is_named_and_nothing_wrong_is_served() {
                 continue;
             }
             let mut bytes = fs::read(&path).unwrap();
-            let Some(last) = bytes.last_mut() else { continue };
+            let Some(last) = bytes.last_mut() else {
+                continue;
+            };
             *last ^= 0xff;
             fs::remove_file(&path).unwrap();
             fs::write(&path, bytes).unwrap();
@@ -88,7 +106,9 @@ fn a_corrupt_blob_is_named_and_nothing_wrong_is_served() {
     }
     assert!(damaged > 5);
     let mut up = site.up();
-    up.until("the damage is reported", |_| site.log().contains("cannot be loaded").then_some(()));
+    up.until("the damage is reported", |_| {
+        site.log().contains("cannot be loaded").then_some(())
+    });
     let log = site.log();
     assert!(log.contains("sha256") || log.contains("digest"), "{log}");
     up.stop();

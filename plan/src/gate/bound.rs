@@ -32,7 +32,10 @@ pub fn bounds(losses: &[f64]) -> Bounds {
     let mean = losses.iter().sum::<f64>() / n;
     let square = (losses.iter().map(|l| l * l).sum::<f64>() + 2.0) / n;
     let half = Z_95 * ((square - mean * mean).max(0.0) / n).sqrt();
-    Bounds { lower: mean - half, upper: mean + half }
+    Bounds {
+        lower: mean - half,
+        upper: mean + half,
+    }
 }
 
 /// The regression that a suite can tell: the least margin with which a candidate that is as good as the
@@ -41,12 +44,20 @@ pub fn bounds(losses: &[f64]) -> Bounds {
 pub fn detectable_effect(questions: usize, discordance: f64) -> f64 {
     let n = questions as f64;
     let added = ((n * discordance + 2.0) / (n + 2.0) / (n + 2.0)).sqrt();
-    let drawn = if questions == 0 { 0.0 } else { (discordance / n).sqrt() * n / (n + 2.0) };
+    let drawn = if questions == 0 {
+        0.0
+    } else {
+        (discordance / n).sqrt() * n / (n + 2.0)
+    };
     (Z_95 * added + Z_80 * drawn).min(1.0)
 }
 
 /// The largest share of lost questions of which a suite of this size sees none in one of twenty: the
 /// exact bound that the rule of three approximates.
 pub fn unseen_loss(questions: usize) -> f64 {
-    if questions == 0 { 1.0 } else { 1.0 - 0.05_f64.powf(1.0 / questions as f64) }
+    if questions == 0 {
+        1.0
+    } else {
+        1.0 - 0.05_f64.powf(1.0 / questions as f64)
+    }
 }

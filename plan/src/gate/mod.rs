@@ -85,7 +85,13 @@ struct Comparison {
 /// What one gate says.
 pub fn judge(gate: &Gate, scores: &Scores<'_>, compared: Compared) -> GateResult {
     let Some(counted) = count(gate, scores.candidate) else {
-        return result(gate, Outcome::Inconclusive, "the suite was not asked".to_owned(), None, &[]);
+        return result(
+            gate,
+            Outcome::Inconclusive,
+            "the suite was not asked".to_owned(),
+            None,
+            &[],
+        );
     };
     let whole = counted.asked > 0 && counted.scores.len() + counted.stale == counted.asked;
     let stale = counted.stale as f64 / counted.asked.max(1) as f64;
@@ -93,7 +99,10 @@ pub fn judge(gate: &Gate, scores: &Scores<'_>, compared: Compared) -> GateResult
         let why = if !whole {
             "not every question has a score".to_owned()
         } else {
-            format!("{} of {} labels are stale: the documents they name are gone; correct the suite", counted.stale, counted.asked)
+            format!(
+                "{} of {} labels are stale: the documents they name are gone; correct the suite",
+                counted.stale, counted.asked
+            )
         };
         return result(gate, Outcome::Inconclusive, why, Some(&counted), &[]);
     }
@@ -111,7 +120,13 @@ pub fn judge(gate: &Gate, scores: &Scores<'_>, compared: Compared) -> GateResult
     }
     outcomes.extend(comparisons.iter().map(|c| c.outcome));
     messages.extend(comparisons.iter().map(|c| c.message.clone()));
-    result(gate, worst(&outcomes), messages.join("; "), Some(&counted), &comparisons)
+    result(
+        gate,
+        worst(&outcomes),
+        messages.join("; "),
+        Some(&counted),
+        &comparisons,
+    )
 }
 
 /// What all gates of a release say together: `Passed` when each passed or does not apply.
@@ -143,8 +158,17 @@ fn count(gate: &Gate, suites: &[SuiteScores]) -> Option<Counted> {
         let value = *q.scores.get(&gate.metric)?;
         (0.0..=1.0).contains(&value).then(|| (q.id.clone(), value))
     };
-    let scores = suite.questions.iter().filter(|q| !q.stale).filter_map(score).collect();
-    Some(Counted { scores, asked: suite.questions.len(), stale })
+    let scores = suite
+        .questions
+        .iter()
+        .filter(|q| !q.stale)
+        .filter_map(score)
+        .collect();
+    Some(Counted {
+        scores,
+        asked: suite.questions.len(),
+        stale,
+    })
 }
 
 fn mean(counted: &Counted) -> f64 {
@@ -154,33 +178,72 @@ fn mean(counted: &Counted) -> f64 {
 fn at_floor(mean: f64, floor: f64) -> (Outcome, String) {
     // Sums of thirds and the like must not miss a floor that they meet.
     if mean + 1e-9 >= floor {
-        (Outcome::Passed, format!("mean {mean:.4} holds the floor {floor:.4}"))
+        (
+            Outcome::Passed,
+            format!("mean {mean:.4} holds the floor {floor:.4}"),
+        )
     } else {
-        (Outcome::Failed, format!("mean {mean:.4} is below the floor {floor:.4}"))
+        (
+            Outcome::Failed,
+            format!("mean {mean:.4} is below the floor {floor:.4}"),
+        )
     }
 }
 
-fn compare_all(gate: &Gate, candidate: &Counted, scores: &Scores<'_>, compared: Compared) -> Vec<Comparison> {
+fn compare_all(
+    gate: &Gate,
+    candidate: &Counted,
+    scores: &Scores<'_>,
+    compared: Compared,
+) -> Vec<Comparison> {
     let others = [
         ("the serving release", scores.serving, compared.serving),
         ("the anchor", scores.anchor, compared.anchor),
     ];
-    let Some(margin) = gate.max_regression else { return Vec::new() };
+    let Some(margin) = gate.max_regression else {
+        return Vec::new();
+    };
     let needed = others.into_iter().filter(|(_, _, needed)| *needed);
-    needed.map(|(name, other, _)| compare(name, gate, candidate, other, margin)).collect()
+    needed
+        .map(|(name, other, _)| compare(name, gate, candidate, other, margin))
+        .collect()
 }
 
-fn compare(name: &'static str, gate: &Gate, candidate: &Counted, other: Option<&[SuiteScores]>, margin: f64) -> Comparison {
-    let cannot = |mean, message| Comparison { name, mean, outcome: Outcome::Inconclusive, bound: f64::NAN, message };
+fn compare(
+    name: &'static str,
+    gate: &Gate,
+    candidate: &Counted,
+    other: Option<&[SuiteScores]>,
+    margin: f64,
+) -> Comparison {
+    let cannot = |mean, message| Comparison {
+        name,
+        mean,
+        outcome: Outcome::Inconclusive,
+        bound: f64::NAN,
+        message,
+    };
     let scored = |q: &QuestionScore| Some((q.id.clone(), *q.scores.get(&gate.metric)?));
     let suite = other.and_then(|o| o.iter().find(|s| s.suite == gate.suite));
-    let others: BTreeMap<_, _> = suite.map(|s| s.questions.iter().filter_map(scored).collect()).unwrap_or_default();
-    let pairs: Option<Vec<(f64, f64)>> = candidate.scores.iter().map(|(id, c)| Some((*c, *others.get(id)?))).collect();
+    let others: BTreeMap<_, _> = suite
+        .map(|s| s.questions.iter().filter_map(scored).collect())
+        .unwrap_or_default();
+    let pairs: Option<Vec<(f64, f64)>> = candidate
+        .scores
+        .iter()
+        .map(|(id, c)| Some((*c, *others.get(id)?)))
+        .collect();
     let Some(pairs) = pairs else {
-        return cannot(f64::NAN, format!("{name} has no score for some of the questions"));
+        return cannot(
+            f64::NAN,
+            format!("{name} has no score for some of the questions"),
+        );
     };
     let mean = pairs.iter().map(|p| p.1).sum::<f64>() / pairs.len() as f64;
-    let losses: Vec<f64> = pairs.iter().map(|(candidate, other)| other - candidate).collect();
+    let losses: Vec<f64> = pairs
+        .iter()
+        .map(|(candidate, other)| other - candidate)
+        .collect();
     weigh(name, mean, &losses, margin)
 }
 
@@ -188,12 +251,28 @@ fn weigh(name: &'static str, mean: f64, losses: &[f64], margin: f64) -> Comparis
     let count = losses.len();
     if losses.iter().all(|l| l.abs() < 1e-12) {
         let unseen = unseen_loss(count);
-        let message = format!("every question scores as with {name}; a loss below {unseen:.4} could hide in {count} questions");
-        return Comparison { name, mean, outcome: Outcome::Passed, bound: 0.0, message };
+        let message = format!(
+            "every question scores as with {name}; a loss below {unseen:.4} could hide in {count} questions"
+        );
+        return Comparison {
+            name,
+            mean,
+            outcome: Outcome::Passed,
+            bound: 0.0,
+            message,
+        };
     }
     if count < MIN_QUESTIONS {
-        let message = format!("{count} questions are too few to compare with {name}: give at least {MIN_QUESTIONS}");
-        return Comparison { name, mean, outcome: Outcome::Inconclusive, bound: f64::NAN, message };
+        let message = format!(
+            "{count} questions are too few to compare with {name}: give at least {MIN_QUESTIONS}"
+        );
+        return Comparison {
+            name,
+            mean,
+            outcome: Outcome::Inconclusive,
+            bound: f64::NAN,
+            message,
+        };
     }
     let Bounds { lower, upper } = bounds(losses);
     let loss = losses.iter().sum::<f64>() / losses.len() as f64;
@@ -204,15 +283,40 @@ fn weigh(name: &'static str, mean: f64, losses: &[f64], margin: f64) -> Comparis
     } else {
         (Outcome::Inconclusive, upper, "not surely inside")
     };
-    let message = format!("mean loss {loss:.4} against {name} (95% bounds {lower:.4} and {upper:.4}) is {relation} the margin {margin:.4}");
-    Comparison { name, mean, outcome, bound, message }
+    let message = format!(
+        "mean loss {loss:.4} against {name} (95% bounds {lower:.4} and {upper:.4}) is {relation} the margin {margin:.4}"
+    );
+    Comparison {
+        name,
+        mean,
+        outcome,
+        bound,
+        message,
+    }
 }
 
-fn result(gate: &Gate, outcome: Outcome, message: String, counted: Option<&Counted>, comparisons: &[Comparison]) -> GateResult {
+fn result(
+    gate: &Gate,
+    outcome: Outcome,
+    message: String,
+    counted: Option<&Counted>,
+    comparisons: &[Comparison],
+) -> GateResult {
     let decimal = |v: f64| v.is_finite().then(|| format!("{v:.4}"));
-    let of = |name: &str| comparisons.iter().find(|c| c.name == name).and_then(|c| decimal(c.mean));
-    let deciding = comparisons.iter().filter(|c| c.outcome == outcome).map(|c| c.bound).filter(|b| b.is_finite());
-    let bound = deciding.fold(None, |most: Option<f64>, b| Some(most.map_or(b, |m| m.max(b))));
+    let of = |name: &str| {
+        comparisons
+            .iter()
+            .find(|c| c.name == name)
+            .and_then(|c| decimal(c.mean))
+    };
+    let deciding = comparisons
+        .iter()
+        .filter(|c| c.outcome == outcome)
+        .map(|c| c.bound)
+        .filter(|b| b.is_finite());
+    let bound = deciding.fold(None, |most: Option<f64>, b| {
+        Some(most.map_or(b, |m| m.max(b)))
+    });
     GateResult {
         suite: gate.suite.clone(),
         metric: gate.metric.to_string(),

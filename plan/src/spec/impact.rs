@@ -32,18 +32,46 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
     let history = |p: &Pipeline| (p.release_history, p.release_min_age);
     let fields = [
         (Impact::None, "spec.suspend", old.suspend != new.suspend),
-        (Impact::None, "spec.index.refresh", old.schedule != new.schedule),
-        (Impact::None, "spec.index.freshness", old.freshness != new.freshness),
-        (Impact::None, "spec.index.maxDeletion", old.max_deletion != new.max_deletion),
+        (
+            Impact::None,
+            "spec.index.refresh",
+            old.schedule != new.schedule,
+        ),
+        (
+            Impact::None,
+            "spec.index.freshness",
+            old.freshness != new.freshness,
+        ),
+        (
+            Impact::None,
+            "spec.index.maxDeletion",
+            old.max_deletion != new.max_deletion,
+        ),
         (Impact::None, "spec.rollout.pin", old.pin != new.pin),
         (Impact::None, "spec.releases", history(old) != history(new)),
-        (Impact::None, "spec.runs", old.run_history != new.run_history),
-        (Impact::None, "spec.serving", old.latency_budget != new.latency_budget),
+        (
+            Impact::None,
+            "spec.runs",
+            old.run_history != new.run_history,
+        ),
+        (
+            Impact::None,
+            "spec.serving",
+            old.latency_budget != new.latency_budget,
+        ),
         (Impact::Judge, "spec.suites", old.suites != new.suites),
         (Impact::Judge, "spec.gates", old.gates != new.gates),
         (Impact::Refresh, "spec.sources", old.sources != new.sources),
-        (Impact::Rechunk, "spec.index.chunking", old.chunking != new.chunking),
+        (
+            Impact::Rechunk,
+            "spec.index.chunking",
+            old.chunking != new.chunking,
+        ),
         (Impact::Rebuild, "spec.embedder", old.model != new.model),
     ];
-    fields.into_iter().filter(|f| f.2).map(|(impact, field, _)| (impact, field)).collect()
+    fields
+        .into_iter()
+        .filter(|f| f.2)
+        .map(|(impact, field, _)| (impact, field))
+        .collect()
 }

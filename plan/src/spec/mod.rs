@@ -134,13 +134,21 @@ impl Pipeline {
         fields.refuse_unbuilt(spec);
         let name = resource.metadata.name.clone().unwrap_or_default();
         if name.is_empty() || name.len() > 40 {
-            fields.error("metadata.name", "give a name of 1 to 40 characters: run and release names start with it");
+            fields.error(
+                "metadata.name",
+                "give a name of 1 to 40 characters: run and release names start with it",
+            );
         }
         let identity = resource.metadata.uid.clone().unwrap_or_else(|| {
-            format!("{}/{name}", resource.metadata.namespace.as_deref().unwrap_or_default())
+            format!(
+                "{}/{name}",
+                resource.metadata.namespace.as_deref().unwrap_or_default()
+            )
         });
         let schedule = fields.schedule(&spec.index.refresh, &identity);
-        let cadence = schedule.as_ref().map_or(Some(DEFAULT_INTERVAL), Schedule::interval);
+        let cadence = schedule
+            .as_ref()
+            .map_or(Some(DEFAULT_INTERVAL), Schedule::interval);
         let freshness = cadence.map_or(FRESH_WITH_CRON, |i| i.saturating_mul(FRESH_INTERVALS));
         let sources = fields.sources(&spec.sources);
         let suites = fields.suites(&spec.suites);
@@ -151,24 +159,53 @@ impl Pipeline {
             model: fields.model("spec.embedder.model", &spec.embedder.model),
             sources,
             schedule: schedule.unwrap_or_else(|| Schedule::every(DEFAULT_INTERVAL)),
-            freshness: fields.duration("spec.index.freshness", spec.index.freshness.as_ref(), freshness),
-            max_deletion: fields.share("spec.index.maxDeletion", spec.index.max_deletion.as_ref(), 0.20),
+            freshness: fields.duration(
+                "spec.index.freshness",
+                spec.index.freshness.as_ref(),
+                freshness,
+            ),
+            max_deletion: fields.share(
+                "spec.index.maxDeletion",
+                spec.index.max_deletion.as_ref(),
+                0.20,
+            ),
             chunking: fields.chunking(&spec.index.chunking),
             gates: fields.gates(&spec.gates, &suites),
             suites,
             pin: fields.pin(spec.rollout.pin),
-            release_history: fields.count("spec.releases.historyLimit", spec.releases.history_limit, 1..=100, 5),
-            release_min_age: fields.duration("spec.releases.minAge", spec.releases.min_age.as_ref(), DEFAULT_MIN_AGE),
-            run_history: fields.count("spec.runs.historyLimit", spec.runs.history_limit, 1..=100, 10),
-            latency_budget: fields.optional_duration("spec.serving.latencyBudget", spec.serving.latency_budget.as_ref()),
+            release_history: fields.count(
+                "spec.releases.historyLimit",
+                spec.releases.history_limit,
+                1..=100,
+                5,
+            ),
+            release_min_age: fields.duration(
+                "spec.releases.minAge",
+                spec.releases.min_age.as_ref(),
+                DEFAULT_MIN_AGE,
+            ),
+            run_history: fields.count(
+                "spec.runs.historyLimit",
+                spec.runs.history_limit,
+                1..=100,
+                10,
+            ),
+            latency_budget: fields.optional_duration(
+                "spec.serving.latencyBudget",
+                spec.serving.latency_budget.as_ref(),
+            ),
             name,
         }
     }
 
     /// The metrics that Evaluate scores on a suite: those of its gates, or three to go by when it has none.
     pub fn metrics_of(&self, suite: &str) -> Vec<Metric> {
-        let mut metrics: Vec<Metric> =
-            self.gates.iter().filter(|g| g.suite == suite).map(|g| g.metric).collect();
+        let mut metrics: Vec<Metric> = self
+            .gates
+            .iter()
+            .filter(|g| g.suite == suite)
+            .map(|g| g.metric)
+            .collect();
         if metrics.is_empty() {
             metrics = vec![Metric::RecallAt(5), Metric::NdcgAt(10), Metric::Mrr];
         }
@@ -179,7 +216,11 @@ impl Pipeline {
 
     /// How many hits Evaluate keeps of each question of a suite.
     pub fn depth_of(&self, suite: &str) -> usize {
-        self.metrics_of(suite).into_iter().map(Metric::depth).max().unwrap_or(1)
+        self.metrics_of(suite)
+            .into_iter()
+            .map(Metric::depth)
+            .max()
+            .unwrap_or(1)
     }
 
     /// The digest of all that the index depends on: the embedder, the chunking, the sources.
@@ -195,20 +236,28 @@ impl Pipeline {
 
 /// The digest of a value's JSON. The values here are plain structs, which always have one.
 pub(crate) fn digest(value: &impl Serialize) -> String {
-    Digest::of_json(value).map(|d| d.to_string()).unwrap_or_default()
+    Digest::of_json(value)
+        .map(|d| d.to_string())
+        .unwrap_or_default()
 }
 
 impl Fields {
     fn suites(&mut self, specs: &[SuiteSpec]) -> Vec<Suite> {
         self.unique("spec.suites", specs.iter().map(|s| s.name.as_str()));
-        let suites = specs.iter().enumerate().filter_map(|(i, s)| self.suite(i, s));
+        let suites = specs
+            .iter()
+            .enumerate()
+            .filter_map(|(i, s)| self.suite(i, s));
         suites.collect()
     }
 
     fn suite(&mut self, index: usize, spec: &SuiteSpec) -> Option<Suite> {
         let field = format!("spec.suites[{index}]");
         if spec.behavior.is_some() {
-            self.error(format!("{field}.behavior"), "behavior suites judge adapters, which are not built yet: use retrieval");
+            self.error(
+                format!("{field}.behavior"),
+                "behavior suites judge adapters, which are not built yet: use retrieval",
+            );
         }
         let Some(retrieval) = &spec.retrieval else {
             self.error(field, "give retrieval");
@@ -217,40 +266,69 @@ impl Fields {
         let data = &retrieval.data;
         let field = format!("{field}.retrieval.data");
         if data.git.is_some() || data.bucket.is_some() {
-            self.error(field.clone(), "suite data from git and bucket is not built yet: use configMap or file");
+            self.error(
+                field.clone(),
+                "suite data from git and bucket is not built yet: use configMap or file",
+            );
         }
         let data = match (&data.config_map, &data.file) {
-            (Some(key), None) => SuiteData::ConfigMap { name: key.name.clone(), key: key.key.clone() },
+            (Some(key), None) => SuiteData::ConfigMap {
+                name: key.name.clone(),
+                key: key.key.clone(),
+            },
             (None, Some(file)) => SuiteData::File(file.clone()),
             _ => {
                 self.error(field, "give exactly one of configMap, file");
                 return None;
             }
         };
-        Some(Suite { name: spec.name.clone(), data })
+        Some(Suite {
+            name: spec.name.clone(),
+            data,
+        })
     }
 
     fn gates(&mut self, specs: &[GateSpec], suites: &[Suite]) -> Vec<Gate> {
-        let keys: Vec<String> = specs.iter().map(|g| format!("{} {}", g.suite, g.metric)).collect();
+        let keys: Vec<String> = specs
+            .iter()
+            .map(|g| format!("{} {}", g.suite, g.metric))
+            .collect();
         self.unique("spec.gates", keys.iter().map(String::as_str));
-        let gates = specs.iter().enumerate().filter_map(|(i, g)| self.gate(i, g, suites));
+        let gates = specs
+            .iter()
+            .enumerate()
+            .filter_map(|(i, g)| self.gate(i, g, suites));
         gates.collect()
     }
 
     fn gate(&mut self, index: usize, spec: &GateSpec, suites: &[Suite]) -> Option<Gate> {
         let field = |leaf: &str| format!("spec.gates[{index}].{leaf}");
         if !suites.iter().any(|s| s.name == spec.suite) {
-            self.error(field("suite"), format!("\"{}\" is not in spec.suites: add it there, or name one that is", spec.suite));
+            self.error(
+                field("suite"),
+                format!(
+                    "\"{}\" is not in spec.suites: add it there, or name one that is",
+                    spec.suite
+                ),
+            );
         }
         if spec.min_gain.is_some() {
             self.error(field("minGain"), "minGain compares an adapter with its base model, and adapters are not built yet: use floor or maxRegression");
         } else if spec.floor.is_none() && spec.max_regression.is_none() {
-            self.error(format!("spec.gates[{index}]"), "give floor, maxRegression or both");
+            self.error(
+                format!("spec.gates[{index}]"),
+                "give floor, maxRegression or both",
+            );
         }
         let floor = self.fraction(field("floor"), spec.floor.as_ref());
         let max_regression = self.fraction(field("maxRegression"), spec.max_regression.as_ref());
         match spec.metric.parse() {
-            Ok(metric) => Some(Gate { suite: spec.suite.clone(), metric, floor, max_regression }),
+            Ok(metric) => Some(Gate {
+                suite: spec.suite.clone(),
+                metric,
+                floor,
+                max_regression,
+            }),
             Err(error) => {
                 self.error(field("metric"), error.to_string());
                 None

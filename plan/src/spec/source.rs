@@ -91,17 +91,26 @@ impl Fields {
             self.error("spec.sources", "give at least one source");
         }
         self.unique("spec.sources", specs.iter().map(|s| s.name.as_str()));
-        let sources = specs.iter().enumerate().filter_map(|(i, s)| self.source(&format!("spec.sources[{i}]"), s));
+        let sources = specs
+            .iter()
+            .enumerate()
+            .filter_map(|(i, s)| self.source(&format!("spec.sources[{i}]"), s));
         sources.collect()
     }
 
     fn source(&mut self, field: &str, spec: &SourceSpec) -> Option<Source> {
         if matches!(spec.memory, MemoryClass::Working | MemoryClass::Procedural) {
-            let reason = format!("memory class {} is not built yet: use factual, episodic or profile", spec.memory.as_str());
+            let reason = format!(
+                "memory class {} is not built yet: use factual, episodic or profile",
+                spec.memory.as_str()
+            );
             self.error(format!("{field}.memory"), reason);
         }
         if spec.bucket.is_some() {
-            self.error(format!("{field}.bucket"), "bucket sources are not built yet: use git, http, configMap or directory");
+            self.error(
+                format!("{field}.bucket"),
+                "bucket sources are not built yet: use git, http, configMap or directory",
+            );
         }
         let location = match (&spec.git, &spec.http, &spec.config_map, &spec.directory) {
             (Some(git), None, None, None) => self.git(&format!("{field}.git"), git),
@@ -112,30 +121,60 @@ impl Fields {
             },
             (None, None, None, Some(directory)) => Location::Directory {
                 path: directory.path.clone(),
-                paths: self.paths(&format!("{field}.directory"), &directory.include, &directory.exclude),
+                paths: self.paths(
+                    &format!("{field}.directory"),
+                    &directory.include,
+                    &directory.exclude,
+                ),
             },
             _ => {
                 self.error(field, "give exactly one of git, http, configMap, directory");
                 return None;
             }
         };
-        Some(Source { name: spec.name.clone(), memory: spec.memory, location })
+        Some(Source {
+            name: spec.name.clone(),
+            memory: spec.memory,
+            location,
+        })
     }
 
     fn git(&mut self, field: &str, spec: &GitSource) -> Location {
-        self.url(&format!("{field}.url"), &spec.url, &["https", "http", "file"]);
+        self.url(
+            &format!("{field}.url"),
+            &spec.url,
+            &["https", "http", "file"],
+        );
         let reference = match spec.reference.as_ref() {
             None => Reference::Default,
-            Some(GitRef { branch: Some(branch), tag: None, commit: None }) => Reference::Branch(branch.clone()),
-            Some(GitRef { branch: None, tag: Some(tag), commit: None }) => Reference::Tag(tag.clone()),
-            Some(GitRef { branch: None, tag: None, commit: Some(commit) }) => {
+            Some(GitRef {
+                branch: Some(branch),
+                tag: None,
+                commit: None,
+            }) => Reference::Branch(branch.clone()),
+            Some(GitRef {
+                branch: None,
+                tag: Some(tag),
+                commit: None,
+            }) => Reference::Tag(tag.clone()),
+            Some(GitRef {
+                branch: None,
+                tag: None,
+                commit: Some(commit),
+            }) => {
                 if commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
-                    self.error(format!("{field}.ref.commit"), format!("\"{commit}\" is not a commit: give its 40 hexadecimal digits"));
+                    self.error(
+                        format!("{field}.ref.commit"),
+                        format!("\"{commit}\" is not a commit: give its 40 hexadecimal digits"),
+                    );
                 }
                 Reference::Commit(commit.clone())
             }
             Some(_) => {
-                self.error(format!("{field}.ref"), "give exactly one of branch, tag, commit");
+                self.error(
+                    format!("{field}.ref"),
+                    "give exactly one of branch, tag, commit",
+                );
                 Reference::Default
             }
         };
@@ -152,11 +191,17 @@ impl Fields {
             self.error(format!("{field}.urls"), "give at least one URL");
         }
         let urls = spec.urls.iter().enumerate();
-        let urls = urls.filter_map(|(i, u)| self.url(&format!("{field}.urls[{i}]"), u, &["http", "https"])).collect();
+        let urls = urls
+            .filter_map(|(i, u)| self.url(&format!("{field}.urls[{i}]"), u, &["http", "https"]))
+            .collect();
         Location::Http {
             urls,
             allow_private: spec.allow_private,
-            timeout: self.duration(&format!("{field}.timeout"), spec.timeout.as_ref(), HTTP_TIMEOUT),
+            timeout: self.duration(
+                &format!("{field}.timeout"),
+                spec.timeout.as_ref(),
+                HTTP_TIMEOUT,
+            ),
             secret: name(spec.secret_ref.as_ref()),
         }
     }
@@ -165,7 +210,14 @@ impl Fields {
         match Url::parse(text) {
             Ok(url) if schemes.contains(&url.scheme()) => Some(url),
             Ok(url) => {
-                self.error(field, format!("scheme {} cannot be read: use {}", url.scheme(), schemes.join(", ")));
+                self.error(
+                    field,
+                    format!(
+                        "scheme {} cannot be read: use {}",
+                        url.scheme(),
+                        schemes.join(", ")
+                    ),
+                );
                 None
             }
             Err(error) => {
@@ -179,11 +231,17 @@ impl Fields {
         for (list, globs) in [("include", include), ("exclude", exclude)] {
             for (index, glob) in globs.iter().enumerate() {
                 if let Err(error) = GlobBuilder::new(glob).literal_separator(true).build() {
-                    self.error(format!("{field}.{list}[{index}]"), format!("\"{glob}\" is not a glob: {}", error.kind()));
+                    self.error(
+                        format!("{field}.{list}[{index}]"),
+                        format!("\"{glob}\" is not a glob: {}", error.kind()),
+                    );
                 }
             }
         }
-        Paths { include: include.to_vec(), exclude: exclude.to_vec() }
+        Paths {
+            include: include.to_vec(),
+            exclude: exclude.to_vec(),
+        }
     }
 }
 

@@ -28,10 +28,25 @@ fn defaults_are_filled_in() {
     let p = pipeline(|_| {});
     assert_eq!(p.schedule.interval(), Some(Duration::from_secs(600)));
     assert_eq!(p.freshness, Duration::from_secs(1800));
-    assert_eq!((p.max_deletion, p.chunking.max_tokens, p.chunking.overlap_tokens), (0.2, 256, 32));
-    assert_eq!((p.release_history, p.release_min_age, p.run_history), (5, Duration::from_secs(168 * 3600), 10));
-    let p = pipeline(|s| s["index"] = json!({"refresh": {"interval": "1m"}, "chunking": {"maxTokens": 40}}));
-    assert_eq!((p.freshness, p.chunking.overlap_tokens), (Duration::from_secs(180), 20));
+    assert_eq!(
+        (
+            p.max_deletion,
+            p.chunking.max_tokens,
+            p.chunking.overlap_tokens
+        ),
+        (0.2, 256, 32)
+    );
+    assert_eq!(
+        (p.release_history, p.release_min_age, p.run_history),
+        (5, Duration::from_secs(168 * 3600), 10)
+    );
+    let p = pipeline(|s| {
+        s["index"] = json!({"refresh": {"interval": "1m"}, "chunking": {"maxTokens": 40}})
+    });
+    assert_eq!(
+        (p.freshness, p.chunking.overlap_tokens),
+        (Duration::from_secs(180), 20)
+    );
 }
 
 /// A wrong spec: what makes it wrong, the field that is named, a part of the reason.
@@ -40,33 +55,137 @@ type Wrong = (fn(&mut Value), &'static str, &'static str);
 #[test]
 fn what_cannot_be_accepted_is_named_with_its_reason() {
     let cases: [Wrong; 20] = [
-        (|s| s["index"] = json!({"refresh": {"cron": "0 0 30 2 *"}}), "spec.index.refresh.cron", "never comes"),
-        (|s| s["index"] = json!({"refresh": {"cron": "0 3 * * *", "timeZone": "Mars/Base"}}), "spec.index.refresh.timeZone", "IANA"),
-        (|s| s["index"] = json!({"refresh": {"cron": "0 3 * * *", "interval": "5m"}}), "spec.index.refresh", "not both"),
-        (|s| s["index"] = json!({"refresh": {"timeZone": "UTC"}}), "spec.index.refresh", "belong to cron"),
-        (|s| s["index"] = json!({"refresh": {"interval": "0s"}}), "spec.index.refresh.interval", "no duration"),
-        (|s| s["index"] = json!({"freshness": "soon"}), "spec.index.freshness", "duration"),
-        (|s| s["index"] = json!({"maxDeletion": "120%"}), "spec.index.maxDeletion", "percentage"),
-        (|s| s["index"] = json!({"chunking": {"maxTokens": 64, "overlapTokens": 40}}), "spec.index.chunking.overlapTokens", "half"),
-        (|s| s["embedder"]["model"] = json!("hf://org/name"), "spec.embedder.model", "@revision"),
-        (|s| s["sources"][0]["directory"]["include"] = json!(["**/*.{md"]), "spec.sources[0].directory.include[0]", "glob"),
-        (|s| s["sources"][0]["git"] = json!({"url": "https://x/y"}), "spec.sources[0]", "exactly one"),
-        (|s| s["sources"][0]["memory"] = json!("procedural"), "spec.sources[0].memory", "not built yet"),
-        (|s| s["sources"][0] = json!({"name": "a", "memory": "factual", "http": {"urls": ["ftp://x/"]}}), "spec.sources[0].http.urls[0]", "ftp"),
-        (|s| s["sources"][0] = json!({"name": "a", "memory": "factual", "git": {"url": "https://x/", "ref": {"commit": "abc"}}}), "spec.sources[0].git.ref.commit", "40"),
-        (|s| { let twin = s["sources"][0].clone(); s["sources"].as_array_mut().unwrap().push(twin) }, "spec.sources[1]", "twice"),
-        (|s| s["gates"] = json!([{"suite": "none", "metric": "mrr", "floor": "0.5"}]), "spec.gates[0].suite", "spec.suites"),
-        (|s| { s["suites"] = json!([{"name": "faq", "retrieval": {"data": {"file": "a"}}}]); s["gates"] = json!([{"suite": "faq", "metric": "recallAt0", "floor": "0.5"}]) }, "spec.gates[0].metric", "K from 1"),
-        (|s| { s["suites"] = json!([{"name": "faq", "retrieval": {"data": {"file": "a"}}}]); s["gates"] = json!([{"suite": "faq", "metric": "mrr"}]) }, "spec.gates[0]", "floor"),
-        (|s| s["rollout"] = json!({"pin": 0}), "spec.rollout.pin", "from 1"),
-        (|s| s["adapters"] = json!([]), "spec.adapters", "not built yet"),
+        (
+            |s| s["index"] = json!({"refresh": {"cron": "0 0 30 2 *"}}),
+            "spec.index.refresh.cron",
+            "never comes",
+        ),
+        (
+            |s| s["index"] = json!({"refresh": {"cron": "0 3 * * *", "timeZone": "Mars/Base"}}),
+            "spec.index.refresh.timeZone",
+            "IANA",
+        ),
+        (
+            |s| s["index"] = json!({"refresh": {"cron": "0 3 * * *", "interval": "5m"}}),
+            "spec.index.refresh",
+            "not both",
+        ),
+        (
+            |s| s["index"] = json!({"refresh": {"timeZone": "UTC"}}),
+            "spec.index.refresh",
+            "belong to cron",
+        ),
+        (
+            |s| s["index"] = json!({"refresh": {"interval": "0s"}}),
+            "spec.index.refresh.interval",
+            "no duration",
+        ),
+        (
+            |s| s["index"] = json!({"freshness": "soon"}),
+            "spec.index.freshness",
+            "duration",
+        ),
+        (
+            |s| s["index"] = json!({"maxDeletion": "120%"}),
+            "spec.index.maxDeletion",
+            "percentage",
+        ),
+        (
+            |s| s["index"] = json!({"chunking": {"maxTokens": 64, "overlapTokens": 40}}),
+            "spec.index.chunking.overlapTokens",
+            "half",
+        ),
+        (
+            |s| s["embedder"]["model"] = json!("hf://org/name"),
+            "spec.embedder.model",
+            "@revision",
+        ),
+        (
+            |s| s["sources"][0]["directory"]["include"] = json!(["**/*.{md"]),
+            "spec.sources[0].directory.include[0]",
+            "glob",
+        ),
+        (
+            |s| s["sources"][0]["git"] = json!({"url": "https://x/y"}),
+            "spec.sources[0]",
+            "exactly one",
+        ),
+        (
+            |s| s["sources"][0]["memory"] = json!("procedural"),
+            "spec.sources[0].memory",
+            "not built yet",
+        ),
+        (
+            |s| {
+                s["sources"][0] =
+                    json!({"name": "a", "memory": "factual", "http": {"urls": ["ftp://x/"]}})
+            },
+            "spec.sources[0].http.urls[0]",
+            "ftp",
+        ),
+        (
+            |s| s["sources"][0] = json!({"name": "a", "memory": "factual", "git": {"url": "https://x/", "ref": {"commit": "abc"}}}),
+            "spec.sources[0].git.ref.commit",
+            "40",
+        ),
+        (
+            |s| {
+                let twin = s["sources"][0].clone();
+                s["sources"].as_array_mut().unwrap().push(twin)
+            },
+            "spec.sources[1]",
+            "twice",
+        ),
+        (
+            |s| s["gates"] = json!([{"suite": "none", "metric": "mrr", "floor": "0.5"}]),
+            "spec.gates[0].suite",
+            "spec.suites",
+        ),
+        (
+            |s| {
+                s["suites"] = json!([{"name": "faq", "retrieval": {"data": {"file": "a"}}}]);
+                s["gates"] = json!([{"suite": "faq", "metric": "recallAt0", "floor": "0.5"}])
+            },
+            "spec.gates[0].metric",
+            "K from 1",
+        ),
+        (
+            |s| {
+                s["suites"] = json!([{"name": "faq", "retrieval": {"data": {"file": "a"}}}]);
+                s["gates"] = json!([{"suite": "faq", "metric": "mrr"}])
+            },
+            "spec.gates[0]",
+            "floor",
+        ),
+        (
+            |s| s["rollout"] = json!({"pin": 0}),
+            "spec.rollout.pin",
+            "from 1",
+        ),
+        (
+            |s| s["adapters"] = json!([]),
+            "spec.adapters",
+            "not built yet",
+        ),
     ];
     for (change, field, part) in cases {
         let errors = refused(change);
-        assert!(errors.iter().any(|e| e.starts_with(&format!("{field}: ")) && e.contains(part)), "{field}: {errors:?}");
+        assert!(
+            errors
+                .iter()
+                .any(|e| e.starts_with(&format!("{field}: ")) && e.contains(part)),
+            "{field}: {errors:?}"
+        );
     }
     // All at once, not one at a time.
-    assert_eq!(refused(|s| { s["embedder"]["model"] = json!("x"); s["index"] = json!({"freshness": "x"}) }).len(), 2);
+    assert_eq!(
+        refused(|s| {
+            s["embedder"]["model"] = json!("x");
+            s["index"] = json!({"freshness": "x"})
+        })
+        .len(),
+        2
+    );
 }
 
 #[test]
@@ -74,11 +193,26 @@ fn the_impact_of_a_change_is_what_the_table_says() {
     let old = pipeline(|_| {});
     let of = |change: fn(&mut Value)| impact(&old, &pipeline(change)).into_iter().next_back();
     assert_eq!(of(|_| {}), None);
-    assert_eq!(of(|s| s["suspend"] = json!(true)), Some((Impact::None, "spec.suspend")));
-    assert_eq!(of(|s| s["suites"] = json!([{"name": "faq", "retrieval": {"data": {"file": "a"}}}])), Some((Impact::Judge, "spec.suites")));
-    assert_eq!(of(|s| s["sources"][0]["directory"]["path"] = json!("b")), Some((Impact::Refresh, "spec.sources")));
-    assert_eq!(of(|s| s["index"] = json!({"chunking": {"maxTokens": 128}})), Some((Impact::Rechunk, "spec.index.chunking")));
-    assert_eq!(of(|s| s["embedder"]["model"] = json!("file://other")), Some((Impact::Rebuild, "spec.embedder")));
+    assert_eq!(
+        of(|s| s["suspend"] = json!(true)),
+        Some((Impact::None, "spec.suspend"))
+    );
+    assert_eq!(
+        of(|s| s["suites"] = json!([{"name": "faq", "retrieval": {"data": {"file": "a"}}}])),
+        Some((Impact::Judge, "spec.suites"))
+    );
+    assert_eq!(
+        of(|s| s["sources"][0]["directory"]["path"] = json!("b")),
+        Some((Impact::Refresh, "spec.sources"))
+    );
+    assert_eq!(
+        of(|s| s["index"] = json!({"chunking": {"maxTokens": 128}})),
+        Some((Impact::Rechunk, "spec.index.chunking"))
+    );
+    assert_eq!(
+        of(|s| s["embedder"]["model"] = json!("file://other")),
+        Some((Impact::Rebuild, "spec.embedder"))
+    );
 }
 
 #[test]
@@ -86,9 +220,18 @@ fn the_inputs_of_a_build_and_of_a_verdict_are_apart() {
     let old = pipeline(|_| {});
     let changed = |change: fn(&mut Value)| {
         let new = pipeline(change);
-        let worst = impact(&old, &new).into_iter().next_back().map_or(Impact::None, |i| i.0);
-        assert_eq!(old.build_inputs() != new.build_inputs(), worst >= Impact::Refresh);
-        assert_eq!(old.gate_inputs() != new.gate_inputs(), worst == Impact::Judge);
+        let worst = impact(&old, &new)
+            .into_iter()
+            .next_back()
+            .map_or(Impact::None, |i| i.0);
+        assert_eq!(
+            old.build_inputs() != new.build_inputs(),
+            worst >= Impact::Refresh
+        );
+        assert_eq!(
+            old.gate_inputs() != new.gate_inputs(),
+            worst == Impact::Judge
+        );
     };
     changed(|s| s["index"] = json!({"refresh": {"interval": "1h"}}));
     // A default that is written out changes nothing.
@@ -106,5 +249,8 @@ fn a_suite_is_asked_as_deep_as_its_gates_need() {
         s["gates"] = json!([{"suite": "a", "metric": "recallAt20", "floor": "0.5"}, {"suite": "a", "metric": "ndcgAt5", "maxRegression": "0.1"}]);
     });
     assert_eq!(p.metrics_of("a"), [Metric::RecallAt(20), Metric::NdcgAt(5)]);
-    assert_eq!((p.depth_of("a"), p.metrics_of("b").len(), p.depth_of("b")), (20, 3, 100));
+    assert_eq!(
+        (p.depth_of("a"), p.metrics_of("b").len(), p.depth_of("b")),
+        (20, 3, 100)
+    );
 }

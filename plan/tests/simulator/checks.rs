@@ -22,11 +22,16 @@ pub struct Checks {
     pub looks: BTreeSet<(String, Timestamp)>,
     attempts: BTreeMap<StepKey, String>,
     pub promotions: Vec<String>,
+    /// How many more questions than what serves a release may lose, if not one.
+    pub may_lose: Option<u64>,
     highest: i64,
 }
 
 pub fn named<'a>(world: &'a World, name: Option<&str>) -> Option<&'a MemoryRelease> {
-    world.releases.iter().find(|r| r.metadata.name.as_deref() == name)
+    world
+        .releases
+        .iter()
+        .find(|r| r.metadata.name.as_deref() == name)
 }
 
 pub fn phase(run: &MemoryRun) -> RunPhase {
@@ -39,13 +44,27 @@ pub fn release_phase(release: &MemoryRelease) -> ReleasePhase {
 
 /// The newest run that succeeded.
 pub fn newest_good(world: &World) -> Option<&MemoryRun> {
-    let good = world.runs.iter().filter(|r| phase(r) == RunPhase::Succeeded);
-    good.max_by_key(|r| (r.metadata.creation_timestamp.clone(), r.metadata.name.clone()))
+    let good = world
+        .runs
+        .iter()
+        .filter(|r| phase(r) == RunPhase::Succeeded);
+    good.max_by_key(|r| {
+        (
+            r.metadata.creation_timestamp.clone(),
+            r.metadata.name.clone(),
+        )
+    })
 }
 
 pub fn snapshot_of(run: &MemoryRun) -> Option<Digest> {
     let steps = &run.status.as_ref()?.steps;
-    steps.iter().find(|s| s.name == StepName::Snapshot)?.output.as_ref()?.parse().ok()
+    steps
+        .iter()
+        .find(|s| s.name == StepName::Snapshot)?
+        .output
+        .as_ref()?
+        .parse()
+        .ok()
 }
 
 impl Checks {
@@ -53,48 +72,106 @@ impl Checks {
     pub fn before(&mut self, now: Timestamp, world: &World, outside: &Outside, action: &Action) {
         match action {
             Action::CreateRun { name, spec } => {
-                assert!(self.runs.insert(name.clone()), "{now}: {name} was a run before");
-                assert!(!world.pipeline.suspend, "{now}: {name} starts though the pipeline is suspended");
-                let live = world.runs.iter().filter(|r| !phase(r).is_terminal()).count();
+                assert!(
+                    self.runs.insert(name.clone()),
+                    "{now}: {name} was a run before"
+                );
+                assert!(
+                    !world.pipeline.suspend,
+                    "{now}: {name} starts though the pipeline is suspended"
+                );
+                let live = world
+                    .runs
+                    .iter()
+                    .filter(|r| !phase(r).is_terminal())
+                    .count();
                 assert_eq!(live, 0, "{now}: {name} starts beside another");
                 if let Some(request) = &spec.request {
-                    assert!(self.requests.insert(request.clone()), "{now}: {request} is answered twice");
+                    assert!(
+                        self.requests.insert(request.clone()),
+                        "{now}: {request} is answered twice"
+                    );
                 }
-                if matches!(spec.trigger, RunTrigger::Schedule | RunTrigger::SourceChanged) {
+                if matches!(
+                    spec.trigger,
+                    RunTrigger::Schedule | RunTrigger::SourceChanged
+                ) {
                     self.is_called_for(now, world, outside);
                 }
             }
             Action::Dispatch { key, input } => {
                 assert_eq!(key.step, input.step());
-                assert!(!world.in_flight.contains(key), "{now}: {key:?} is under way");
-                assert!(world.outcomes.iter().all(|o| o.key != *key), "{now}: {key:?} has ended");
-                let run = world.runs.iter().find(|r| r.metadata.name.as_ref() == Some(&key.run)).unwrap();
+                assert!(
+                    !world.in_flight.contains(key),
+                    "{now}: {key:?} is under way"
+                );
+                assert!(
+                    world.outcomes.iter().all(|o| o.key != *key),
+                    "{now}: {key:?} has ended"
+                );
+                let run = world
+                    .runs
+                    .iter()
+                    .find(|r| r.metadata.name.as_ref() == Some(&key.run))
+                    .unwrap();
                 assert_eq!(phase(run), RunPhase::Running, "{now}: {key:?}");
                 // The same attempt works on the same, but for what the pipeline is judged by.
                 let input = format!("{input:?}");
-                let first = self.attempts.entry(key.clone()).or_insert_with(|| input.clone());
-                assert!(*first == input || key.step >= StepName::Evaluate, "{now}: {key:?}: {first} then {input}");
+                let first = self
+                    .attempts
+                    .entry(key.clone())
+                    .or_insert_with(|| input.clone());
+                assert!(
+                    *first == input || key.step >= StepName::Evaluate,
+                    "{now}: {key:?}: {first} then {input}"
+                );
             }
             Action::CreateRelease { name, spec, .. } => {
-                assert!(named(world, Some(name)).is_none(), "{now}: {name} is a release already");
-                assert!(spec.number > self.highest, "{now}: number {} again", spec.number);
-                assert!(world.releases.iter().all(|r| r.spec.run != spec.run), "{now}: two releases of one run");
+                assert!(
+                    named(world, Some(name)).is_none(),
+                    "{now}: {name} is a release already"
+                );
+                assert!(
+                    spec.number > self.highest,
+                    "{now}: number {} again",
+                    spec.number
+                );
+                assert!(
+                    world.releases.iter().all(|r| r.spec.run != spec.run),
+                    "{now}: two releases of one run"
+                );
                 self.highest = spec.number;
             }
             Action::Promote { release } => self.may_promote(now, world, outside, release),
             Action::Probe(probe) => {
-                assert!(!world.pipeline.suspend, "{now}: a probe though the pipeline is suspended");
-                assert!(outside.store.contains_key(&probe.basis), "{now}: the basis of a probe was collected");
+                assert!(
+                    !world.pipeline.suspend,
+                    "{now}: a probe though the pipeline is suspended"
+                );
+                assert!(
+                    outside.store.contains_key(&probe.basis),
+                    "{now}: the basis of a probe was collected"
+                );
                 if let Some(due) = probe.due {
                     assert!(due <= now, "{now}: a probe before it is due");
-                    assert!(!self.looks.contains(&(probe.source.clone(), due)), "{now}: {due} is looked at twice");
+                    assert!(
+                        !self.looks.contains(&(probe.source.clone(), due)),
+                        "{now}: {due} is looked at twice"
+                    );
                 }
             }
             Action::DeleteRelease { name } => {
                 let hold = [world.intents.hold, world.pipeline.pin];
                 let release = named(world, Some(name)).unwrap();
-                assert_ne!(world.serving.desired.as_ref(), Some(name), "{now}: what serves is deleted");
-                assert!(!hold.contains(&Some(release.spec.number)), "{now}: what the pipeline is held on is deleted");
+                assert_ne!(
+                    world.serving.desired.as_ref(),
+                    Some(name),
+                    "{now}: what serves is deleted"
+                );
+                assert!(
+                    !hold.contains(&Some(release.spec.number)),
+                    "{now}: what the pipeline is held on is deleted"
+                );
             }
             _ => {}
         }
@@ -102,19 +179,27 @@ impl Checks {
 
     /// A run because of a change: some source is not as the last good run read it.
     fn is_called_for(&self, now: Timestamp, world: &World, outside: &Outside) {
-        let basis = newest_good(world).and_then(snapshot_of).map(|d| &outside.store[&d]);
+        let basis = newest_good(world)
+            .and_then(snapshot_of)
+            .map(|d| &outside.store[&d]);
         let differs = |name: &String| {
             let state = &outside.sources[name];
             basis.and_then(|b| b.get(name)) != Some(&(state.version, state.documents))
         };
-        assert!(world.pipeline.sources.iter().any(|s| differs(&s.name)), "{now}: a run though nothing changed");
+        assert!(
+            world.pipeline.sources.iter().any(|s| differs(&s.name)),
+            "{now}: a run though nothing changed"
+        );
     }
 
     fn may_promote(&mut self, now: Timestamp, world: &World, outside: &Outside, name: &str) {
         let release = named(world, Some(name)).unwrap();
         let serving = named(world, world.serving.desired.as_deref());
         let verdict = release.status.as_ref().unwrap().verdict.as_ref().unwrap();
-        assert!(world.serving.prepared.contains(name), "{now}: {name} is not loaded");
+        assert!(
+            world.serving.prepared.contains(name),
+            "{now}: {name} is not loaded"
+        );
         assert_eq!(verdict.outcome, Outcome::Passed, "{now}: {name}");
         let hold = world.intents.hold.or(world.pipeline.pin);
         if let Some(number) = hold {
@@ -124,40 +209,80 @@ impl Checks {
             }
         } else {
             self.is_progress(now, outside, release, serving);
-            assert!(!self.withdrawn.contains(&release.spec.index.content_id), "{now}: {name} was rolled back");
-            let not_compared = verdict.gates.iter().any(|g| g.outcome == Outcome::NotApplicable);
-            assert!(!not_compared || serving.is_none(), "{now}: {name} was not compared with what serves");
+            assert!(
+                !self.withdrawn.contains(&release.spec.index.content_id),
+                "{now}: {name} was rolled back"
+            );
+            let not_compared = verdict
+                .gates
+                .iter()
+                .any(|g| g.outcome == Outcome::NotApplicable);
+            assert!(
+                !not_compared || serving.is_none(),
+                "{now}: {name} was not compared with what serves"
+            );
         }
         self.promotions.push(name.to_owned());
     }
 
     /// By rule a release replaces only what is older and hardly better.
-    fn is_progress(&self, now: Timestamp, outside: &Outside, release: &MemoryRelease, serving: Option<&MemoryRelease>) {
+    fn is_progress(
+        &self,
+        now: Timestamp,
+        outside: &Outside,
+        release: &MemoryRelease,
+        serving: Option<&MemoryRelease>,
+    ) {
         let Some(serving) = serving else { return };
-        assert!(release.spec.number > serving.spec.number, "{now}: an older release returns");
+        assert!(
+            release.spec.number > serving.spec.number,
+            "{now}: an older release returns"
+        );
         let revision = |r: &MemoryRelease| -> Digest { r.spec.index.revision.parse().unwrap() };
         let listing = |r| -> &Listing { &outside.store[&revision(r)] };
         let (new, old) = (listing(release), listing(serving));
         for (source, (version, _)) in new {
             let before = old.get(source).map_or(0, |o| o.0);
-            assert!(*version >= before, "{now}: {source} goes back from {before} to {version}");
+            assert!(
+                *version >= before,
+                "{now}: {source} goes back from {before} to {version}"
+            );
         }
         let lost = |r| outside.losses[&revision(r)];
-        assert!(lost(release) <= lost(serving) + 1, "{now}: {} for {}", lost(release), lost(serving));
+        assert!(
+            lost(release) <= lost(serving) + 1,
+            "{now}: {} for {}",
+            lost(release),
+            lost(serving)
+        );
     }
 
     /// What must hold of a world after any action.
     pub fn after(&mut self, world: &World, outside: &Outside) {
-        let serving = world.releases.iter().filter(|r| release_phase(r) == ReleasePhase::Serving).count();
+        let serving = world
+            .releases
+            .iter()
+            .filter(|r| release_phase(r) == ReleasePhase::Serving)
+            .count();
         assert!(serving <= 1, "{serving} releases say that they serve");
-        let working = world.runs.iter().filter(|r| matches!(phase(r), RunPhase::Running | RunPhase::Held)).count();
+        let working = world
+            .runs
+            .iter()
+            .filter(|r| matches!(phase(r), RunPhase::Running | RunPhase::Held))
+            .count();
         assert!(working <= 1, "{working} runs at once");
         for release in &world.releases {
             let revision = release.spec.index.revision.parse().unwrap();
-            assert!(outside.store.contains_key(&revision), "the revision of a kept release was collected");
+            assert!(
+                outside.store.contains_key(&revision),
+                "the revision of a kept release was collected"
+            );
             let verdict = release.status.as_ref().unwrap().verdict.as_ref().unwrap();
             let evaluation = verdict.evaluation.as_ref().map(|e| e.parse().unwrap());
-            assert!(evaluation.is_none_or(|e| outside.store.contains_key(&e)), "an evaluation was collected");
+            assert!(
+                evaluation.is_none_or(|e| outside.store.contains_key(&e)),
+                "an evaluation was collected"
+            );
         }
     }
 
@@ -166,13 +291,25 @@ impl Checks {
         let desired = world.serving.desired.as_deref();
         for release in &world.releases {
             let serves = release_phase(release) == ReleasePhase::Serving;
-            assert_eq!(serves, release.metadata.name.as_deref() == desired, "phases follow the pointer");
+            assert_eq!(
+                serves,
+                release.metadata.name.as_deref() == desired,
+                "phases follow the pointer"
+            );
         }
         if world.intents.hold.is_none() && world.pipeline.pin.is_none() {
-            assert!(world.releases.iter().all(|r| release_phase(r) != ReleasePhase::Withdrawn));
+            assert!(
+                world
+                    .releases
+                    .iter()
+                    .all(|r| release_phase(r) != ReleasePhase::Withdrawn)
+            );
         }
         let ended = world.runs.iter().filter(|r| phase(r).is_terminal()).count();
-        assert!(ended <= world.pipeline.run_history + 3 || world.runs.iter().any(|r| phase(r) == RunPhase::Running));
+        assert!(
+            ended <= world.pipeline.run_history + 3
+                || world.runs.iter().any(|r| phase(r) == RunPhase::Running)
+        );
     }
 
     /// A status says each thing once and keeps the time of each transition.
@@ -180,14 +317,33 @@ impl Checks {
         let kinds: BTreeSet<_> = status.conditions.iter().map(|c| &c.type_).collect();
         assert_eq!((kinds.len(), status.conditions.len()), (7, 7), "{now}");
         for condition in &status.conditions {
-            let before = world.status.conditions.iter().find(|c| c.type_ == condition.type_);
+            let before = world
+                .status
+                .conditions
+                .iter()
+                .find(|c| c.type_ == condition.type_);
             if let Some(before) = before.filter(|b| b.status == condition.status) {
-                assert_eq!(before.last_transition_time, condition.last_transition_time, "{now}: {}", condition.type_);
+                assert_eq!(
+                    before.last_transition_time, condition.last_transition_time,
+                    "{now}: {}",
+                    condition.type_
+                );
             }
         }
-        let truth = |kind: &str| status.conditions.iter().find(|c| c.type_ == kind).unwrap().status == "True";
+        let truth = |kind: &str| {
+            status
+                .conditions
+                .iter()
+                .find(|c| c.type_ == kind)
+                .unwrap()
+                .status
+                == "True"
+        };
         assert_eq!(truth("Ready"), world.serving.current.is_some(), "{now}");
-        assert!(status.last_refresh_time >= world.status.last_refresh_time, "{now}: freshness goes back");
+        assert!(
+            status.last_refresh_time >= world.status.last_refresh_time,
+            "{now}: freshness goes back"
+        );
     }
 
     pub fn looked(&mut self, look: &Look) {

@@ -21,7 +21,13 @@ pub fn live(shell: &mut Shell, end: Timestamp, pace: u64) {
 }
 
 fn any_source(shell: &mut Shell) -> String {
-    let names: Vec<_> = shell.world.pipeline.sources.iter().map(|s| s.name.clone()).collect();
+    let names: Vec<_> = shell
+        .world
+        .pipeline
+        .sources
+        .iter()
+        .map(|s| s.name.clone())
+        .collect();
     let index = shell.draws.below(names.len() as u64);
     names[index as usize].clone()
 }
@@ -62,15 +68,32 @@ fn happen(shell: &mut Shell) {
             shell.edit(|r| r.spec.index.chunking.max_tokens = Some(tokens));
         }
         22 => {
-            let floor = if shell.draws.once_in(2) { "0.50" } else { "0.60" };
-            shell.edit(|r| r.spec.gates.iter_mut().for_each(|g| g.floor = Some(Fraction(floor.into()))));
+            let floor = if shell.draws.once_in(2) {
+                "0.50"
+            } else {
+                "0.60"
+            };
+            shell.edit(|r| {
+                r.spec
+                    .gates
+                    .iter_mut()
+                    .for_each(|g| g.floor = Some(Fraction(floor.into())))
+            });
         }
         _ => {
             let gone = shell.draws.below(shell.world.runs.len().max(1) as u64) as usize;
-            let ended = shell.world.runs.get(gone).filter(|r| phase(r).is_terminal());
+            let ended = shell
+                .world
+                .runs
+                .get(gone)
+                .filter(|r| phase(r).is_terminal());
             let name = ended.and_then(|r| r.metadata.name.clone());
             let token = shell.world.intents.refresh.clone();
-            shell.world.runs.retain(|r| r.metadata.name != name || name.is_none() || r.spec.request.is_some() && r.spec.request == token);
+            shell.world.runs.retain(|r| {
+                r.metadata.name != name
+                    || name.is_none()
+                    || r.spec.request.is_some() && r.spec.request == token
+            });
         }
     }
 }
@@ -85,19 +108,30 @@ fn resume(shell: &mut Shell) {
 
 /// Pins any release, one that does not exist or was rejected included.
 fn pin(shell: &mut Shell) {
-    let highest = shell.world.releases.iter().map(|r| r.spec.number).max().unwrap_or(0);
+    let highest = shell
+        .world
+        .releases
+        .iter()
+        .map(|r| r.spec.number)
+        .max()
+        .unwrap_or(0);
     let back = shell.draws.below(4) as i64;
     shell.edit(|r| r.spec.rollout.pin = Some((highest + 1 - back).max(1)));
 }
 
 fn approve(shell: &mut Shell) {
-    let held = shell.world.runs.iter().filter(|r| phase(r) == RunPhase::Held);
+    let held = shell
+        .world
+        .runs
+        .iter()
+        .filter(|r| phase(r) == RunPhase::Held);
     let names: Vec<_> = held.filter_map(|r| r.metadata.name.clone()).collect();
     shell.world.intents.approved.extend(names);
 }
 
-/// Ends all trouble, waits, and expects the newest content to serve, unless its gates are against it.
-pub fn rest(shell: &mut Shell) {
+/// Ends all trouble, waits twenty times `pause`, and expects the newest content to serve, unless its
+/// gates are against it.
+pub fn rest(shell: &mut Shell, pause: Duration) {
     shell.trouble = Trouble::default();
     shell.world.serving.failures.clear();
     for name in shell.outside.sources.keys().cloned().collect::<Vec<_>>() {
@@ -111,19 +145,33 @@ pub fn rest(shell: &mut Shell) {
     });
     for _ in 0..20 {
         approve(shell);
-        shell.sleep(Duration::from_secs(24 * 3600));
+        shell.sleep(pause);
     }
     let world = &shell.world;
-    assert!(world.runs.iter().all(|r| phase(r).is_terminal()), "a run is not done");
+    assert!(
+        world.runs.iter().all(|r| phase(r).is_terminal()),
+        "a run is not done"
+    );
     assert!(world.in_flight.is_empty(), "work is under way");
     let run = newest_good(world).expect("a run succeeded");
     let read = &shell.outside.store[&snapshot_of(run).unwrap()];
     for source in &world.pipeline.sources {
         let state = &shell.outside.sources[&source.name];
-        assert_eq!(read[&source.name], (state.version, state.documents), "{} was not read", source.name);
+        assert_eq!(
+            read[&source.name],
+            (state.version, state.documents),
+            "{} was not read",
+            source.name
+        );
     }
     if let Some(token) = &world.intents.refresh {
-        assert!(world.runs.iter().any(|r| r.spec.request.as_ref() == Some(token)), "{token} was not answered");
+        assert!(
+            world
+                .runs
+                .iter()
+                .any(|r| r.spec.request.as_ref() == Some(token)),
+            "{token} was not answered"
+        );
     }
     let came_to = run.status.as_ref().unwrap().release.as_deref();
     let target = named(world, came_to).expect("the newest content has a release");
@@ -131,11 +179,23 @@ pub fn rest(shell: &mut Shell) {
     assert_eq!(world.serving.current, world.serving.desired);
     if release_phase(target) != ReleasePhase::Serving {
         let verdict = target.status.as_ref().unwrap().verdict.as_ref().unwrap();
-        assert_ne!(verdict.outcome, Outcome::Passed, "{came_to:?} passed and does not serve");
+        assert_ne!(
+            verdict.outcome,
+            Outcome::Passed,
+            "{came_to:?} passed and does not serve"
+        );
         let baseline = verdict.baseline.as_deref();
-        assert_eq!(named(world, baseline).map(|r| &r.spec.index.content_id), desired.map(|r| &r.spec.index.content_id));
+        assert_eq!(
+            named(world, baseline).map(|r| &r.spec.index.content_id),
+            desired.map(|r| &r.spec.index.content_id)
+        );
     } else {
-        let fresh = world.status.conditions.iter().find(|c| c.type_ == "IndexFresh").unwrap();
+        let fresh = world
+            .status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == "IndexFresh")
+            .unwrap();
         assert_eq!(fresh.status, "True", "{}", fresh.message);
     }
 }

@@ -57,9 +57,18 @@ fn cadences() -> [(Value, bool); 5] {
     [
         (json!({"interval": "2h"}), false),
         (json!({"interval": "6h", "jitter": "10m"}), true),
-        (json!({"cron": "30 2 * * *", "timeZone": "Europe/Berlin", "jitter": "30m"}), false),
-        (json!({"cron": "*/30 1-3 * * *", "timeZone": "America/New_York"}), true),
-        (json!({"cron": "15 2 * * 0,3", "timeZone": "Australia/Lord_Howe", "startingDeadline": "1h"}), false),
+        (
+            json!({"cron": "30 2 * * *", "timeZone": "Europe/Berlin", "jitter": "30m"}),
+            false,
+        ),
+        (
+            json!({"cron": "*/30 1-3 * * *", "timeZone": "America/New_York"}),
+            true,
+        ),
+        (
+            json!({"cron": "15 2 * * 0,3", "timeZone": "Australia/Lord_Howe", "startingDeadline": "1h"}),
+            false,
+        ),
     ]
 }
 
@@ -71,10 +80,23 @@ fn a_year_with_all_kinds_of_trouble() {
             seeded(seed, "a year", || {
                 let mut shell = Shell::new(pipeline(refresh), start(), seed);
                 shell.watched = watched;
-                shell.trouble = Trouble { crash: 40, step: 12, prepare: 6 };
-                life::live(&mut shell, start().checked_add(Duration::from_secs(365 * 86_400)).unwrap(), 8 * 3600);
-                life::rest(&mut shell);
-                assert!(shell.checks.promotions.len() > 20, "hardly anything happened");
+                shell.trouble = Trouble {
+                    crash: 40,
+                    step: 12,
+                    prepare: 6,
+                };
+                life::live(
+                    &mut shell,
+                    start()
+                        .checked_add(Duration::from_secs(365 * 86_400))
+                        .unwrap(),
+                    8 * 3600,
+                );
+                life::rest(&mut shell, Duration::from_secs(86_400));
+                assert!(
+                    shell.checks.promotions.len() > 20,
+                    "hardly anything happened"
+                );
             });
         }
     }
@@ -86,9 +108,19 @@ fn short_lives_in_which_everything_happens_at_once() {
         seeded(seed, "a week", || {
             let mut shell = Shell::new(pipeline(json!({"interval": "10m"})), start(), seed);
             shell.watched = seed % 2 == 0;
-            shell.trouble = Trouble { crash: 15, step: 6, prepare: 3 };
-            life::live(&mut shell, start().checked_add(Duration::from_secs(3 * 86_400)).unwrap(), 900);
-            life::rest(&mut shell);
+            shell.trouble = Trouble {
+                crash: 15,
+                step: 6,
+                prepare: 3,
+            };
+            life::live(
+                &mut shell,
+                start()
+                    .checked_add(Duration::from_secs(3 * 86_400))
+                    .unwrap(),
+                900,
+            );
+            life::rest(&mut shell, Duration::from_secs(3600));
         });
     }
 }
@@ -96,16 +128,39 @@ fn short_lives_in_which_everything_happens_at_once() {
 /// One look each local day, on days with a gap and a doubled hour too.
 #[test]
 fn a_quiet_year_has_one_look_for_each_day() {
-    for (cron, zone) in [("30 2 * * *", "Europe/Berlin"), ("30 1 * * *", "America/New_York"), ("15 2 * * *", "Australia/Lord_Howe")] {
-        let mut shell = Shell::new(pipeline(json!({"cron": cron, "timeZone": zone})), start(), 1);
+    for (cron, zone) in [
+        ("30 2 * * *", "Europe/Berlin"),
+        ("30 1 * * *", "America/New_York"),
+        ("15 2 * * *", "Australia/Lord_Howe"),
+    ] {
+        let mut shell = Shell::new(
+            pipeline(json!({"cron": cron, "timeZone": zone})),
+            start(),
+            1,
+        );
         let tz = TimeZone::get(zone).unwrap();
-        shell.run_until(start().to_zoned(tz.clone()).checked_add(1.year()).unwrap().timestamp());
+        shell.run_until(
+            start()
+                .to_zoned(tz.clone())
+                .checked_add(1.year())
+                .unwrap()
+                .timestamp(),
+        );
         let mut days = BTreeMap::new();
         for (source, due) in &shell.checks.looks {
-            *days.entry((source.clone(), due.to_zoned(tz.clone()).date())).or_insert(0) += 1;
+            *days
+                .entry((source.clone(), due.to_zoned(tz.clone()).date()))
+                .or_insert(0) += 1;
         }
-        assert!(days.values().all(|n| *n == 1), "{zone}: a day with two looks");
-        assert!((729..=732).contains(&days.len()), "{zone}: {} looks at two sources", days.len());
+        assert!(
+            days.values().all(|n| *n == 1),
+            "{zone}: a day with two looks"
+        );
+        assert!(
+            (729..=732).contains(&days.len()),
+            "{zone}: {} looks at two sources",
+            days.len()
+        );
         assert_eq!(shell.world.runs.len(), 1, "nothing changed, so nothing ran");
     }
 }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use loci_digest::Digest;
 use loci_plan::gate::{QuestionScore, SuiteScores};
 use loci_plan::metrics::Metric;
-use loci_plan::{Assembled, Difference, Embedded, Evaluated, Pipeline, Snapshot, SourceSnapshot, StepFailure, StepInput, StepResult};
+use loci_plan::{
+    Assembled, Difference, Embedded, Evaluated, Pipeline, Snapshot, SourceSnapshot, StepFailure,
+    StepInput, StepResult,
+};
 
 /// Questions of the suite.
 const QUESTIONS: u64 = 100;
@@ -28,14 +31,20 @@ pub struct Outside {
     pub store: BTreeMap<Digest, Listing>,
     /// Outputs by input key, as the store keeps them.
     records: BTreeMap<Digest, StepResult>,
-    /// How many of the questions a content loses.
+    /// How many of the questions a revision loses.
     pub losses: BTreeMap<Digest, u64>,
+    /// How many a revision with this version of a source loses; any few when absent.
+    pub quality: BTreeMap<(String, u64), u64>,
 }
 
 impl Outside {
     pub fn change(&mut self, source: &str, documents: u64) {
         let entry = self.sources.entry(source.to_owned());
-        let state = entry.or_insert(Source { version: 0, documents, failing: false });
+        let state = entry.or_insert(Source {
+            version: 0,
+            documents,
+            failing: false,
+        });
         state.version += 1;
         state.documents = documents;
     }
@@ -45,17 +54,33 @@ impl Outside {
         if state.failing {
             return Err("connection refused".to_owned());
         }
-        let listing = self.store.get(basis).ok_or("the basis is gone from the store")?;
+        let listing = self
+            .store
+            .get(basis)
+            .ok_or("the basis is gone from the store")?;
         let same = listing.get(source) == Some(&(state.version, state.documents));
-        Ok(if same { Difference::Unchanged } else { Difference::Changed })
+        Ok(if same {
+            Difference::Unchanged
+        } else {
+            Difference::Changed
+        })
     }
 
     /// Does a step, or looks up what it made before.
-    pub fn work(&mut self, pipeline: &Pipeline, run: &str, input: &StepInput) -> Result<StepResult, StepFailure> {
+    pub fn work(
+        &mut self,
+        pipeline: &Pipeline,
+        run: &str,
+        input: &StepInput,
+    ) -> Result<StepResult, StepFailure> {
         let snapshot_of = matches!(input, StepInput::Snapshot { .. }).then_some(run);
         let build = (&pipeline.model, pipeline.chunking.max_tokens);
         let key = Digest::of(format!("{snapshot_of:?} {build:?} {input:?}"));
-        if let Some(known) = self.records.get(&key).filter(|r| self.store.contains_key(&output(r))) {
+        if let Some(known) = self
+            .records
+            .get(&key)
+            .filter(|r| self.store.contains_key(&output(r)))
+        {
             return Ok(known.clone());
         }
         let made = match input {
@@ -64,10 +89,18 @@ impl Outside {
                 previous.as_ref().map(|p| self.fetch(p)).transpose()?;
                 let listing = self.fetch(snapshot)?;
                 let output = self.put(format!("change {snapshot} {previous:?}"), listing);
-                StepResult::Embed(Embedded { output, summary: String::new() })
+                StepResult::Embed(Embedded {
+                    output,
+                    summary: String::new(),
+                })
             }
             StepInput::Assemble { change } => self.assemble(pipeline, change)?,
-            StepInput::Evaluate { revision, subjects, baseline, anchor } => {
+            StepInput::Evaluate {
+                revision,
+                subjects,
+                baseline,
+                anchor,
+            } => {
                 let output = self.put(format!("evaluation {input:?}"), Listing::new());
                 StepResult::Evaluate(Evaluated {
                     output,
@@ -83,14 +116,26 @@ impl Outside {
         Ok(made)
     }
 
-    fn snapshot(&mut self, pipeline: &Pipeline, run: &str, previous: Option<&Digest>) -> Result<StepResult, StepFailure> {
-        let before = previous.map(|p| self.fetch(p)).transpose()?.unwrap_or_default();
+    fn snapshot(
+        &mut self,
+        pipeline: &Pipeline,
+        run: &str,
+        previous: Option<&Digest>,
+    ) -> Result<StepResult, StepFailure> {
+        let before = previous
+            .map(|p| self.fetch(p))
+            .transpose()?
+            .unwrap_or_default();
         let mut listing = Listing::new();
         let mut sources = BTreeMap::new();
         for source in &pipeline.sources {
             let state = &self.sources[&source.name];
             let last = before.get(&source.name).copied();
-            let now = if state.failing { last.unwrap_or((0, 0)) } else { (state.version, state.documents) };
+            let now = if state.failing {
+                last.unwrap_or((0, 0))
+            } else {
+                (state.version, state.documents)
+            };
             let was = last.map_or(0, |l| l.1);
             let report = SourceSnapshot {
                 documents: now.1,
@@ -103,16 +148,31 @@ impl Outside {
             listing.insert(source.name.clone(), now);
         }
         let output = self.put(format!("snapshot {run} {listing:?}"), listing);
-        Ok(StepResult::Snapshot(Snapshot { output, sources, summary: String::new() }))
+        Ok(StepResult::Snapshot(Snapshot {
+            output,
+            sources,
+            summary: String::new(),
+        }))
     }
 
-    fn assemble(&mut self, pipeline: &Pipeline, change: &Digest) -> Result<StepResult, StepFailure> {
+    fn assemble(
+        &mut self,
+        pipeline: &Pipeline,
+        change: &Digest,
+    ) -> Result<StepResult, StepFailure> {
         let listing = self.fetch(change)?;
         let documents = listing.values().map(|l| l.1).sum();
-        let content_id = Digest::of(format!("{} {:?} {listing:?}", pipeline.model, pipeline.chunking));
+        let content_id = Digest::of(format!(
+            "{} {:?} {listing:?}",
+            pipeline.model, pipeline.chunking
+        ));
         let revision = self.put(format!("revision {content_id}"), listing);
-        let lost = [0, 1, 2, 0, 1, 0, 6, 30][usize::from(content_id.as_bytes()[0] % 8)];
-        self.losses.insert(revision, lost);
+        let set = self
+            .fetch(&revision)?
+            .into_iter()
+            .find_map(|(name, (version, _))| self.quality.get(&(name, version)).copied());
+        let drawn = [0, 1, 2, 0, 1, 0, 6, 30][usize::from(content_id.as_bytes()[0] % 8)];
+        self.losses.insert(revision, set.unwrap_or(drawn));
         Ok(StepResult::Assemble(Assembled {
             revision,
             content_id,
@@ -131,7 +191,10 @@ impl Outside {
             stale: false,
             scores: BTreeMap::from([(Metric::RecallAt(5), f64::from(i >= lost))]),
         };
-        Ok(vec![SuiteScores { suite: "faq".into(), questions: (0..QUESTIONS).map(question).collect() }])
+        Ok(vec![SuiteScores {
+            suite: "faq".into(),
+            questions: (0..QUESTIONS).map(question).collect(),
+        }])
     }
 
     fn put(&mut self, name: String, listing: Listing) -> Digest {

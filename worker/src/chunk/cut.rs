@@ -15,7 +15,7 @@ pub(super) fn cut(
     let text = block.text.as_str();
     let mut cuts = Vec::new();
     for piece in natural(block.kind, text) {
-        match counter.count(text[piece.clone()].trim()) <= limit {
+        match counter.count(told(&text[piece.clone()])) <= limit {
             true => cuts.push(piece),
             false => words(text, piece, words_limit, counter, &mut cuts),
         }
@@ -148,7 +148,7 @@ fn words(
             Some(beyond) => word_end(piece, start, beyond.start),
             None => piece.len(),
         };
-        let end = fit(piece, start, end, limit, counter);
+        let end = fit(piece, start, end, &|part| counter.count(part) <= limit);
         cuts.push(base + start..base + end);
         start = end;
     }
@@ -191,17 +191,22 @@ pub(super) fn tail(text: &str, tokens: usize, counter: &dyn TokenCounter) -> Opt
     (start > 0 && start < text.len()).then_some(start)
 }
 
-/// Draws `end` back until `start..end` counts at most `limit` tokens, to one character at the least.
-fn fit(text: &str, start: usize, end: usize, limit: usize, counter: &dyn TokenCounter) -> usize {
+/// Draws `end` back until `start..end` fits, to one character at the least.
+pub(super) fn fit(text: &str, start: usize, end: usize, fits: &dyn Fn(&str) -> bool) -> usize {
     let least = start + text[start..].chars().next().map_or(1, char::len_utf8);
     let mut end = end.max(least);
-    while end > least && counter.count(text[start..end].trim()) > limit {
+    while end > least && !fits(told(&text[start..end])) {
         let back = start + (end - start) * 3 / 4;
         end = word_end(text, start, back)
             .min(character_start(text, end - 1))
             .max(least);
     }
     end
+}
+
+/// What a chunk tells of a piece: not the line ends before it, nor the white space after it.
+pub(super) fn told(piece: &str) -> &str {
+    piece.trim_start_matches(['\r', '\n']).trim_end()
 }
 
 #[cfg(test)]

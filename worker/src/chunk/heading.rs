@@ -29,7 +29,8 @@ impl<'a> Path<'a> {
 
     /// The headings to tell: the innermost that fit in half of a chunk.
     pub(super) fn headings(&self) -> Vec<String> {
-        let told = (0..self.open.len()).find(|&from| self.tokens(from) <= self.max / 2);
+        let told =
+            (0..self.open.len()).find(|&from| self.counter.count(&self.lead(from)) <= self.max / 2);
         let told = told.unwrap_or(self.open.len().saturating_sub(1));
         self.open[told..]
             .iter()
@@ -37,14 +38,18 @@ impl<'a> Path<'a> {
             .collect()
     }
 
-    /// The tokens that are left for text; at least half.
-    pub(super) fn budget(&self) -> usize {
-        let from = self.open.len() - self.headings().len();
-        (self.max - self.tokens(from).min(self.max)).max(self.max / 2)
+    /// What leads the text when it is embedded, and the tokens that both may have together. A lead
+    /// that takes more than half is not counted: the embedder will cut it.
+    pub(super) fn room(&self) -> (String, usize) {
+        let lead = self.lead(self.open.len() - self.headings().len());
+        match self.counter.count(&lead) <= self.max / 2 {
+            true => (lead, self.max),
+            false => (String::new(), self.max / 2),
+        }
     }
 
-    /// Tokens of what leads the text when it is embedded.
-    fn tokens(&self, from: usize) -> usize {
+    /// The title and the headings from `from` on, as they lead the text.
+    fn lead(&self, from: usize) -> String {
         let headings = self.open[from..].iter().map(|(_, text)| text.as_str());
         let first = headings.clone().next();
         let title = self
@@ -52,9 +57,9 @@ impl<'a> Path<'a> {
             .filter(|&title| first != Some(title) && !title.is_empty());
         let path: Vec<_> = title.into_iter().chain(headings).collect();
         if path.is_empty() {
-            0
+            String::new()
         } else {
-            self.counter.count(&(path.join(" > ") + "\n"))
+            path.join(" > ") + "\n"
         }
     }
 }

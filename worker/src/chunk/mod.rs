@@ -137,7 +137,7 @@ pub fn chunk(
             .unwrap_or(blocks.len());
         let (body, rest) = blocks.split_at(end);
         let section: Vec<_> = heading.into_iter().chain(body).collect();
-        let packer = pack::Packer::new(&section, path.budget(), config.overlap_tokens, counter);
+        let packer = pack::Packer::new(&section, path.room(), config.overlap_tokens, counter);
         chunks.extend(
             packer
                 .pack()

@@ -16,6 +16,10 @@ struct Slice {
 /// Packs the blocks of one section.
 pub(super) struct Packer<'a> {
     blocks: &'a [&'a Block],
+    /// What leads every chunk, and the tokens that both may have together.
+    lead: String,
+    max: usize,
+    /// The tokens that the lead leaves.
     budget: usize,
     overlap: usize,
     counter: &'a dyn TokenCounter,
@@ -28,13 +32,16 @@ pub(super) struct Packer<'a> {
 impl<'a> Packer<'a> {
     pub(super) fn new(
         blocks: &'a [&'a Block],
-        budget: usize,
+        (lead, max): (String, usize),
         overlap: usize,
         counter: &'a dyn TokenCounter,
     ) -> Self {
+        let budget = max - counter.count(&lead).min(max);
         let separator = counter.count("\n\n");
         Self {
             blocks,
+            lead,
+            max,
             budget,
             overlap,
             counter,
@@ -118,12 +125,20 @@ impl<'a> Packer<'a> {
         let mut later = Vec::new();
         let (text, span) = loop {
             let (text, span) = self.render(&slices);
-            let told = slices.iter().filter(|slice| !slice.repeated).count();
-            if self.counter.count(&text) <= self.budget || slices.len() == 1 {
+            if self.is_short(&text) {
                 break (text, span);
             }
+            let told = slices.iter().filter(|slice| !slice.repeated).count();
             match slices.iter().position(|slice| slice.repeated) {
                 Some(repeated) if told == 1 => drop(slices.remove(repeated)),
+                None if told == 1 => {
+                    later.extend(
+                        slices
+                            .pop()
+                            .and_then(|slice| self.halve(slice, &mut slices)),
+                    );
+                    break self.render(&slices);
+                }
                 _ => later.extend(slices.pop()),
             }
         };
@@ -133,6 +148,27 @@ impl<'a> Packer<'a> {
         later.reverse();
         self.restart(later);
         slices
+    }
+
+    fn is_short(&self, text: &str) -> bool {
+        self.counter.count(&format!("{}{text}", self.lead)) <= self.max
+    }
+
+    /// Keeps as much of a slice as fits into a chunk of its own; returns the rest.
+    fn halve(&self, slice: Slice, kept: &mut Vec<Slice>) -> Option<Slice> {
+        let Range { start, end } = slice.range;
+        let text = &self.blocks[slice.block].text[..end];
+        let header = self.header_before(&slice).unwrap_or_default();
+        let cut = cut::fit(text, start, end, &|part| {
+            self.is_short(&format!("{header}{part}"))
+        });
+        let part = |range: Range<usize>| Slice {
+            tokens: self.counter.count(&text[range.clone()]),
+            range,
+            ..slice
+        };
+        kept.push(part(start..cut));
+        (cut < end).then(|| part(cut..end))
     }
 
     /// The end of the chunk before, to start the next with: sentences (lines of code), else words,
@@ -220,7 +256,7 @@ impl<'a> Packer<'a> {
             let block = self.blocks[first.block];
             let raw = &block.text[first.range.start..end.range.end];
             let start = first.range.start + raw.len() - raw.trim_start_matches(['\r', '\n']).len();
-            let body = block.text[start..end.range.end].trim_end();
+            let body = cut::told(raw);
             if body.trim().is_empty() {
                 continue;
             }

@@ -224,7 +224,11 @@ async fn cut(
         .into_keys()
         .filter(|k| !new_documents.contains_key(k))
         .collect();
-    let problems = corpus.sources.values().flat_map(|s| s.entries.values()).flat_map(|e| &e.problems);
+    let problems = corpus
+        .sources
+        .values()
+        .flat_map(|s| s.entries.values())
+        .flat_map(|e| &e.problems);
     let counts = EmbedOutput {
         changed: documents.len() as u64,
         removed: remove.len() as u64,

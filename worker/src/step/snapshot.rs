@@ -160,7 +160,9 @@ fn count(now: &SourceSnapshot, before: Option<&SourceSnapshot>) -> SourceCount {
         before: old.len() as u64,
         removed: gone.count() as u64,
         skipped: skipped.len() as u64,
-        first_skipped: skipped.first().map(|s| format!("{} {}", s.document, s.reason)),
+        first_skipped: skipped
+            .first()
+            .map(|s| format!("{} {}", s.document, s.reason)),
         error: now.error.clone(),
     }
 }

@@ -1,0 +1,106 @@
+//! `loci advise`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use loci_crds::release::ReleasePhase;
+use loci_plan::Pipeline;
+use loci_plan::advise::{Corpus, Prices, advise};
+
+use super::Shared;
+use crate::output::{self, Output};
+use crate::state::State;
+use crate::up::declare;
+
+/// `loci advise`.
+#[derive(Debug, Args)]
+pub struct Advise {
+    /// Files with MemoryPipelines, ConfigMaps and Secrets
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// What an hour of one CPU core costs
+    #[arg(long, default_value_t = 0.04)]
+    core_hour: f64,
+    /// What a GiB on disk costs a month
+    #[arg(long, default_value_t = 0.10)]
+    gib_month: f64,
+    /// Tokens that one core embeds in a second
+    #[arg(long, default_value_t = 5000.0)]
+    tokens_per_second: f64,
+}
+
+impl Advise {
+    /// Advises on each pipeline, with the numbers of its serving release where `--state` has one.
+    pub fn run(self, shared: &Shared) -> Result<()> {
+        let (_, pipelines) = declare::load(&self.files)?;
+        let prices = Prices {
+            core_hour: self.core_hour,
+            gib_month: self.gib_month,
+            tokens_per_core_second: self.tokens_per_second,
+        };
+        let mut all = Vec::new();
+        for pipeline in &pipelines {
+            let corpus = corpus(shared, pipeline)?;
+            all.push((
+                pipeline.name.clone(),
+                advise(pipeline, corpus.as_ref(), &prices),
+            ));
+        }
+        if shared.output == Output::Json {
+            let all: Vec<_> = all
+                .iter()
+                .map(|(name, advice)| serde_json::json!({"pipeline": name, "advice": advice}))
+                .collect();
+            return output::json(&all);
+        }
+        for (name, advice) in all {
+            println!("{name}");
+            let mut table = output::table(&["level", "field", "advice"]);
+            for a in advice {
+                table.add_row([format!("{:?}", a.level), a.field, a.text]);
+            }
+            output::print(&table, "Nothing to say: the manifest is sound.");
+        }
+        Ok(())
+    }
+}
+
+/// What the serving release indexes; nothing when none serves. Passages are taken to be half full.
+fn corpus(shared: &Shared, pipeline: &Pipeline) -> Result<Option<Corpus>> {
+    if !shared.state.is_dir() {
+        return Ok(None);
+    }
+    let state = State::open(&shared.state)?;
+    let namespace = pipeline.namespace.as_deref().unwrap_or("default");
+    let releases = state
+        .pipeline(namespace, &pipeline.name)
+        .releases()
+        .list()?;
+    let serving = releases.into_iter().find(|r| {
+        r.status
+            .as_ref()
+            .is_some_and(|s| s.phase == ReleasePhase::Serving)
+    });
+    let bytes = size(&state.directory("store")?)?;
+    Ok(serving.map(|release| Corpus {
+        documents: release.spec.index.documents.unsigned_abs(),
+        passages: release.spec.index.passages.unsigned_abs(),
+        tokens_per_passage: pipeline.chunking.max_tokens as f64 / 2.0,
+        bytes,
+    }))
+}
+
+fn size(directory: &std::path::Path) -> Result<u64> {
+    let mut total = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        total += if meta.is_dir() {
+            size(&entry.path())?
+        } else {
+            meta.len()
+        };
+    }
+    Ok(total)
+}
