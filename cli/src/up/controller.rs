@@ -82,6 +82,8 @@ pub struct Declared {
     pub model: String,
     /// The suites' data in the store.
     pub suites: HashMap<String, Digest>,
+    /// A question to try it with.
+    pub question: String,
     /// Watched sources.
     pub watched: Vec<String>,
 }
@@ -367,7 +369,7 @@ impl Controller {
         if !first {
             return;
         }
-        let question = "How do I reach somebody outside opening hours?";
+        let question = &self.declared.question;
         screen.plain(format!(
             "\nAsk it, from another terminal:\n  loci query \"{question}\"\n  curl -s {}/v1/retrieve -H 'content-type: application/json' -d '{{\"query\": \"{question}\", \"k\": 3}}'\nThen edit a source file and ask again. Ctrl-C stops.\n",
             self.url

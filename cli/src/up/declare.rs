@@ -145,7 +145,11 @@ pub async fn declare(
         ..pipeline
     };
     let mut digests: HashMap<String, Digest> = HashMap::new();
+    let mut question = "What is this about?".to_owned();
     for (name, (bytes, _)) in suites(manifests, loaded, &pipeline).map_err(refuse)? {
+        if let Some(first) = first_question(&name, &bytes) {
+            question = first;
+        }
         digests.insert(name, store.put(bytes.into()).await?);
     }
     let specs = sources::resolve(&pipeline, manifests, &base, &state.directory("git")?)
@@ -158,10 +162,17 @@ pub async fn declare(
         model: sources::model(&pipeline.model, &base)?,
         watched: watched.map(|s| s.name.clone()).collect(),
         suites: digests,
+        question,
         resource,
         pipeline: Arc::new(pipeline),
     };
     Ok((declared, specs))
+}
+
+fn first_question(name: &str, suite: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(suite).ok()?;
+    let first = suite::parse(name, text).ok()?.into_iter().next()?;
+    Some(first.question.replace(['"', '\'', '\\'], ""))
 }
 
 /// The resource as an API server would keep it: uid and creation stay, the generation counts up.

@@ -132,6 +132,8 @@ impl Up {
             collecting: Arc::default(),
         };
         let mut tasks = JoinSet::new();
+        // Ends with this function: it only listens.
+        let mut listening = JoinSet::new();
         tasks.spawn(serve_errors(loci_recall::serve(
             listener,
             recall,
@@ -139,7 +141,7 @@ impl Up {
             shutdown.clone(),
         )));
         let events = shared.dispatch.events().await?;
-        tasks.spawn(shared.dispatch.clone().listen(events, screen.clone()));
+        listening.spawn(shared.dispatch.clone().listen(events, screen.clone()));
         let stop = shutdown.clone();
         tasks.spawn(async move { Ok(service::serve(&bus, CLASS, &context, stop).await?) });
         for one in declared {
@@ -151,7 +153,7 @@ impl Up {
                 .unwrap_or_else(|| "default".to_owned());
             let kept = state.pipeline(&namespace, &one.pipeline.name);
             let controller = Controller::new(shared.clone(), one, kept, url.clone())?;
-            watch_sources(&mut tasks, &shared.sources, &name, &controller);
+            watch_sources(&mut listening, &shared.sources, &name, &controller);
             tasks.spawn(controller.run(shutdown.clone()));
         }
         state.announce(&url)?;

@@ -138,7 +138,7 @@ fn what_is_no_document_is_left_out_and_the_rest_is_served() {
 }
 
 #[test]
-fn an_empty_corpus_is_served_as_empty_and_filled_later() {
+fn an_empty_corpus_is_told_and_served_once_it_is_filled() {
     let site = Site::new();
     let manifest = site.manifest("");
     let without_suite: String = manifest
@@ -150,9 +150,13 @@ fn an_empty_corpus_is_served_as_empty_and_filled_later() {
     std::fs::rename(site.path("docs"), site.path("later")).unwrap();
     std::fs::create_dir(site.path("docs")).unwrap();
     let mut up = site.up();
-    let url = up.ready();
-    assert_eq!(best(&url, "What does a lost key cost?"), None);
+    up.until("the empty source is reported", |_| {
+        site.log()
+            .contains("no source holds a document")
+            .then_some(())
+    });
     std::fs::rename(site.path("later/keys.md"), site.path("docs/keys.md")).unwrap();
+    let url = up.ready();
     up.until("the first document is served", |_| {
         (best(&url, "a lost key")?.0 == "keys.md").then_some(())
     });

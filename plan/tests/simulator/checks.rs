@@ -250,7 +250,7 @@ impl Checks {
         }
         let lost = |r| outside.losses[&revision(r)];
         assert!(
-            lost(release) <= lost(serving) + 1,
+            lost(release) <= lost(serving) + self.may_lose.unwrap_or(1),
             "{now}: {} for {}",
             lost(release),
             lost(serving)

@@ -45,6 +45,12 @@ pub fn pipeline(refresh: Value) -> MemoryPipeline {
     .unwrap()
 }
 
+/// How many seeds a test draws from: `usual`, or what LOCI_SIMULATOR_SEEDS says.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let given = std::env::var("LOCI_SIMULATOR_SEEDS").ok();
+    0..given.map_or(usual, |n| n.parse().expect("LOCI_SIMULATOR_SEEDS is a number"))
+}
+
 /// Runs `body` and names the seed when it fails.
 fn seeded(seed: u64, what: &str, body: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
@@ -74,7 +80,7 @@ fn cadences() -> [(Value, bool); 5] {
 
 #[test]
 fn a_year_with_all_kinds_of_trouble() {
-    for seed in 0..3 {
+    for seed in seeds(3) {
         for (index, (refresh, watched)) in cadences().into_iter().enumerate() {
             let seed = seed * 100 + index as u64;
             seeded(seed, "a year", || {
@@ -104,7 +110,7 @@ fn a_year_with_all_kinds_of_trouble() {
 
 #[test]
 fn short_lives_in_which_everything_happens_at_once() {
-    for seed in 0..150 {
+    for seed in seeds(150) {
         seeded(seed, "a week", || {
             let mut shell = Shell::new(pipeline(json!({"interval": "10m"})), start(), seed);
             shell.watched = seed % 2 == 0;

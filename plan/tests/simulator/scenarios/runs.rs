@@ -1,0 +1,227 @@
+//! Runs: what starts them, ends them and holds them.
+
+use std::collections::BTreeSet;
+
+use loci_crds::run::{RunPhase, RunTrigger};
+use loci_crds::values::{Fraction, GoDuration, Percent};
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn a_crash_after_any_action_changes_nothing_in_the_end() {
+    let story = |crash_after| {
+        let mut shell = Shell::new(pipeline(json!({"interval": "1h"})), start(), 11);
+        shell.crash_after = crash_after;
+        perfect(&mut shell, 0);
+        shell.sleep(2 * HOUR);
+        change(&mut shell, 1);
+        shell.sleep(2 * HOUR);
+        change(&mut shell, 30);
+        shell.sleep(2 * HOUR);
+        shell.world.intents.hold = Some(1);
+        shell.sleep(2 * HOUR);
+        change(&mut shell, 0);
+        shell.sleep(2 * HOUR);
+        shell.world.intents.hold = None;
+        shell.checks.resumed();
+        shell.sleep(2 * HOUR);
+        shell.edit(|r| r.spec.index.chunking.max_tokens = Some(64));
+        shell.sleep(2 * HOUR);
+        shell.change("notices", 2);
+        shell.sleep(2 * HOUR);
+        shell.world.intents.approved =
+            BTreeSet::from([newest(&shell).metadata.name.clone().unwrap()]);
+        shell.sleep(4 * HOUR);
+        let actions = shell.actions;
+        shell.sleep(HOUR / 2);
+        (shell, actions)
+    };
+    let (plain, actions) = story(None);
+    assert_eq!(phase(newest(&plain)), RunPhase::Succeeded);
+    assert!(
+        plain.checks.promotions.len() >= 5 && plain.actions > 80,
+        "{} actions",
+        plain.actions
+    );
+    let end = |s: &Shell| {
+        let serving = named(&s.world, s.world.serving.current.as_deref()).unwrap();
+        (
+            serving.spec.index.clone(),
+            s.checks.promotions.clone(),
+            phases(s),
+        )
+    };
+    for after in 1..=actions {
+        seeded(after, "a crash after this action", || {
+            assert_eq!(end(&story(Some(after)).0), end(&plain))
+        });
+    }
+}
+
+#[test]
+fn what_changes_during_a_run_makes_another() {
+    let mut shell = serving();
+    shell.watched = true;
+    change(&mut shell, 0);
+    // The first run has read its sources when the next change comes.
+    while newest(&shell)
+        .status
+        .as_ref()
+        .is_none_or(|s| s.steps.len() < 2)
+        || phase(newest(&shell)) != RunPhase::Running
+    {
+        shell.sleep(Duration::from_secs(1));
+    }
+    let first = newest(&shell).metadata.name.clone();
+    change(&mut shell, 0);
+    shell.sleep(HOUR / 3);
+    assert_eq!((shell.world.runs.len(), served(&shell)), (3, 3));
+    assert_ne!(newest(&shell).metadata.name, first);
+    assert_eq!(newest(&shell).spec.trigger, RunTrigger::SourceChanged);
+}
+
+#[test]
+fn a_step_that_fails_is_tried_again_and_then_the_run_fails() {
+    let mut shell = serving();
+    shell.trouble.step = 1;
+    change(&mut shell, 0);
+    shell.sleep(HOUR + HOUR / 2);
+    // `Trouble` is not retryable once in four: either way the run has failed and said so.
+    let run = newest(&shell);
+    assert_eq!(
+        (phase(run), reason(run), served(&shell)),
+        (RunPhase::Failed, "Trouble", 1)
+    );
+    assert_eq!(run.spec.trigger, RunTrigger::Schedule);
+    is(&shell, "Ready", "True", "Serving");
+    is(&shell, "Stalled", "False", "Progressing");
+    let failed = shell.world.runs.len();
+    shell.trouble.step = 0;
+    shell.sleep(HOUR);
+    assert_eq!((shell.world.runs.len(), served(&shell)), (failed + 1, 2));
+}
+
+#[test]
+fn a_shrunken_listing_waits_for_approval_or_for_better_days() {
+    let mut shell = serving();
+    shell.change("notices", 5);
+    shell.sleep(2 * HOUR);
+    assert_eq!(
+        (phase(newest(&shell)), reason(newest(&shell))),
+        (RunPhase::Held, "MaxDeletionExceeded")
+    );
+    is(&shell, "SourcesSynced", "False", "MaxDeletionExceeded");
+    // The source recovers: the held run gives way, and what serves was right all along.
+    shell.change("notices", 20);
+    shell.sleep(2 * HOUR);
+    let reasons: Vec<_> = shell.world.runs.iter().map(reason).collect();
+    assert_eq!((reasons[1], served(&shell)), ("Superseded", 2));
+    shell.change("notices", 5);
+    shell.sleep(2 * HOUR);
+    let held = newest(&shell).metadata.name.clone().unwrap();
+    assert_eq!(phase(newest(&shell)), RunPhase::Held);
+    shell.world.intents.approved.insert(held);
+    shell.sleep(HOUR);
+    assert_eq!(
+        (phase(newest(&shell)), served(&shell)),
+        (RunPhase::Succeeded, 3)
+    );
+    assert!(newest(&shell).status.as_ref().unwrap().approved);
+    // A limit that is raised lets a held run go on, too.
+    shell.change("notices", 1);
+    shell.sleep(2 * HOUR);
+    shell.edit(|r| r.spec.index.max_deletion = Some(Percent("90%".into())));
+    shell.sleep(HOUR);
+    assert_eq!(served(&shell), 4);
+}
+
+#[test]
+fn an_empty_corpus_is_never_served() {
+    let mut shell = serving();
+    shell.edit(|r| r.spec.index.max_deletion = Some(Percent("100%".into())));
+    shell.change("notices", 0);
+    shell.change("handbook", 0);
+    shell.sleep(2 * HOUR);
+    assert_eq!((reason(newest(&shell)), served(&shell)), ("EmptyCorpus", 1));
+}
+
+#[test]
+fn a_source_that_fails_is_reported_and_keeps_its_content() {
+    let mut shell = serving();
+    shell.outside.sources.get_mut("notices").unwrap().failing = true;
+    change(&mut shell, 0);
+    shell.sleep(2 * HOUR);
+    is(&shell, "SourcesSynced", "False", "SourceFailed");
+    let notices = shell
+        .world
+        .status
+        .sources
+        .iter()
+        .find(|s| s.name == "notices")
+        .unwrap();
+    assert_eq!(
+        (served(&shell), notices.documents, notices.error.as_deref()),
+        (2, 20, Some("connection refused"))
+    );
+    let release = named(&shell.world, Some("support-2")).unwrap();
+    assert!(
+        release.spec.index.documents > 30,
+        "its last good content is served"
+    );
+    shell.outside.sources.get_mut("notices").unwrap().failing = false;
+    shell.sleep(2 * HOUR);
+    is(&shell, "SourcesSynced", "True", "AllRead");
+}
+
+#[test]
+fn a_spec_that_changes_during_a_run_ends_it() {
+    let mut shell = serving();
+    shell.edit(|r| r.spec.index.chunking.max_tokens = Some(64));
+    shell.sleep(Duration::from_secs(1));
+    is(&shell, "Reconciling", "True", "Running");
+    shell.edit(|r| r.spec.index.chunking.max_tokens = Some(96));
+    shell.sleep(HOUR / 3);
+    assert_eq!(
+        (
+            reason(&shell.world.runs[1]),
+            shell.world.runs.len(),
+            served(&shell)
+        ),
+        ("Superseded", 3, 2)
+    );
+    is(&shell, "Reconciling", "False", "UpToDate");
+    // What the index does not depend on makes no run.
+    shell.edit(|r| r.spec.index.freshness = Some(GoDuration("1h".into())));
+    shell.edit(|r| r.spec.gates[0].floor = Some(Fraction("0.40".into())));
+    shell.sleep(HOUR / 3);
+    assert_eq!(shell.world.runs.len(), 3);
+}
+
+#[test]
+fn a_person_may_cancel_and_suspend() {
+    let mut shell = serving();
+    change(&mut shell, 0);
+    shell.world.intents.refresh = Some("now".into());
+    shell.sleep(Duration::from_secs(1));
+    let name = newest(&shell).metadata.name.clone().unwrap();
+    shell.world.intents.cancelled.insert(name);
+    shell.sleep(Duration::from_secs(1));
+    assert_eq!(
+        (phase(newest(&shell)), shell.world.in_flight.len()),
+        (RunPhase::Cancelled, 0)
+    );
+    shell.edit(|r| r.spec.suspend = true);
+    shell.world.intents.refresh = Some("later".into());
+    shell.edit(|r| r.spec.index.freshness = Some(GoDuration("3h".into())));
+    shell.sleep(6 * HOUR);
+    assert_eq!((shell.world.runs.len(), served(&shell)), (2, 1));
+    is(&shell, "IndexFresh", "False", "Suspended");
+    shell.edit(|r| r.spec.suspend = false);
+    shell.sleep(HOUR / 3);
+    assert_eq!(
+        (newest(&shell).spec.request.as_deref(), served(&shell)),
+        (Some("later"), 2)
+    );
+    is(&shell, "IndexFresh", "True", "Fresh");
+}
