@@ -77,12 +77,15 @@ pub fn suite_text(
     }
 }
 
+/// By suite: its bytes, and how many questions it has.
+pub type Suites = HashMap<String, (Vec<u8>, usize)>;
+
 /// How many questions each suite has; a suite that does not parse is a problem.
 pub fn suites(
     manifests: &Manifests,
     loaded: &Loaded<MemoryPipeline>,
     pipeline: &Pipeline,
-) -> Result<HashMap<String, (Vec<u8>, usize)>, Vec<Problem>> {
+) -> Result<Suites, Vec<Problem>> {
     let mut found = HashMap::new();
     let mut problems = Vec::new();
     for (i, declared) in pipeline.suites.iter().enumerate() {
