@@ -370,8 +370,9 @@ impl Controller {
             return;
         }
         let question = &self.declared.question;
+        let program = std::env::args().next().unwrap_or_else(|| "loci".to_owned());
         screen.plain(format!(
-            "\nAsk it, from another terminal:\n  loci query \"{question}\"\n  curl -s {}/v1/retrieve -H 'content-type: application/json' -d '{{\"query\": \"{question}\", \"k\": 3}}'\nThen edit a source file and ask again. Ctrl-C stops.\n",
+            "\nAsk it, from another terminal:\n  {program} query \"{question}\"\n  curl -s {}/v1/retrieve -H 'content-type: application/json' -d '{{\"query\": \"{question}\", \"k\": 3}}'\nThen edit a source file and ask again. Ctrl-C stops.\n",
             self.url
         ));
     }

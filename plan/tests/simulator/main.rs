@@ -48,7 +48,9 @@ pub fn pipeline(refresh: Value) -> MemoryPipeline {
 /// How many seeds a test draws from: `usual`, or what LOCI_SIMULATOR_SEEDS says.
 fn seeds(usual: u64) -> std::ops::Range<u64> {
     let given = std::env::var("LOCI_SIMULATOR_SEEDS").ok();
-    0..given.map_or(usual, |n| n.parse().expect("LOCI_SIMULATOR_SEEDS is a number"))
+    0..given.map_or(usual, |n| {
+        n.parse().expect("LOCI_SIMULATOR_SEEDS is a number")
+    })
 }
 
 /// Runs `body` and names the seed when it fails.
