@@ -6,6 +6,7 @@
 mod assemble;
 mod context;
 mod corpus;
+mod cut;
 mod delta;
 mod embed;
 mod evaluate;
