@@ -21,12 +21,13 @@ pub struct Decision {
     pub wake_at: Option<Timestamp>,
 }
 
-/// One durable write or one dispatch.
+/// One durable write or one dispatch. The next world shows both: what was dispatched is in flight, being
+/// probed, being prepared.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Dispatch: probe a source. The answer is a [`Look`](crate::world::Look).
     Probe(Probe),
-    /// Write: create a run, if there is none of this name.
+    /// Write: create a run, if there is none of this name, with the time as its creationTimestamp.
     CreateRun {
         /// Its name.
         name: String,
@@ -48,12 +49,15 @@ pub enum Action {
         /// What the step works on.
         input: StepInput,
     },
-    /// Dispatch: whatever of this run is in flight should stop; its run has ended.
+    /// Dispatch: whatever of this run is in flight should stop; its run has ended. From then on it does
+    /// not count as in flight, and what it may still answer is dropped. (A shell that forgets what is
+    /// in flight when a run ends must stop it by itself.)
     Stop {
         /// The run's name.
         run: String,
     },
-    /// Write: create a release with its status, if there is none of this name.
+    /// Write: create a release with its status, if there is none of this name, with the time as its
+    /// creationTimestamp.
     CreateRelease {
         /// `<pipeline>-<number>`.
         name: String,
@@ -89,7 +93,7 @@ pub enum Action {
         /// Its name.
         name: String,
     },
-    /// Dispatch: sweep what no root reaches.
+    /// Dispatch: sweep what no root reaches. [`World::collected`](crate::World) tells of it from now on.
     CollectGarbage {
         /// What must stay, with all that it names.
         roots: Vec<Digest>,

@@ -84,7 +84,7 @@ fn replaced(release: &MemoryRelease) -> Option<jiff::Timestamp> {
 }
 
 /// Releases that something goes by: what serves or is to serve, its anchor, what a hold or a pin names,
-/// the newest content, candidates, and the newest number, which must not be given out twice.
+/// and candidates.
 fn needed_releases<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
     let desired = view.desired();
     let held = [view.world.intents.hold, view.pipeline.pin];
@@ -98,13 +98,7 @@ fn needed_releases<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
         .current
         .as_deref()
         .and_then(|n| view.release(n));
-    let others = [
-        desired,
-        desired.map(|d| view.anchor_of(d)),
-        view.target(),
-        current,
-        view.releases.last().copied(),
-    ];
+    let others = [desired, desired.map(|d| view.anchor_of(d)), current];
     named
         .copied()
         .chain(others.into_iter().flatten())

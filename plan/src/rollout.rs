@@ -19,9 +19,8 @@ use crate::world::World;
 pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
     let hold = view.hold();
     let next = successor(view, hold.as_ref());
-    let ready = next.filter(|r| view.world.serving.prepared.contains(r.name()));
     for release in &view.releases {
-        let status = settle(view, release, hold.as_ref(), next, ready);
+        let status = settle(view, release, hold.as_ref(), next);
         if release.status.as_ref() != Some(&status) {
             draft.act(Action::UpdateRelease {
                 name: release.name().to_owned(),
@@ -32,12 +31,12 @@ pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
     if let Some(desired) = view.desired() {
         prepare(view, desired, draft);
     }
-    match (next, ready) {
-        (_, Some(release)) => draft.act(Action::Promote {
+    match next {
+        Some(release) if loaded(view, release) => draft.act(Action::Promote {
             release: release.name().to_owned(),
         }),
-        (Some(release), None) => prepare(view, release, draft),
-        _ => {}
+        Some(release) => prepare(view, release, draft),
+        None => {}
     }
 }
 
@@ -72,50 +71,58 @@ fn settle(
     release: &MemoryRelease,
     hold: Option<&Hold<'_>>,
     next: Option<&MemoryRelease>,
-    ready: Option<&MemoryRelease>,
 ) -> MemoryReleaseStatus {
     let mut status = release.state();
-    let desired = view.desired();
-    let withdrawn = |hold: &Hold<'_>| release.spec.number > hold.number;
-    let phase = match release.phase() {
-        _ if desired.is_some_and(|d| d.name() == release.name()) => {
-            // Marked before the pointer moves, so that no crash lets it return.
-            let leaves = hold.is_some_and(|h| ready.is_some() && withdrawn(h));
-            if leaves {
-                ReleasePhase::Withdrawn
-            } else {
-                ReleasePhase::Serving
-            }
+    let phase = follow(view, release, hold, next);
+    if phase == status.phase {
+        return status;
+    }
+    let mut message = sentence(release.name(), phase);
+    match phase {
+        ReleasePhase::Serving => {
+            status.promoted_time = Some(stamp(view.now));
+            status.replaced_time = None;
         }
-        ReleasePhase::Serving if hold.is_some_and(withdrawn) => ReleasePhase::Withdrawn,
+        ReleasePhase::Retired | ReleasePhase::Withdrawn if status.replaced_time.is_none() => {
+            status.replaced_time = Some(stamp(view.now));
+        }
+        _ => {}
+    }
+    if let Some(hold) = hold.filter(|_| phase == ReleasePhase::Withdrawn) {
+        message = format!("{message} by {}", hold.by);
+    }
+    status.phase = phase;
+    status.message = Some(message);
+    status
+}
+
+/// The phase that a release should have, by the pointer and the hold.
+fn follow(
+    view: &View<'_>,
+    release: &MemoryRelease,
+    hold: Option<&Hold<'_>>,
+    next: Option<&MemoryRelease>,
+) -> ReleasePhase {
+    if view.desired().is_some_and(|d| d.name() == release.name()) {
+        // Marked before the pointer moves, so that no crash lets it return.
+        let leaves = next.is_some_and(|n| loaded(view, n));
+        let withdrawn = hold.is_some_and(|h| leaves && release.spec.number > h.number);
+        return if withdrawn {
+            ReleasePhase::Withdrawn
+        } else {
+            ReleasePhase::Serving
+        };
+    }
+    match release.phase() {
         ReleasePhase::Serving => ReleasePhase::Retired,
         ReleasePhase::Withdrawn if hold.is_none() => ReleasePhase::Retired,
         ReleasePhase::Candidate if overtaken(view, release, hold, next) => ReleasePhase::Superseded,
         phase => phase,
-    };
-    if phase != status.phase {
-        let by = hold
-            .filter(|_| phase == ReleasePhase::Withdrawn)
-            .map_or("", |h| h.by);
-        let by = if by.is_empty() {
-            String::new()
-        } else {
-            format!(" by {by}")
-        };
-        status.message = Some(format!("{}{by}", sentence(release.name(), phase)));
-        match phase {
-            ReleasePhase::Serving => {
-                status.promoted_time = Some(stamp(view.now));
-                status.replaced_time = None;
-            }
-            ReleasePhase::Retired | ReleasePhase::Withdrawn if status.replaced_time.is_none() => {
-                status.replaced_time = Some(stamp(view.now));
-            }
-            _ => {}
-        }
-        status.phase = phase;
     }
-    status
+}
+
+fn loaded(view: &View<'_>, release: &MemoryRelease) -> bool {
+    view.world.serving.prepared.contains(release.name())
 }
 
 /// Whether a candidate can never be promoted any more: it is older than what serves, another is newer
@@ -136,7 +143,7 @@ fn overtaken(
 fn prepare(view: &View<'_>, release: &MemoryRelease, draft: &mut Draft) {
     let serving = &view.world.serving;
     let name = release.name();
-    if serving.prepared.contains(name) || serving.preparing.contains(name) {
+    if loaded(view, release) || serving.preparing.contains(name) {
         return;
     }
     if let Some(failure) = serving.failures.get(name) {

@@ -236,6 +236,7 @@ pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
         Some(_) => judged_anew(view),
     };
     let newest = view.newest_ended();
+    // What a superseded run had found would be forgotten with it, so that another takes its place.
     if newest.is_some_and(|r| r.reason() == SUPERSEDED) {
         return Some(Cause::of(asked.unwrap_or(RunTrigger::SourceChanged)));
     }
@@ -248,12 +249,7 @@ pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
         };
         let due = view.pipeline.schedule.due(failed, view.now);
         if due.is_none() {
-            draft.wake(
-                view.pipeline
-                    .schedule
-                    .next(failed)
-                    .filter(|t| *t > view.now),
-            );
+            draft.wake(view.pipeline.schedule.upcoming(failed, view.now));
         }
         return due.map(|due| Cause {
             scheduled: Some(due),

@@ -36,7 +36,7 @@ pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
                 due,
             }));
         } else {
-            draft.wake(view.pipeline.schedule.next(last).filter(|t| *t > view.now));
+            draft.wake(view.pipeline.schedule.upcoming(last, view.now));
         }
     }
 }

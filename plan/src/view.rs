@@ -6,6 +6,7 @@ use loci_crds::run::{RunPhase, StepName, StepStatus};
 use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRun, MemoryRunStatus};
 use loci_digest::Digest;
 
+use crate::clock::stamp;
 use crate::spec::{Pipeline, digest};
 use crate::world::{Look, StepKey, StepOutcome, StepResult, Subjects, World};
 
@@ -177,7 +178,11 @@ impl<'a> View<'a> {
     /// still names it.
     pub fn last_listing(&self) -> Option<Digest> {
         let run = self.newest_succeeded();
-        let created = |r: &&MemoryRelease| r.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        // In whole seconds, as the end of a run is kept.
+        let created = |r: &&MemoryRelease| {
+            let time = r.metadata.creation_timestamp.as_ref()?;
+            Some(stamp(time.0).0)
+        };
         let release = self
             .releases
             .iter()
@@ -251,12 +256,7 @@ impl<'a> View<'a> {
     /// The release that losses of a successor of `serving` are measured against, besides `serving`.
     pub fn anchor_of(&self, serving: &'a MemoryRelease) -> &'a MemoryRelease {
         let name = serving.status.as_ref().and_then(|s| s.anchor.as_deref());
-        let fit = |r: &&MemoryRelease| {
-            r.spec.number <= serving.spec.number && r.phase() != ReleasePhase::Withdrawn
-        };
-        name.and_then(|n| self.release(n))
-            .filter(fit)
-            .unwrap_or(serving)
+        name.and_then(|n| self.release(n)).unwrap_or(serving)
     }
 
     /// What a candidate would be judged by now.

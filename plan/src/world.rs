@@ -46,7 +46,7 @@ pub struct World {
     pub serving: Serving,
     /// The pipeline's status as last written.
     pub status: MemoryPipelineStatus,
-    /// When garbage was last collected.
+    /// When garbage collection was last dispatched.
     pub collected: Option<Timestamp>,
 }
 

@@ -16,6 +16,10 @@ pub use calendar::{Calendar, CalendarError};
 
 use crate::clock::{after, before};
 
+/// 2026-01-01T00:00:00Z: from when on a calendar's gaps are counted. A fixed time, so that the same
+/// spec means the same at all times.
+const PERIOD_FROM: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
 /// When sources are looked at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
@@ -76,6 +80,22 @@ impl Schedule {
         }
     }
 
+    /// The longest time from one look to the next: of a calendar, among its next 64.
+    pub fn period(&self) -> Duration {
+        let Cadence::Calendar(calendar) = &self.cadence else {
+            return self.interval().unwrap_or_default();
+        };
+        let first = calendar.next(PERIOD_FROM);
+        let times: Vec<_> = std::iter::successors(first, |t| calendar.next(*t))
+            .take(64)
+            .collect();
+        let gap = |pair: &[Timestamp]| match pair {
+            [a, b] => b.duration_since(*a).unsigned_abs(),
+            _ => Duration::ZERO,
+        };
+        times.windows(2).map(gap).max().unwrap_or_default()
+    }
+
     /// The first due time after a look at `last`.
     pub fn next(&self, last: Timestamp) -> Option<Timestamp> {
         let due = match &self.cadence {
@@ -83,6 +103,13 @@ impl Schedule {
             Cadence::Calendar(calendar) => calendar.next(before(last, self.offset)),
         };
         due.map(|due| after(due, self.offset))
+    }
+
+    /// The first due time that is still to come at `now`, after a look at `last`. What was missed and
+    /// is past its deadline does not count.
+    pub fn upcoming(&self, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let next = self.next(last).filter(|due| *due > now);
+        next.or_else(|| self.next(now))
     }
 
     /// The due time that a look at `now` stands for, when the last look was at `last`: the latest one

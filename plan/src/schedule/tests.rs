@@ -124,6 +124,9 @@ fn missed_looks_are_made_up_for_once_by_the_latest() {
         strict.due(at("2026-01-01T00:00:00Z"), at("2026-01-05T06:30:01Z")),
         None
     );
+    // Skipped, not waited for.
+    let (last, now) = (at("2026-01-01T00:00:00Z"), at("2026-01-05T07:00:00Z"));
+    assert_eq!(strict.upcoming(last, now), Some(at("2026-01-06T06:00:00Z")));
 }
 
 #[test]
@@ -152,6 +155,15 @@ fn jitter_is_a_fixed_share() {
     let every = Schedule::every(Duration::from_secs(600));
     assert_eq!(every.next(six), Some(at("2026-01-01T06:10:00Z")));
     assert_eq!(every.due(six, at("2026-01-01T06:09:59Z")), None);
+}
+
+#[test]
+fn the_period_is_the_longest_gap() {
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    assert_eq!(Schedule::every(hours(2)).period(), hours(2));
+    assert_eq!(by("0 6 * * *", "UTC").period(), hours(24));
+    assert_eq!(by("0 6 * * 1-5", "UTC").period(), hours(72));
+    assert_eq!(by("30 2 * * *", "Europe/Berlin").period(), hours(24));
 }
 
 #[test]

@@ -20,9 +20,6 @@ pub use source::{Location, Paths, Reference, Source};
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(600);
 const DEFAULT_MIN_AGE: Duration = Duration::from_secs(168 * 3600);
 const FRESH_INTERVALS: u32 = 3;
-/// Freshness when a cron schedule sets the pace and none is given.
-const FRESH_WITH_CRON: Duration = Duration::from_secs(25 * 3600);
-
 /// A field of a spec that cannot be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
@@ -146,10 +143,8 @@ impl Pipeline {
             )
         });
         let schedule = fields.schedule(&spec.index.refresh, &identity);
-        let cadence = schedule
-            .as_ref()
-            .map_or(Some(DEFAULT_INTERVAL), Schedule::interval);
-        let freshness = cadence.map_or(FRESH_WITH_CRON, |i| i.saturating_mul(FRESH_INTERVALS));
+        let period = schedule.as_ref().map_or(DEFAULT_INTERVAL, Schedule::period);
+        let freshness = period.saturating_mul(FRESH_INTERVALS);
         let sources = fields.sources(&spec.sources);
         let suites = fields.suites(&spec.suites);
         Self {

@@ -1,10 +1,10 @@
 //! What each condition says.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use loci_crds::MemoryRun;
 use loci_crds::pipeline::SourceStatus;
 use loci_crds::release::{Outcome, ReleasePhase};
 use loci_crds::run::{RunPhase, RunTrigger};
+use loci_crds::{MemoryRelease, MemoryRun};
 
 use crate::clock::after;
 use crate::conditions::{Finding, Truth};
@@ -79,18 +79,18 @@ pub(super) fn reconciling(view: &View<'_>) -> Finding {
             "a run for this generation is due",
         );
     }
-    if view.desired().is_none()
-        && view
-            .releases
-            .iter()
-            .any(|r| r.phase() == ReleasePhase::Candidate)
+    let of_asked = |r: &&MemoryRelease| {
+        let run = view.runs.iter().find(|run| run.name() == r.spec.run);
+        r.phase() == ReleasePhase::Candidate && run.is_some_and(|run| asked(run.spec.trigger))
+    };
+    if let Some(release) = view
+        .releases
+        .iter()
+        .find(|r| of_asked(r))
+        .filter(|_| view.hold().is_none())
     {
-        return Finding::new(
-            "Reconciling",
-            true,
-            "Promoting",
-            "the first release is being loaded",
-        );
+        let message = format!("{} is being loaded", release.name());
+        return Finding::new("Reconciling", true, "Promoting", message);
     }
     Finding::new(
         "Reconciling",

@@ -100,18 +100,19 @@ pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus
     }
 }
 
-/// The next look by schedule.
+/// The next look by schedule: one that is due now, or else the first to come.
 fn next_look(view: &View<'_>) -> Option<Timestamp> {
     if view.pipeline.suspend {
         return None;
     }
-    let last = |name: &str| view.last_look(name);
-    let next = view
-        .pipeline
-        .sources
-        .iter()
-        .filter_map(|s| view.pipeline.schedule.next(last(&s.name)?));
-    next.min()
+    let schedule = &view.pipeline.schedule;
+    let next = |last| {
+        schedule
+            .due(last, view.now)
+            .or_else(|| schedule.upcoming(last, view.now))
+    };
+    let sources = view.pipeline.sources.iter();
+    sources.filter_map(|s| next(view.last_look(&s.name)?)).min()
 }
 
 /// One source: what is newer than the status before, else as it was.

@@ -7,8 +7,9 @@ use loci_crds::release::{Outcome, ReleasePhase};
 use loci_crds::run::{RunPhase, RunTrigger, StepName};
 use loci_crds::{MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use loci_digest::Digest;
-use loci_plan::{Action, Look, StepKey, World};
+use loci_plan::{Action, Difference, Look, StepKey, StepResult, World};
 
+use crate::lookups::{named, newest, newest_good, phase, release_phase, snapshot_of};
 use crate::outside::{Listing, Outside};
 
 #[derive(Default)]
@@ -27,44 +28,17 @@ pub struct Checks {
     highest: i64,
 }
 
-pub fn named<'a>(world: &'a World, name: Option<&str>) -> Option<&'a MemoryRelease> {
-    world
-        .releases
-        .iter()
-        .find(|r| r.metadata.name.as_deref() == name)
-}
-
-pub fn phase(run: &MemoryRun) -> RunPhase {
-    run.status.as_ref().map(|s| s.phase).unwrap_or_default()
-}
-
-pub fn release_phase(release: &MemoryRelease) -> ReleasePhase {
-    release.status.as_ref().unwrap().phase
-}
-
-/// The newest run that succeeded.
-pub fn newest_good(world: &World) -> Option<&MemoryRun> {
-    let good = world
-        .runs
-        .iter()
-        .filter(|r| phase(r) == RunPhase::Succeeded);
-    good.max_by_key(|r| {
-        (
-            r.metadata.creation_timestamp.clone(),
-            r.metadata.name.clone(),
-        )
-    })
-}
-
-pub fn snapshot_of(run: &MemoryRun) -> Option<Digest> {
-    let steps = &run.status.as_ref()?.steps;
-    steps
-        .iter()
-        .find(|s| s.name == StepName::Snapshot)?
-        .output
-        .as_ref()?
-        .parse()
-        .ok()
+/// A verdict is over the very release that the candidate would replace.
+fn is_judged_by_what_serves(now: Timestamp, world: &World, run: &str) {
+    let of_run = world.outcomes.iter().filter(|o| o.key.run == run);
+    let last = of_run.max_by_key(|o| (o.key.step, o.key.attempt));
+    let Some(Ok(StepResult::Evaluate(evaluated))) = last.map(|o| &o.result) else {
+        panic!("{now}: {run} makes a release and was not evaluated");
+    };
+    assert_eq!(
+        evaluated.subjects.baseline, world.serving.desired,
+        "{now}: {run}"
+    );
 }
 
 impl Checks {
@@ -115,14 +89,15 @@ impl Checks {
                     .find(|r| r.metadata.name.as_ref() == Some(&key.run))
                     .unwrap();
                 assert_eq!(phase(run), RunPhase::Running, "{now}: {key:?}");
-                // The same attempt works on the same, but for what the pipeline is judged by.
+                // The same attempt works on the same, but for the releases that it goes by: a person
+                // may change what serves while a crash keeps it from being made.
                 let input = format!("{input:?}");
                 let first = self
                     .attempts
                     .entry(key.clone())
                     .or_insert_with(|| input.clone());
                 assert!(
-                    *first == input || key.step >= StepName::Evaluate,
+                    *first == input || matches!(key.step, StepName::Embed | StepName::Evaluate),
                     "{now}: {key:?}: {first} then {input}"
                 );
             }
@@ -141,6 +116,7 @@ impl Checks {
                     "{now}: two releases of one run"
                 );
                 self.highest = spec.number;
+                is_judged_by_what_serves(now, world, &spec.run);
             }
             Action::Promote { release } => self.may_promote(now, world, outside, release),
             Action::Probe(probe) => {
@@ -177,7 +153,8 @@ impl Checks {
         }
     }
 
-    /// A run because of a change: some source is not as the last good run read it.
+    /// A run because of a change: some source is not as the last good run read it, or the run takes the
+    /// place of one that gave way.
     fn is_called_for(&self, now: Timestamp, world: &World, outside: &Outside) {
         let basis = newest_good(world)
             .and_then(snapshot_of)
@@ -186,8 +163,10 @@ impl Checks {
             let state = &outside.sources[name];
             basis.and_then(|b| b.get(name)) != Some(&(state.version, state.documents))
         };
+        let newest = newest(world).and_then(|r| r.status.as_ref());
+        let replaces = newest.is_some_and(|s| s.reason.as_deref() == Some("Superseded"));
         assert!(
-            world.pipeline.sources.iter().any(|s| differs(&s.name)),
+            replaces || world.pipeline.sources.iter().any(|s| differs(&s.name)),
             "{now}: a run though nothing changed"
         );
     }
@@ -344,6 +323,28 @@ impl Checks {
             status.last_refresh_time >= world.status.last_refresh_time,
             "{now}: freshness goes back"
         );
+        if status.last_refresh_time > world.status.last_refresh_time {
+            let came_to = newest_good(world).and_then(|r| r.status.as_ref()?.release.as_deref());
+            let content = |name| named(world, name).map(|r| &r.spec.index.content_id);
+            let desired = world.serving.desired.as_deref();
+            assert_eq!(
+                content(came_to),
+                content(desired),
+                "{now}: fresh though not served"
+            );
+            // Unless somebody deleted the run that made the newest release.
+            let ended = |r: &MemoryRun| r.status.as_ref().unwrap().completion_time.clone();
+            let last = |r: &&MemoryRun| {
+                let mut releases = world.releases.iter();
+                releases.all(|release| release.metadata.creation_timestamp <= ended(r))
+            };
+            let basis = newest_good(world).filter(last).and_then(snapshot_of);
+            let news =
+                |l: &Look| Some(l.probe.basis) == basis && l.result == Ok(Difference::Changed);
+            let sources = world.pipeline.sources.iter();
+            let mut looks = sources.filter_map(|s| world.looks.get(&s.name));
+            assert!(!looks.any(news), "{now}: fresh though a source changed");
+        }
     }
 
     pub fn looked(&mut self, look: &Look) {

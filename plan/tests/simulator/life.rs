@@ -8,7 +8,7 @@ use loci_crds::run::RunPhase;
 use loci_crds::values::Fraction;
 use loci_plan::rollback_target;
 
-use crate::checks::{named, newest_good, phase, release_phase, snapshot_of};
+use crate::lookups::{named, newest_good, phase, release_phase, snapshot_of};
 use crate::shell::{Shell, Trouble};
 
 /// Lets the pipeline live until `end`, with something happening every `pace` seconds or so.

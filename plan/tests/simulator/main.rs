@@ -5,6 +5,7 @@
 mod checks;
 mod draws;
 mod life;
+mod lookups;
 mod outside;
 mod scenarios;
 mod shell;
@@ -92,6 +93,7 @@ fn a_year_with_all_kinds_of_trouble() {
                     crash: 40,
                     step: 12,
                     prepare: 6,
+                    fatal: 4,
                 };
                 life::live(
                     &mut shell,
@@ -120,6 +122,7 @@ fn short_lives_in_which_everything_happens_at_once() {
                 crash: 15,
                 step: 6,
                 prepare: 3,
+                fatal: 4,
             };
             life::live(
                 &mut shell,

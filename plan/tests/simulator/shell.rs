@@ -20,6 +20,8 @@ use crate::outside::Outside;
 pub struct Trouble {
     pub crash: u64,
     pub step: u64,
+    /// Of the steps that fail, these are not worth another attempt.
+    pub fatal: u64,
     pub prepare: u64,
 }
 
@@ -327,7 +329,7 @@ impl Shell {
         let (_, input) = self.steps.remove(&key).unwrap();
         self.world.in_flight.remove(&key);
         let result = if self.draws.once_in(self.trouble.step) {
-            let retryable = !self.draws.once_in(4);
+            let retryable = !self.draws.once_in(self.trouble.fatal);
             Err(StepFailure {
                 reason: "Trouble".into(),
                 message: "out of memory".into(),

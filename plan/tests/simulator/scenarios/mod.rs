@@ -9,7 +9,7 @@ use loci_crds::MemoryRun;
 use loci_crds::release::ReleasePhase;
 use serde_json::json;
 
-use crate::checks::{named, phase, release_phase};
+use crate::lookups::{named, phase, release_phase};
 use crate::shell::Shell;
 use crate::{pipeline, seeded, start};
 

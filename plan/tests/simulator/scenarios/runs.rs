@@ -87,8 +87,8 @@ fn a_step_that_fails_is_tried_again_and_then_the_run_fails() {
     shell.trouble.step = 1;
     change(&mut shell, 0);
     shell.sleep(HOUR + HOUR / 2);
-    // `Trouble` is not retryable once in four: either way the run has failed and said so.
     let run = newest(&shell);
+    assert_eq!(run.status.as_ref().unwrap().attempt, 5);
     assert_eq!(
         (phase(run), reason(run), served(&shell)),
         (RunPhase::Failed, "Trouble", 1)
@@ -100,6 +100,12 @@ fn a_step_that_fails_is_tried_again_and_then_the_run_fails() {
     shell.trouble.step = 0;
     shell.sleep(HOUR);
     assert_eq!((shell.world.runs.len(), served(&shell)), (failed + 1, 2));
+    // What is not worth another attempt gets none.
+    (shell.trouble.step, shell.trouble.fatal) = (1, 1);
+    change(&mut shell, 0);
+    shell.sleep(HOUR + HOUR / 2);
+    let status = newest(&shell).status.as_ref().unwrap();
+    assert_eq!((status.phase, status.attempt), (RunPhase::Failed, 1));
 }
 
 #[test]
@@ -114,7 +120,7 @@ fn a_shrunken_listing_waits_for_approval_or_for_better_days() {
     is(&shell, "SourcesSynced", "False", "MaxDeletionExceeded");
     // The source recovers: the held run gives way, and what serves was right all along.
     shell.change("notices", 20);
-    shell.sleep(2 * HOUR);
+    shell.sleep(HOUR + HOUR / 4);
     let reasons: Vec<_> = shell.world.runs.iter().map(reason).collect();
     assert_eq!((reasons[1], served(&shell)), ("Superseded", 2));
     shell.change("notices", 5);
@@ -169,9 +175,13 @@ fn a_source_that_fails_is_reported_and_keeps_its_content() {
         release.spec.index.documents > 30,
         "its last good content is served"
     );
+    // A run that reads it well is newer than the look that failed.
     shell.outside.sources.get_mut("notices").unwrap().failing = false;
-    shell.sleep(2 * HOUR);
+    shell.world.intents.refresh = Some("now".into());
+    let looks = shell.checks.looks.len();
+    shell.sleep(HOUR / 6);
     is(&shell, "SourcesSynced", "True", "AllRead");
+    assert_eq!(shell.checks.looks.len(), looks);
 }
 
 #[test]
@@ -224,4 +234,32 @@ fn a_person_may_cancel_and_suspend() {
         (Some("later"), 2)
     );
     is(&shell, "IndexFresh", "True", "Fresh");
+}
+
+#[test]
+fn looks_that_are_past_their_deadline_are_skipped_and_the_next_one_comes() {
+    let daily = json!({"cron": "0 6 * * *", "startingDeadline": "1h"});
+    let mut shell = Shell::new(pipeline(daily), start(), 7);
+    perfect(&mut shell, 0);
+    shell.sleep(5 * HOUR);
+    shell.edit(|r| r.spec.suspend = true);
+    change(&mut shell, 0);
+    shell.sleep(55 * HOUR);
+    shell.edit(|r| r.spec.suspend = false);
+    shell.sleep(17 * HOUR);
+    assert_eq!((served(&shell), shell.checks.looks.len()), (1, 0));
+    let next = shell
+        .world
+        .status
+        .next_refresh_time
+        .as_ref()
+        .map(|t| t.0.to_string());
+    assert_eq!(next.as_deref(), Some("2026-01-04T06:00:00Z"));
+    shell.sleep(2 * HOUR);
+    assert_eq!((served(&shell), shell.checks.looks.len()), (2, 2));
+    let time = shell.world.looks["handbook"].time.to_string();
+    assert_eq!(
+        time, "2026-01-04T06:00:00Z",
+        "on time, not when something else came up"
+    );
 }

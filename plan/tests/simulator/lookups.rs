@@ -1,0 +1,54 @@
+//! What a test asks of a world.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use loci_crds::release::ReleasePhase;
+use loci_crds::run::{RunPhase, StepName};
+use loci_crds::{MemoryRelease, MemoryRun};
+use loci_digest::Digest;
+use loci_plan::World;
+
+pub fn named<'a>(world: &'a World, name: Option<&str>) -> Option<&'a MemoryRelease> {
+    world
+        .releases
+        .iter()
+        .find(|r| r.metadata.name.as_deref() == name)
+}
+
+pub fn phase(run: &MemoryRun) -> RunPhase {
+    run.status.as_ref().map(|s| s.phase).unwrap_or_default()
+}
+
+pub fn release_phase(release: &MemoryRelease) -> ReleasePhase {
+    release.status.as_ref().unwrap().phase
+}
+
+fn order(run: &&MemoryRun) -> (Option<Time>, Option<String>) {
+    (
+        run.metadata.creation_timestamp.clone(),
+        run.metadata.name.clone(),
+    )
+}
+
+pub fn newest(world: &World) -> Option<&MemoryRun> {
+    world.runs.iter().max_by_key(order)
+}
+
+/// The newest run that succeeded.
+pub fn newest_good(world: &World) -> Option<&MemoryRun> {
+    let good = world
+        .runs
+        .iter()
+        .filter(|r| phase(r) == RunPhase::Succeeded);
+    good.max_by_key(order)
+}
+
+pub fn snapshot_of(run: &MemoryRun) -> Option<Digest> {
+    let steps = &run.status.as_ref()?.steps;
+    steps
+        .iter()
+        .find(|s| s.name == StepName::Snapshot)?
+        .output
+        .as_ref()?
+        .parse()
+        .ok()
+}
