@@ -41,5 +41,18 @@ $(VENV)/.done: tests/python/requirements.txt
 	$(VENV)/bin/pip install --quiet --requirement $<
 	touch $@
 
+# The text that is measured on: the documentation of the crates that Loci is built from.
+DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
+
+bench: build model examples/quickstart/model $(BENCH)/.done ## Measures what docs/performance.md reports
+	$(LOCI) bench embed --model $(MODEL) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
+	$(LOCI) bench serve examples/quickstart/pipeline.yaml
+	$(LOCI) bench refresh --model $(MODEL) --documents $(DOCUMENTS)
+
+$(BENCH)/.done: tests/python/bench.txt
+	python3 -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --requirement $<
+	touch $@
+
 crds: ## Writes crds/yaml anew
 	cargo run --release -p loci-crds --example generate

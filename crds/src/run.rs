@@ -1,6 +1,6 @@
 //! `MemoryRun`: one execution.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,9 @@ pub struct MemoryRunSpec {
     /// The due time that the run stands for, when a schedule started it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduled_time: Option<Time>,
+    /// When the newest look at the sources was taken before the run was made: it answers that look and all before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look_time: Option<MicroTime>,
     /// The request that the run answers, when a person asked: one request, one run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]

@@ -25,3 +25,15 @@ impl DeviceRequest {
         }
     }
 }
+
+/// How many threads compute on the CPU, in all encoders of this process; as many as the machine has, if
+/// nothing is said. To be called before the first computation.
+///
+/// # Errors
+/// [`ModelError::Compute`] when the threads were started already.
+pub fn limit_threads(threads: usize) -> Result<(), ModelError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| ModelError::Compute(e.to_string()))
+}

@@ -20,7 +20,7 @@ mod reference;
 mod tokenizer;
 mod weights;
 
-pub use device::DeviceRequest;
+pub use device::{DeviceRequest, limit_threads};
 pub use encoder::{EmbedProgress, EmbedderIdentity, Embeddings, Encoder, Pooling, Role};
 pub use error::ModelError;
 pub use hub::{HubOptions, fetch};

@@ -23,6 +23,11 @@ pub(crate) fn stamp(time: Timestamp) -> Time {
     )
 }
 
+/// `time` as resources keep it that need more: in whole microseconds, never later than it was.
+pub(crate) fn micro(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_nanosecond().div_euclid(1_000) as i64).unwrap_or(time)
+}
+
 /// The earlier of two instants, if any.
 pub(crate) fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     match (a, b) {

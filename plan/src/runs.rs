@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use loci_crds::release::ReleasePhase;
 use loci_crds::run::{RunKind, RunPhase, RunTrigger, StepName};
 use loci_crds::source::LocalRef;
 use loci_crds::{MemoryRelease, MemoryRun, MemoryRunSpec, MemoryRunStatus};
 
 use crate::action::Action;
-use crate::clock::{after, stamp};
+use crate::clock::{after, micro, stamp};
 use crate::conditions::{Finding, conditions};
 use crate::plan::Draft;
 use crate::steps;
@@ -186,6 +186,7 @@ fn create(view: &View<'_>, draft: &mut Draft) {
         trigger: cause.trigger,
         generation: Some(view.world.generation),
         scheduled_time: cause.scheduled.map(Time),
+        look_time: view.newest_look().map(MicroTime),
         request: cause.request,
     };
     draft.act(Action::CreateRun {
@@ -268,15 +269,20 @@ pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
     })
 }
 
-/// Looks that found a source to differ from what the last good run read.
+/// Looks that found a source to differ from what the last good run read, and that no run has answered: a
+/// source that tells of a change and then cannot be read is read again after the next look, not at once.
 pub(crate) fn changed<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Look> {
-    let basis = view.basis();
+    let (basis, answered) = (view.basis(), view.answered_look());
     let looks = view
         .pipeline
         .sources
         .iter()
         .filter_map(|s| view.world.looks.get(&s.name));
-    looks.filter(move |l| Some(l.probe.basis) == basis && l.result == Ok(Difference::Changed))
+    looks.filter(move |l| {
+        Some(l.probe.basis) == basis
+            && l.result == Ok(Difference::Changed)
+            && Some(micro(l.time)) > answered
+    })
 }
 
 /// Whether the newest content is neither served nor judged as it would be now.

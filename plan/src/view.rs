@@ -6,7 +6,7 @@ use loci_crds::run::{RunPhase, StepName, StepStatus};
 use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRun, MemoryRunStatus};
 use loci_digest::Digest;
 
-use crate::clock::stamp;
+use crate::clock::{micro, stamp};
 use crate::spec::{Pipeline, digest};
 use crate::world::{Look, StepKey, StepOutcome, StepResult, Subjects, World};
 
@@ -216,6 +216,17 @@ impl<'a> View<'a> {
             .get(source)
             .map(|l| l.time)
             .max(self.last_snapshot())
+    }
+
+    /// When the newest look at any source was taken, in microseconds.
+    pub fn newest_look(&self) -> Option<Timestamp> {
+        self.world.looks.values().map(|l| micro(l.time)).max()
+    }
+
+    /// The newest look that a run answers.
+    pub fn answered_look(&self) -> Option<Timestamp> {
+        let times = self.runs.iter().filter_map(|r| r.spec.look_time.as_ref());
+        times.map(|t| t.0).max()
     }
 
     pub fn release(&self, name: &str) -> Option<&'a MemoryRelease> {

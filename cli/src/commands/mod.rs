@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::bench::Bench;
 use crate::output::Output;
 use crate::state::{PipelineState, State};
 use crate::up;
@@ -58,6 +59,8 @@ enum Command {
     Refresh(intend::Refresh),
     /// Says where this memory belongs and what it costs
     Advise(advise::Advise),
+    #[command(subcommand)]
+    Bench(Bench),
     /// Prints completions for a shell
     Completions {
         /// The shell
@@ -80,6 +83,7 @@ impl Cli {
             Command::Approve(approve) => approve.run(&shared),
             Command::Refresh(refresh) => refresh.run(&shared),
             Command::Advise(advise) => advise.run(&shared),
+            Command::Bench(bench) => bench.run(&shared).await,
             Command::Completions { shell } => {
                 clap_complete::generate(
                     shell,

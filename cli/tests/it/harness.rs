@@ -1,5 +1,6 @@
 //! Starts `loci up` in a directory of its own and asks it questions.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -25,6 +26,8 @@ pub fn model() -> PathBuf {
 /// A directory with a pipeline, its documents and its state.
 pub struct Site {
     dir: tempfile::TempDir,
+    /// The process that alone sees the disk with the state, when there is one.
+    disk: OnceCell<u32>,
 }
 
 impl Site {
@@ -32,6 +35,7 @@ impl Site {
     pub fn new() -> Self {
         let site = Self {
             dir: tempfile::tempdir().unwrap(),
+            disk: OnceCell::new(),
         };
         site.write(
             "docs/returns.md",
@@ -101,7 +105,17 @@ spec:
 
     /// Runs a command of `loci` on the site's state.
     pub fn run(&self, args: &[&str]) -> Output {
-        loci()
+        let mut command = match self.disk.get() {
+            Some(pid) => {
+                let mut inside = Command::new("nsenter");
+                let pid = pid.to_string();
+                inside.args(["-t", &pid, "-U", "-m", "--preserve-credentials"]);
+                inside.arg(loci().get_program());
+                inside
+            }
+            None => loci(),
+        };
+        command
             .args(args)
             .arg("--state")
             .arg(self.path("state"))
@@ -126,12 +140,37 @@ spec:
     }
 
     pub fn up_with(&self, args: &[&str]) -> Up<'_> {
+        self.spawn(loci(), args)
+    }
+
+    /// Starts `loci up` with its state on a disk of its own of so many bytes. `None` where the system does not
+    /// let one make such a disk.
+    pub fn up_on_small_disk(&self, bytes: u64) -> Option<Up<'_>> {
+        let inside = ["-rm", "sh", "-c"];
+        let possible = Command::new("unshare")
+            .args(inside)
+            .arg("mount -t tmpfs tmpfs /mnt")
+            .output();
+        if !possible.is_ok_and(|o| o.status.success()) {
+            return None;
+        }
+        fs::create_dir(self.path("state")).unwrap();
+        let mut command = Command::new("unshare");
+        let mount = format!("mount -t tmpfs -o size={bytes} tmpfs \"$0\" && exec \"$@\"");
+        command.args(inside).arg(mount).arg(self.path("state"));
+        command.arg(loci().get_program());
+        let up = self.spawn(command, &[]);
+        self.disk.set(up.pid()).unwrap();
+        Some(up)
+    }
+
+    fn spawn(&self, mut program: Command, args: &[&str]) -> Up<'_> {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("up.log"))
             .unwrap();
-        let child = loci()
+        let child = program
             .arg("up")
             .arg(self.path("pipeline.yaml"))
             .arg("--state")
@@ -143,6 +182,15 @@ spec:
             .spawn()
             .unwrap();
         Up { site: self, child }
+    }
+
+    /// Where its state is, as seen from here.
+    fn state(&self) -> PathBuf {
+        let state = self.path("state");
+        match self.disk.get() {
+            Some(pid) => format!("/proc/{pid}/root{}", state.display()).into(),
+            None => state,
+        }
     }
 
     pub fn log(&self) -> String {
@@ -179,7 +227,7 @@ impl Up<'_> {
     /// Its address, once it listens.
     pub fn url(&self) -> Option<String> {
         let server: Value =
-            serde_json::from_slice(&fs::read(self.site.path("state/server.json")).ok()?).ok()?;
+            serde_json::from_slice(&fs::read(self.site.state().join("server.json")).ok()?).ok()?;
         (server["pid"] == self.child.id()).then(|| server["url"].as_str().map(str::to_owned))?
     }
 

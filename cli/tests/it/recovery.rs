@@ -113,3 +113,33 @@ fn a_corrupt_blob_is_named_and_nothing_wrong_is_served() {
     assert!(log.contains("sha256") || log.contains("digest"), "{log}");
     up.stop();
 }
+
+#[test]
+fn what_serves_goes_on_when_the_disk_is_full_and_the_run_when_it_is_not() {
+    let site = Site::new();
+    let Some(mut up) = site.up_on_small_disk(16 << 20) else {
+        eprintln!("skipped: this system lets no test mount a disk of its own");
+        return;
+    };
+    let url = up.ready();
+    site.write("docs/huge.md", &"All work and no play. ".repeat(1_000_000));
+    up.until("the disk is full", |_| {
+        let told = "Snapshot  failed: source \"docs\": its content could not be stored";
+        let log = site.log();
+        (log.contains(told) && log.contains("No space left on device")).then_some(())
+    });
+    assert_eq!(
+        best(&url, "When does the workshop open?").unwrap().0,
+        "hours.md"
+    );
+
+    std::fs::remove_file(site.path("docs/huge.md")).unwrap();
+    site.write(
+        "docs/hours.md",
+        "# Opening hours\n\nThe workshop opens at seven.\n",
+    );
+    up.until("the new hours are served", |_| {
+        best(&url, "When does the workshop open?").filter(|(_, text)| text.contains("seven"))
+    });
+    assert_eq!(site.serving(), Some(2));
+}

@@ -131,8 +131,19 @@ fn source(view: &View<'_>, name: &str) -> SourceStatus {
         status.skipped = read.skipped as i64;
         note(&mut status, time, read.error.as_ref());
     }
-    if let Some(Look { time, result, .. }) = view.look(name) {
-        note(&mut status, *time, result.as_ref().err());
+    // That it changed says nothing yet: the run that reads it will.
+    match view.look(name) {
+        Some(Look {
+            time,
+            result: Ok(Difference::Unchanged),
+            ..
+        }) => note(&mut status, *time, None),
+        Some(Look {
+            time,
+            result: Err(error),
+            ..
+        }) => note(&mut status, *time, Some(error)),
+        _ => {}
     }
     status
 }

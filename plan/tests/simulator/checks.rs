@@ -17,7 +17,7 @@ pub struct Checks {
     /// Contents that a rollback took back and nobody resumed.
     withdrawn: BTreeSet<String>,
     /// Every name that a run ever had, and each request that one answered.
-    runs: BTreeSet<String>,
+    pub runs: BTreeSet<String>,
     requests: BTreeSet<String>,
     /// Due times for which a source was looked at.
     pub looks: BTreeSet<(String, Timestamp)>,
@@ -339,8 +339,11 @@ impl Checks {
                 releases.all(|release| release.metadata.creation_timestamp <= ended(r))
             };
             let basis = newest_good(world).filter(last).and_then(snapshot_of);
-            let news =
-                |l: &Look| Some(l.probe.basis) == basis && l.result == Ok(Difference::Changed);
+            let fresh = status.last_refresh_time.as_ref().unwrap().0;
+            let news = |l: &Look| {
+                let changed = l.result == Ok(Difference::Changed);
+                changed && Some(l.probe.basis) == basis && l.time <= fresh
+            };
             let sources = world.pipeline.sources.iter();
             let mut looks = sources.filter_map(|s| world.looks.get(&s.name));
             assert!(!looks.any(news), "{now}: fresh though a source changed");

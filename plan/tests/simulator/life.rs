@@ -45,8 +45,9 @@ fn happen(shell: &mut Shell) {
             shell.change(&source, documents);
         }
         10 | 11 => {
-            let failing = !shell.draws.once_in(3);
-            shell.outside.sources.get_mut(&source).unwrap().failing = failing;
+            let trouble = shell.draws.below(3);
+            let state = shell.outside.sources.get_mut(&source).unwrap();
+            (state.failing, state.unreadable) = (trouble == 1, trouble == 2);
         }
         12 => shell.crash(),
         13 => shell.world.intents.refresh = Some(format!("now-{}", shell.now)),
@@ -135,7 +136,8 @@ pub fn rest(shell: &mut Shell, pause: Duration) {
     shell.trouble = Trouble::default();
     shell.world.serving.failures.clear();
     for name in shell.outside.sources.keys().cloned().collect::<Vec<_>>() {
-        shell.outside.sources.get_mut(&name).unwrap().failing = false;
+        let state = shell.outside.sources.get_mut(&name).unwrap();
+        (state.failing, state.unreadable) = (false, false);
         shell.change(&name, 20);
     }
     resume(shell);

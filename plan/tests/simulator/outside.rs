@@ -19,6 +19,8 @@ pub struct Source {
     pub version: u64,
     pub documents: u64,
     pub failing: bool,
+    /// It tells what changed, and then cannot be read.
+    pub unreadable: bool,
 }
 
 /// Versions and document counts by source.
@@ -44,6 +46,7 @@ impl Outside {
             version: 0,
             documents,
             failing: false,
+            unreadable: false,
         });
         state.version += 1;
         state.documents = documents;
@@ -84,7 +87,7 @@ impl Outside {
             return Ok(known.clone());
         }
         let made = match input {
-            StepInput::Snapshot { previous } => self.snapshot(pipeline, run, previous.as_ref())?,
+            StepInput::Snapshot { previous } => self.snapshot(pipeline, previous.as_ref())?,
             StepInput::Embed { snapshot, previous } => {
                 previous.as_ref().map(|p| self.fetch(p)).transpose()?;
                 let listing = self.fetch(snapshot)?;
@@ -119,7 +122,6 @@ impl Outside {
     fn snapshot(
         &mut self,
         pipeline: &Pipeline,
-        run: &str,
         previous: Option<&Digest>,
     ) -> Result<StepResult, StepFailure> {
         let before = previous
@@ -131,7 +133,8 @@ impl Outside {
         for source in &pipeline.sources {
             let state = &self.sources[&source.name];
             let last = before.get(&source.name).copied();
-            let now = if state.failing {
+            let fails = state.failing || state.unreadable;
+            let now = if fails {
                 last.unwrap_or((0, 0))
             } else {
                 (state.version, state.documents)
@@ -142,12 +145,13 @@ impl Outside {
                 before: was,
                 removed: was.saturating_sub(now.1),
                 skipped: 0,
-                error: state.failing.then(|| "connection refused".to_owned()),
+                error: fails.then(|| "connection refused".to_owned()),
             };
             sources.insert(source.name.clone(), report);
             listing.insert(source.name.clone(), now);
         }
-        let output = self.put(format!("snapshot {run} {listing:?}"), listing);
+        let failed: Vec<_> = sources.values().map(|s| s.error.is_some()).collect();
+        let output = self.put(format!("snapshot {listing:?} {failed:?}"), listing);
         Ok(StepResult::Snapshot(Snapshot {
             output,
             sources,

@@ -67,6 +67,14 @@ impl SourceError {
         }
     }
 
+    /// Whether the source was read, and what was read could not be kept.
+    pub fn is_of_sink(&self) -> bool {
+        match self {
+            Self::Source { error, .. } => error.is_of_sink(),
+            other => matches!(other, Self::Sink(_)),
+        }
+    }
+
     pub(super) fn file(path: &std::path::Path, reason: impl Into<String>) -> Self {
         Self::File {
             path: path.display().to_string(),

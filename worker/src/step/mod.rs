@@ -23,6 +23,7 @@ pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteE
 pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapshot};
 
 use crate::chunk::ChunkerConfig;
+use crate::source::SourceError;
 
 /// What a step is asked to do: the payload of its work item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +111,9 @@ pub enum StepError {
     /// The store.
     #[error(transparent)]
     Store(#[from] loci_store::StoreError),
+    /// What a source holds was read and cannot be kept.
+    #[error(transparent)]
+    Sink(SourceError),
     /// The model.
     #[error(transparent)]
     Model(#[from] loci_models::ModelError),
@@ -140,7 +144,7 @@ impl StepError {
             Self::Sources(_) => "SourcesUnreachable",
             Self::UnknownPipeline(_) => "UnknownPipeline",
             Self::Suite(_) => "InvalidSuite",
-            Self::Store(_) => "StoreError",
+            Self::Store(_) | Self::Sink(_) => "StoreError",
             Self::Model(_) => "ModelError",
             Self::Index(_) => "IndexError",
             Self::File { .. } => "FileError",

@@ -122,6 +122,8 @@ async fn take(
         let read = source::snapshot(&spec, last, &sink, &progress);
         let (listing, error) = match reporter.unless_stopped(read).await? {
             Ok(listing) => (Some(listing), None),
+            // Not the source's fault: what can be read must not count as unreadable.
+            Err(error) if error.is_of_sink() => return Err(StepError::Sink(error)),
             Err(error) => {
                 failures.push(error.to_string());
                 (last.cloned(), Some(error.to_string()))

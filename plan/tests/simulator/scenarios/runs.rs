@@ -263,3 +263,27 @@ fn looks_that_are_past_their_deadline_are_skipped_and_the_next_one_comes() {
         "on time, not when something else came up"
     );
 }
+
+#[test]
+fn a_source_that_tells_of_change_and_cannot_be_read_is_tried_once_a_look() {
+    let mut shell = serving();
+    shell.watched = true;
+    shell.outside.sources.get_mut("notices").unwrap().unreadable = true;
+    shell.change("notices", 20);
+    let looks = shell.checks.looks.len();
+    shell.sleep(10 * HOUR);
+    let due = (shell.checks.looks.len() - looks) / 2;
+    let tried = shell.checks.runs.len() - 1;
+    assert!((9..=11).contains(&due), "{due} hours");
+    assert!(
+        (due..=due + 2).contains(&tried),
+        "{tried} runs for {due} looks"
+    );
+    is(&shell, "SourcesSynced", "False", "SourceFailed");
+    assert_eq!(served(&shell), 1);
+
+    shell.outside.sources.get_mut("notices").unwrap().unreadable = false;
+    shell.sleep(2 * HOUR);
+    is(&shell, "SourcesSynced", "True", "AllRead");
+    assert_eq!(served(&shell), 2);
+}

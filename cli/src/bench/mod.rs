@@ -1,0 +1,44 @@
+//! `loci bench`: the figures of `docs/performance.md`, each by one command.
+
+mod corpus;
+mod embed;
+mod load;
+mod peer;
+mod refresh;
+mod serve;
+mod site;
+mod stats;
+
+use anyhow::Result;
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::commands::Shared;
+
+/// Measures Loci on this machine
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    Embed(embed::Embed),
+    Serve(serve::Serve),
+    Refresh(refresh::Refresh),
+}
+
+impl Bench {
+    /// Measures and prints.
+    pub async fn run(self, shared: &Shared) -> Result<()> {
+        match self {
+            Self::Embed(embed) => tokio::task::block_in_place(|| embed.run(shared)),
+            Self::Serve(serve) => serve.run(shared).await,
+            Self::Refresh(refresh) => refresh.run(shared).await,
+        }
+    }
+}
+
+/// A bar on stderr for `total` rounds of something.
+fn bar(total: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(total).with_style(style);
+    bar.set_prefix(what);
+    bar
+}
