@@ -3,12 +3,15 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/loci
 MODEL := $(CACHE)/models/all-MiniLM-L6-v2
 VENV  := $(CACHE)/venv
 BENCH := $(CACHE)/venv-bench
+KUBE  := $(CACHE)/tools/$(shell sed -nE 's|^[[:space:]]*k8s\.io/kubernetes (v[0-9.]+).*|\1|p' tests/tools/controlplane/go.mod)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export LOCI_TEST_MODEL := $(MODEL)
 export LOCI_TEST_PYTHON := $(VENV)/bin/python
+export LOCI_TEST_KUBE := $(KUBE)
+export LOCI_TEST_KUBECTL := $(VENV)/bin/kubectl
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build test lint model python crds bench help
+.PHONY: quickstart build test lint model python tools crds bench help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -19,7 +22,7 @@ quickstart: build examples/quickstart/model ## Builds Loci and serves the exampl
 build: ## Builds the `loci` binary
 	cargo build --release --locked --bin loci
 
-test: lint model python ## Installs what tests need and runs all of them
+test: lint model python tools ## Installs what tests need and runs all of them
 	cargo test --release --locked --workspace
 
 lint: ## Formatting and clippy
@@ -40,6 +43,9 @@ $(VENV)/.done: tests/python/requirements.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --requirement $<
 	touch $@
+
+tools: ## Builds the Kubernetes control plane that tests start
+	scripts/build-tools.sh $(KUBE)
 
 # The text that is measured on: the documentation of the crates that Loci is built from.
 DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src

@@ -64,10 +64,7 @@ pub fn age(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A number with thousands separated: `12,345`.
-pub fn count(n: u64) -> String {
-    indicatif::HumanCount(n).to_string()
-}
+pub use loci_shell::count;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 mod advise;
 mod inspect;
 mod intend;
+mod operator;
 mod query;
 mod validate;
 
@@ -61,6 +62,8 @@ enum Command {
     Advise(advise::Advise),
     #[command(subcommand)]
     Bench(Bench),
+    /// Does on a Kubernetes cluster what `loci up` does on one machine, for MemoryPipelines that are applied there
+    Operator(operator::Operator),
     /// Prints completions for a shell
     Completions {
         /// The shell
@@ -84,6 +87,7 @@ impl Cli {
             Command::Refresh(refresh) => refresh.run(&shared),
             Command::Advise(advise) => advise.run(&shared),
             Command::Bench(bench) => bench.run(&shared).await,
+            Command::Operator(operator) => operator.run(&shared).await,
             Command::Completions { shell } => {
                 clap_complete::generate(
                     shell,

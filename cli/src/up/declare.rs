@@ -1,6 +1,6 @@
 //! From files to declared pipelines: everything that can be refused is refused before work begins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use loci_manifest::{Loaded, Manifests, Problem};
 use loci_plan::Pipeline;
 use loci_plan::gate::detectable_effect;
 use loci_plan::spec::{Location, SuiteData};
+use loci_shell::{Data, Declared, Objects};
 use loci_store::Store;
+use loci_worker::source::SourceSpec;
 use loci_worker::step::suite;
 
-use super::controller::Declared;
-use super::sources;
 use crate::state::{State, read_json};
 
 /// The share of questions whose answer changes between two releases, when power is reckoned.
@@ -133,7 +133,7 @@ pub async fn declare(
     pipeline: Pipeline,
     state: &State,
     store: &Store,
-) -> Result<(Declared, Vec<(loci_worker::source::SourceSpec, String)>)> {
+) -> Result<Declaration> {
     let base = std::path::absolute(loaded.directory())?;
     let namespace = pipeline
         .namespace
@@ -155,21 +155,62 @@ pub async fn declare(
         }
         digests.insert(name, store.put(bytes.into()).await?);
     }
-    let specs = sources::resolve(&pipeline, manifests, &base, &state.directory("git")?)
-        .with_context(|| format!("{}", loaded.file().display()))?;
+    let specs = loci_shell::resolve(
+        &pipeline,
+        &Given(manifests),
+        &base,
+        &state.directory("git")?,
+    )
+    .with_context(|| format!("{}", loaded.file().display()))?;
     let watched = pipeline
         .sources
         .iter()
         .filter(|s| matches!(s.location, Location::Directory { .. }));
     let declared = Declared {
-        model: sources::model(&pipeline.model, &base)?,
+        model: loci_shell::model(&pipeline.model, &base)?,
         watched: watched.map(|s| s.name.clone()).collect(),
         suites: digests,
-        question,
         resource,
         pipeline: Arc::new(pipeline),
     };
-    Ok((declared, specs))
+    Ok(Declaration {
+        declared,
+        sources: specs,
+        question,
+    })
+}
+
+/// A pipeline that was accepted.
+pub struct Declaration {
+    /// As the controller takes it.
+    pub declared: Declared,
+    /// Its sources, each with its memory class.
+    pub sources: Vec<(SourceSpec, String)>,
+    /// A question to try it with.
+    pub question: String,
+}
+
+/// The objects of the given files.
+struct Given<'a>(&'a Manifests);
+
+impl Objects for Given<'_> {
+    fn config_map(&self, namespace: &str, name: &str) -> Option<Data> {
+        let found = &self.0.config_map(namespace, name)?.object;
+        Some(Data {
+            text: found.data.clone(),
+            binary: found.binary_data.clone(),
+        })
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        let found = &self.0.secret(namespace, name)?.object;
+        let value = |key: &str| Some((key.to_owned(), found.get(key)?.to_vec()));
+        Some(found.keys().filter_map(value).collect())
+    }
+
+    fn place(&self) -> &'static str {
+        "in the given files"
+    }
 }
 
 fn first_question(name: &str, suite: &[u8]) -> Option<String> {

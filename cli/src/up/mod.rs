@@ -1,38 +1,38 @@
 //! `loci up`: the shell without a cluster.
 
-mod apply;
-mod controller;
 pub mod declare;
-mod dispatch;
-mod garbage;
+mod keeper;
 mod progress;
-mod sources;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use loci_bus::LocalBus;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, Recall, RecallOptions, Tokens};
+use loci_shell::{CLASS, Controller, Dispatch, Fleet, Garbage, News, Shared, Sources, full_name};
 use loci_store::Store;
 use loci_worker::service;
-use loci_worker::source::{SourceKind, watch};
+use loci_worker::source::{SourceKind, SourceSpec, watch};
 use loci_worker::step::{Encoders, Revisions, StepContext};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use controller::{Controller, News, Shared};
-use dispatch::{CLASS, Dispatch};
-use garbage::Garbage;
+use declare::Declaration;
+use keeper::Files;
 use progress::Screen;
-use sources::Sources;
 
-use crate::state::State;
+use crate::state::{PipelineState, State, intents, read_json};
+
+/// How often the file with what people ask for is looked at.
+const POLL: Duration = Duration::from_millis(250);
 
 /// `loci up`.
 #[derive(Debug, Args)]
@@ -54,7 +54,8 @@ pub struct Up {
     hub: Option<url::Url>,
 }
 
-fn device(name: &str) -> Result<DeviceRequest, String> {
+/// A device by its name.
+pub fn device(name: &str) -> Result<DeviceRequest, String> {
     match name {
         "auto" => Ok(DeviceRequest::Auto),
         "cpu" => Ok(DeviceRequest::Cpu),
@@ -84,11 +85,10 @@ impl Up {
         let lock = state.lock()?;
         let store = Store::open_local(&state.directory("store")?).await?;
         let mut declared = Vec::new();
-        let mut specs = Vec::new();
+        let sources = Sources::default();
         for (loaded, pipeline) in manifests.pipelines.iter().zip(pipelines) {
-            let (one, sources) =
-                declare::declare(&manifests, loaded, pipeline, &state, &store).await?;
-            specs.push((dispatch::full_name(&one.pipeline), sources));
+            let one = declare::declare(&manifests, loaded, pipeline, &state, &store).await?;
+            sources.set(full_name(&one.declared.pipeline), one.sources.clone());
             declared.push(one);
         }
         let listener = TcpListener::bind(self.listen).await.with_context(|| {
@@ -99,7 +99,10 @@ impl Up {
         })?;
         let url = format!("http://{}", listener.local_addr()?);
         let shutdown = CancellationToken::new();
-        let names: Vec<String> = specs.iter().map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = declared
+            .iter()
+            .map(|one| full_name(&one.declared.pipeline))
+            .collect();
         let recall = Recall::new(RecallOptions {
             expect: names.clone(),
             ..RecallOptions::default()
@@ -112,7 +115,6 @@ impl Up {
             token: None,
         };
         let gate = recall.bulk_gate();
-        let sources = Sources::new(specs.iter().cloned());
         let context = StepContext {
             store: store.clone(),
             encoders: Encoders::new(hub, self.device),
@@ -121,13 +123,12 @@ impl Up {
             pace: Arc::new(move || gate.yield_to_queries()),
         };
         let shared = Shared {
-            dispatch: Dispatch::new(bus.clone(), store.clone()),
+            dispatch: Dispatch::new(Arc::new(bus.clone()), store.clone()),
             store,
             revisions,
             encoders: context.encoders.clone(),
             recall: recall.clone(),
             sources,
-            screen: screen.clone(),
             garbage: Garbage::new(names),
             collecting: Arc::default(),
         };
@@ -145,16 +146,14 @@ impl Up {
         let stop = shutdown.clone();
         tasks.spawn(async move { Ok(service::serve(&bus, CLASS, &context, stop).await?) });
         for one in declared {
-            let name = dispatch::full_name(&one.pipeline);
-            let namespace = one
-                .pipeline
-                .namespace
-                .clone()
-                .unwrap_or_else(|| "default".to_owned());
-            let kept = state.pipeline(&namespace, &one.pipeline.name);
-            let controller = Controller::new(shared.clone(), one, kept, url.clone())?;
-            watch_sources(&mut listening, &shared.sources, &name, &controller);
-            tasks.spawn(controller.run(shutdown.clone()));
+            let site = Site {
+                shared: shared.clone(),
+                screen: screen.clone(),
+                url: url.clone(),
+            };
+            let controller = site.controller(one, &state, &mut listening).await?;
+            let shutdown = shutdown.clone();
+            tasks.spawn(async move { controller.run(shutdown).await.1 });
         }
         state.announce(&url)?;
         screen.line(format!(
@@ -181,46 +180,108 @@ async fn serve_errors(
     Ok(serving.await?)
 }
 
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn terminated() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        signal = tokio::signal::ctrl_c() => signal.context("cannot listen for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
 /// Waits for a signal, or for the first task to fail.
 async fn until_stopped(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let signal = terminated();
+    tokio::pin!(signal);
     loop {
         tokio::select! {
-            signal = tokio::signal::ctrl_c() => return signal.context("cannot listen for Ctrl-C"),
-            _ = terminate.recv() => return Ok(()),
+            signal = &mut signal => return signal,
             Some(task) = tasks.join_next() => task.context("a task ended unexpectedly")??,
         }
     }
 }
 
-/// Hints at each change of a watched directory.
-fn watch_sources(
-    tasks: &mut JoinSet<Result<()>>,
-    sources: &Sources,
-    pipeline: &str,
-    controller: &Controller,
-) {
-    for spec in sources.of(pipeline) {
-        let SourceKind::Directory(directory) = &spec.kind else {
-            continue;
+/// What the controllers of all pipelines are made of.
+struct Site {
+    shared: Shared,
+    screen: Arc<Screen>,
+    url: String,
+}
+
+impl Site {
+    async fn controller(
+        self,
+        one: Declaration,
+        state: &State,
+        listening: &mut JoinSet<Result<()>>,
+    ) -> Result<Controller> {
+        let Declaration {
+            declared,
+            sources,
+            question,
+        } = one;
+        let namespace = declared.pipeline.namespace.as_deref().unwrap_or("default");
+        let kept = state.pipeline(namespace, &declared.pipeline.name);
+        let files = Files {
+            resource: declared.resource.clone(),
+            state: kept.clone(),
+            screen: self.screen,
+            url: self.url,
+            question,
         };
-        let (name, news, directory) = (spec.name.clone(), controller.news(), directory.clone());
-        tasks.spawn(async move {
-            let mut watching = match watch(&directory) {
-                Ok(watching) => watching,
-                Err(error) => {
-                    tracing::warn!(
-                        "{name} is not watched and is looked at on schedule only: {error}"
-                    );
-                    return Ok(());
-                }
-            };
-            while watching.changed().await.is_ok() {
-                if news.send(News::Hint(name.clone())).is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        });
+        files.write(&declared.resource.status.clone().unwrap_or_default())?;
+        let resources = (kept.runs().list()?, kept.releases().list()?);
+        let fleet = Fleet::new(self.shared.recall.clone());
+        let looks = read_json(&kept.looks())?.unwrap_or_default();
+        let controller = Controller::new(
+            self.shared,
+            declared,
+            Arc::new(files),
+            looks,
+            resources,
+            fleet,
+        )
+        .await?;
+        for (spec, _) in sources {
+            watch_source(listening, spec, controller.news());
+        }
+        listening.spawn(hear_people(kept, controller.news()));
+        Ok(controller)
     }
+}
+
+/// Tells when what people ask for has changed.
+async fn hear_people(state: PipelineState, news: UnboundedSender<News>) -> Result<()> {
+    let mut last = intents::read(&state.intents())?;
+    loop {
+        tokio::time::sleep(POLL).await;
+        let now = intents::read(&state.intents())?;
+        if now != last && news.send(News::Asked).is_err() {
+            return Ok(());
+        }
+        last = now;
+    }
+}
+
+/// Hints at each change of a watched directory.
+fn watch_source(tasks: &mut JoinSet<Result<()>>, spec: SourceSpec, news: UnboundedSender<News>) {
+    let SourceKind::Directory(directory) = spec.kind else {
+        return;
+    };
+    let name = spec.name;
+    tasks.spawn(async move {
+        let mut watching = match watch(&directory) {
+            Ok(watching) => watching,
+            Err(error) => {
+                tracing::warn!("{name} is not watched and is looked at on schedule only: {error}");
+                return Ok(());
+            }
+        };
+        while watching.changed().await.is_ok() {
+            if news.send(News::Hint(name.clone())).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
 }

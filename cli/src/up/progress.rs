@@ -9,6 +9,7 @@ use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Zoned;
 use loci_bus::Progress;
+use loci_shell::Progresses;
 
 /// The terminal.
 pub struct Screen {
@@ -41,8 +42,18 @@ impl Screen {
         self.bars.suspend(|| eprintln!("{}", text.as_ref()));
     }
 
-    /// Moves the bar of a work item.
-    pub fn progress(&self, step: &str, progress: &Progress) {
+    fn bar(&self, step: &str) -> ProgressBar {
+        let bar = self
+            .bars
+            .add(ProgressBar::new_spinner().with_style(spinning()));
+        bar.set_prefix(format!("{step:<9}"));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar
+    }
+}
+
+impl Progresses for Screen {
+    fn progress(&self, step: &str, progress: &Progress) {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = live
             .entry(progress.id.clone())
@@ -59,8 +70,7 @@ impl Screen {
         bar.set_message(format!("{} {message}", progress.unit));
     }
 
-    /// Takes the bar of a work item away.
-    pub fn finished(&self, id: &str) {
+    fn finished(&self, id: &str) {
         if let Some(bar) = self
             .live
             .lock()
@@ -69,15 +79,6 @@ impl Screen {
         {
             bar.finish_and_clear();
         }
-    }
-
-    fn bar(&self, step: &str) -> ProgressBar {
-        let bar = self
-            .bars
-            .add(ProgressBar::new_spinner().with_style(spinning()));
-        bar.set_prefix(format!("{step:<9}"));
-        bar.enable_steady_tick(Duration::from_millis(120));
-        bar
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use jiff::Timestamp;
-use loci_bus::{Dispatcher, Event, Events, LocalBus, Outcome, Priority, WorkItem};
+use loci_bus::{Dispatcher, Event, Events, Outcome, Priority, Progress, WorkItem};
 use loci_digest::Digest;
 use loci_plan::{
     Assembled, Embedded, Evaluated, Pipeline, Snapshot, SourceSnapshot, StepFailure, StepInput,
@@ -17,17 +17,23 @@ use loci_worker::chunk::ChunkerConfig;
 use loci_worker::step::{self, EVALUATION, StepOutput, SuiteEvaluation, SuiteInput};
 use tokio::sync::mpsc;
 
-use super::controller::News;
-use super::progress::Screen;
-use crate::output::count;
+use crate::controller::{Declared, News};
 
-/// The worker class of this machine.
+/// The class of workers that steps go to.
 pub const CLASS: &str = "cpu";
+
+/// Who watches steps at work.
+pub trait Progresses: Send + Sync + 'static {
+    /// A step has come so far.
+    fn progress(&self, step: &str, progress: &Progress);
+    /// A work item has ended.
+    fn finished(&self, id: &str);
+}
 
 /// Sends steps out and hands outcomes back.
 #[derive(Clone)]
 pub struct Dispatch {
-    bus: LocalBus,
+    bus: Arc<dyn Dispatcher>,
     store: Store,
     live: Arc<Mutex<HashMap<String, Live>>>,
 }
@@ -42,7 +48,7 @@ struct Live {
 
 impl Dispatch {
     /// Over `bus`.
-    pub fn new(bus: LocalBus, store: Store) -> Self {
+    pub fn new(bus: Arc<dyn Dispatcher>, store: Store) -> Self {
         Self {
             bus,
             store,
@@ -50,16 +56,19 @@ impl Dispatch {
         }
     }
 
-    /// Sends a step out; its outcome comes to `reply`.
+    /// Sends a step out; its outcome comes to `reply`. Sent again while it is under way, its outcome comes once, to
+    /// the last `reply`.
+    ///
+    /// # Errors
+    /// When the bus cannot carry it.
     pub async fn send(
         &self,
-        pipeline: &Arc<Pipeline>,
-        model: &str,
-        suites: &HashMap<String, Digest>,
+        declared: &Declared,
         key: &StepKey,
         input: &StepInput,
-        reply: &mpsc::UnboundedSender<News>,
+        reply: mpsc::UnboundedSender<News>,
     ) -> Result<()> {
+        let pipeline = &declared.pipeline;
         let name = full_name(pipeline);
         let id = id(&name, key)?;
         let subjects = match input {
@@ -70,7 +79,7 @@ impl Dispatch {
             key: key.clone(),
             subjects,
             pipeline: pipeline.clone(),
-            reply: reply.clone(),
+            reply,
         };
         self.live().insert(id.clone(), live);
         let item = WorkItem {
@@ -82,7 +91,7 @@ impl Dispatch {
             fence: 0,
             priority: Priority::P1,
             class: CLASS.to_owned(),
-            payload: serde_json::to_value(payload(pipeline, model, suites, key, input))?,
+            payload: serde_json::to_value(payload(declared, key, input))?,
             traceparent: None,
         };
         self.bus
@@ -114,18 +123,18 @@ impl Dispatch {
     }
 
     /// Hands on what happens until the bus closes.
-    pub async fn listen(self, mut events: Events, screen: Arc<Screen>) -> Result<()> {
+    pub async fn listen(self, mut events: Events, watching: Arc<dyn Progresses>) -> Result<()> {
         while let Some(event) = events.next().await {
             match event {
                 Event::Claimed { .. } => {}
                 Event::Progress(progress) => {
                     let step = self.live().get(&progress.id).map(|l| l.key.step);
                     if let Some(step) = step {
-                        screen.progress(step.as_str(), &progress);
+                        watching.progress(step.as_str(), &progress);
                     }
                 }
                 Event::Finished { id, outcome, .. } => {
-                    screen.finished(&id);
+                    watching.finished(&id);
                     let live = self.live().remove(&id);
                     if let Some(live) = live {
                         self.answer(live, outcome).await;
@@ -213,17 +222,25 @@ pub fn full_name(pipeline: &Pipeline) -> String {
     )
 }
 
+/// A number with thousands separated: `12,345`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 fn id(pipeline: &str, key: &StepKey) -> Result<String> {
     Ok(Digest::of_json(&(pipeline, key))?.to_hex())
 }
 
-fn payload(
-    pipeline: &Pipeline,
-    model: &str,
-    suites: &HashMap<String, Digest>,
-    key: &StepKey,
-    input: &StepInput,
-) -> step::StepInput {
+fn payload(declared: &Declared, key: &StepKey, input: &StepInput) -> step::StepInput {
+    let pipeline = &declared.pipeline;
     match input {
         StepInput::Snapshot { previous } => step::StepInput::Snapshot {
             run: key.run.clone(),
@@ -232,7 +249,7 @@ fn payload(
         StepInput::Embed { snapshot, previous } => step::StepInput::Embed {
             snapshot: *snapshot,
             previous: *previous,
-            model: model.to_owned(),
+            model: declared.model.clone(),
             chunking: ChunkerConfig {
                 max_tokens: pipeline.chunking.max_tokens,
                 overlap_tokens: pipeline.chunking.overlap_tokens,
@@ -253,7 +270,7 @@ fn payload(
                 .suites
                 .iter()
                 .filter_map(|s| {
-                    let data = *suites.get(&s.name)?;
+                    let data = *declared.suites.get(&s.name)?;
                     Some(SuiteInput {
                         name: s.name.clone(),
                         data,

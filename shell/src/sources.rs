@@ -1,12 +1,11 @@
 //! The sources of the declared pipelines, with paths made absolute and credentials looked up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
-use loci_manifest::Manifests;
 use loci_plan::Pipeline;
 use loci_plan::spec::{Location, Paths, Reference, Source};
 use loci_worker::source::{
@@ -15,37 +14,68 @@ use loci_worker::source::{
 };
 use loci_worker::step::{SourceProvider, StepError};
 
+/// What a ConfigMap holds, by key.
+#[derive(Clone, Debug, Default)]
+pub struct Data {
+    /// Text.
+    pub text: BTreeMap<String, String>,
+    /// Bytes; no key is in `text` as well.
+    pub binary: BTreeMap<String, Vec<u8>>,
+}
+
+/// ConfigMaps and Secrets, by namespace and name.
+pub trait Objects {
+    /// A ConfigMap's data and binary data.
+    fn config_map(&self, namespace: &str, name: &str) -> Option<Data>;
+    /// A Secret's data; values are never printed.
+    fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>>;
+    /// Where an object that is missing would have to be: "in the given files", "in the namespace".
+    fn place(&self) -> &'static str;
+}
+
+type ByPipeline = HashMap<String, Vec<(SourceSpec, String)>>;
+
 /// Sources by pipeline (`namespace/name`), each with its memory class.
 #[derive(Clone, Default)]
-pub struct Sources(Arc<HashMap<String, Vec<(SourceSpec, String)>>>);
+pub struct Sources(Arc<RwLock<ByPipeline>>);
 
 impl Sources {
-    /// From all pipelines.
-    pub fn new(pipelines: impl IntoIterator<Item = (String, Vec<(SourceSpec, String)>)>) -> Self {
-        Self(Arc::new(pipelines.into_iter().collect()))
+    /// Sets the sources of a pipeline.
+    pub fn set(&self, pipeline: String, sources: Vec<(SourceSpec, String)>) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(pipeline, sources);
+    }
+
+    /// Forgets a pipeline.
+    pub fn forget(&self, pipeline: &str) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(pipeline);
     }
 
     /// All sources of a pipeline.
-    pub fn of(&self, pipeline: &str) -> impl Iterator<Item = &SourceSpec> {
+    pub fn of(&self, pipeline: &str) -> Option<Vec<(SourceSpec, String)>> {
         self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
             .get(pipeline)
-            .into_iter()
-            .flatten()
-            .map(|(spec, _)| spec)
+            .cloned()
     }
 
     /// One source.
-    pub fn one(&self, pipeline: &str, source: &str) -> Option<&SourceSpec> {
-        self.of(pipeline).find(|s| s.name == source)
+    pub fn one(&self, pipeline: &str, source: &str) -> Option<SourceSpec> {
+        let all = self.of(pipeline).unwrap_or_default().into_iter();
+        all.map(|(spec, _)| spec).find(|s| s.name == source)
     }
 }
 
 #[async_trait]
 impl SourceProvider for Sources {
     async fn sources(&self, pipeline: &str) -> Result<Vec<(SourceSpec, String)>, StepError> {
-        self.0
-            .get(pipeline)
-            .cloned()
+        self.of(pipeline)
             .ok_or_else(|| StepError::UnknownPipeline(pipeline.to_owned()))
     }
 }
@@ -53,13 +83,13 @@ impl SourceProvider for Sources {
 /// The worker's form of a pipeline's sources. Relative paths start at `base`.
 pub fn resolve(
     pipeline: &Pipeline,
-    manifests: &Manifests,
+    objects: &dyn Objects,
     base: &Path,
     git_cache: &Path,
 ) -> Result<Vec<(SourceSpec, String)>> {
     let namespace = pipeline.namespace.as_deref().unwrap_or("default");
     let resolver = Resolver {
-        manifests,
+        objects,
         namespace,
         base,
         git_cache,
@@ -82,7 +112,7 @@ pub fn resolve(
 }
 
 struct Resolver<'a> {
-    manifests: &'a Manifests,
+    objects: &'a dyn Objects,
     namespace: &'a str,
     base: &'a Path,
     git_cache: &'a Path,
@@ -95,13 +125,17 @@ impl Resolver<'_> {
                 SourceKind::Directory(self.directory(path, paths)?)
             }
             Location::ConfigMap { name, paths } => {
-                let Some(found) = self.manifests.config_map(self.namespace, name) else {
-                    bail!("there is no ConfigMap {name} in the given files: add its document");
+                let found = self.objects.config_map(self.namespace, name);
+                let Some(found) = found else {
+                    bail!(
+                        "there is no ConfigMap {name} {}: add it",
+                        self.objects.place()
+                    );
                 };
                 SourceKind::ConfigMap(ConfigMapSpec {
                     name: name.clone(),
-                    data: found.object.data.clone(),
-                    binary_data: found.object.binary_data.clone(),
+                    data: found.text,
+                    binary_data: found.binary,
                     include: paths.include.clone(),
                 })
             }
@@ -165,11 +199,8 @@ impl Resolver<'_> {
     }
 
     fn git_credentials(&self, name: &str) -> Result<GitCredentials> {
-        let username = match self
-            .manifests
-            .secret(self.namespace, name)
-            .and_then(|s| s.object.get("username"))
-        {
+        let secret = self.objects.secret(self.namespace, name);
+        let username = match secret.as_ref().and_then(|s| s.get("username")) {
             Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             None => "git".to_owned(),
         };
@@ -180,10 +211,10 @@ impl Resolver<'_> {
     }
 
     fn secret(&self, name: &str, key: &str) -> Result<Secret> {
-        let Some(found) = self.manifests.secret(self.namespace, name) else {
-            bail!("there is no Secret {name} in the given files: add its document");
+        let Some(found) = self.objects.secret(self.namespace, name) else {
+            bail!("there is no Secret {name} {}: add it", self.objects.place());
         };
-        let Some(value) = found.object.get(key) else {
+        let Some(value) = found.get(key) else {
             bail!("the Secret {name} has no key {key}: add it");
         };
         let Ok(text) = std::str::from_utf8(value) else {

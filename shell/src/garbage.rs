@@ -21,6 +21,23 @@ impl Garbage {
         }
     }
 
+    /// One more pipeline: nothing is swept before it has said what it needs.
+    pub fn expect(&self, pipeline: String) {
+        self.roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(pipeline)
+            .or_default();
+    }
+
+    /// A pipeline that is gone needs nothing.
+    pub fn forget(&self, pipeline: &str) {
+        self.roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(pipeline);
+    }
+
     /// One pipeline says what it needs.
     pub fn put(&self, pipeline: String, roots: Vec<Digest>) {
         self.roots

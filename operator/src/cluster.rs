@@ -1,0 +1,324 @@
+//! One pipeline's resources on the API server.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::object::HasStatus;
+use kube::{Api, Client, Resource, ResourceExt};
+use loci_crds::{
+    MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryReleaseStatus, MemoryRun,
+    MemoryRunSpec, MemoryRunStatus,
+};
+use loci_plan::Intents;
+use loci_shell::{Keeper, Kept, Told};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::events::Events;
+use crate::{MANAGER, annotations};
+
+/// Carries a release's first status, so that creating a release is one write.
+const FIRST_STATUS: &str = "loci.dev/first-status";
+/// The pipeline that a resource belongs to.
+pub const PIPELINE: &str = "loci.dev/pipeline";
+const DESIRED: &str = "desired";
+const COLLECTED: &str = "collected";
+
+/// What people wrote at the pipeline since, shared with who watches.
+pub type Annotations = Arc<RwLock<BTreeMap<String, String>>>;
+
+/// The resources of one pipeline.
+pub struct Cluster {
+    client: Client,
+    pipeline: MemoryPipeline,
+    namespace: String,
+    annotations: Annotations,
+    events: Events,
+    /// What the pointer says: written when that changes, not with each look.
+    written: Mutex<Pointer>,
+}
+
+/// The ConfigMap that says what is to be served.
+#[derive(Clone, Default, PartialEq)]
+struct Pointer {
+    desired: Option<String>,
+    collected: Option<Timestamp>,
+}
+
+impl Cluster {
+    /// For `pipeline` as it was read last.
+    pub fn new(
+        client: Client,
+        pipeline: MemoryPipeline,
+        annotations: Annotations,
+        events: Events,
+    ) -> Self {
+        let namespace = pipeline.namespace().unwrap_or_default();
+        Self {
+            client,
+            pipeline,
+            namespace,
+            annotations,
+            events,
+            written: Mutex::default(),
+        }
+    }
+
+    /// Reads what was kept, and all runs and releases, from the API server itself.
+    pub async fn read(&self) -> Result<(Kept, Vec<MemoryRun>, Vec<MemoryRelease>)> {
+        let name = self.pipeline.name_any();
+        let pointer = self.api::<ConfigMap>().get_opt(&self.pointer()).await?;
+        let data = pointer.and_then(|p| p.data).unwrap_or_default();
+        let pointer = Pointer {
+            desired: data.get(DESIRED).cloned(),
+            collected: data.get(COLLECTED).and_then(|t| t.parse().ok()),
+        };
+        *self.written() = pointer.clone();
+        let all = Default::default();
+        let runs = self.api::<MemoryRun>().list(&all).await?.items;
+        let releases = self.api::<MemoryRelease>().list(&all).await?.items;
+        let kept = Kept {
+            desired: pointer.desired,
+            collected: pointer.collected,
+            ..Kept::default()
+        };
+        let runs = runs
+            .into_iter()
+            .filter(|r| r.spec.pipeline_ref.name == name);
+        let of_us = |r: &MemoryRelease| r.spec.pipeline_ref.name == name;
+        let mut own = Vec::new();
+        for release in releases.into_iter().filter(of_us) {
+            own.push(self.completed(release).await?);
+        }
+        Ok((kept, runs.collect(), own))
+    }
+
+    /// A release whose creation was cut off before its status was written gets it now.
+    async fn completed(&self, release: MemoryRelease) -> Result<MemoryRelease> {
+        let first = release.annotations().get(FIRST_STATUS);
+        match (&release.status, first) {
+            (None, Some(first)) => {
+                let status = serde_json::from_str(first)
+                    .with_context(|| format!("{}: {FIRST_STATUS}", release.name_any()))?;
+                self.update_release(&release, status).await
+            }
+            _ => Ok(release),
+        }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn pointer(&self) -> String {
+        format!("{}-serving", self.pipeline.name_any())
+    }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, Pointer> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn metadata(&self, name: &str) -> ObjectMeta {
+        let labels = [
+            (PIPELINE.to_owned(), self.pipeline.name_any()),
+            (
+                "app.kubernetes.io/managed-by".to_owned(),
+                MANAGER.to_owned(),
+            ),
+        ];
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(self.namespace.clone()),
+            labels: Some(labels.into()),
+            owner_references: self.pipeline.controller_owner_ref(&()).map(|r| vec![r]),
+            ..ObjectMeta::default()
+        }
+    }
+
+    /// Creates an object, or gives the one that is there. One of another pipeline is not taken over.
+    async fn create<K>(&self, object: &K) -> Result<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let (api, name) = (self.api::<K>(), object.name_any());
+        let params = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let there = match api.create(&params, object).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => api.get(&name).await?,
+            created => return created.with_context(|| format!("cannot create {name}")),
+        };
+        let ours = self.pipeline.uid();
+        if there
+            .owner_references()
+            .iter()
+            .all(|o| Some(&o.uid) != ours.as_ref())
+        {
+            bail!("{name} exists already and belongs to something else: delete or rename it");
+        }
+        Ok(there)
+    }
+
+    /// Writes a status over the version that was read. Somebody may have changed the object's metadata since:
+    /// nobody else writes its status, so that it is read again and written once more.
+    async fn put_status<K>(&self, object: &K, status: K::Status) -> Result<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + HasStatus
+            + Clone
+            + std::fmt::Debug
+            + Serialize
+            + DeserializeOwned,
+        K::Status: Clone,
+    {
+        let (api, name) = (self.api::<K>(), object.name_any());
+        let params = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let mut object = object.clone();
+        for _ in 0..3 {
+            *object.status_mut() = Some(status.clone());
+            match api.replace_status(&name, &params, &object).await {
+                Err(kube::Error::Api(refused)) if refused.is_conflict() => {
+                    object = api.get(&name).await?;
+                }
+                written => {
+                    return written.with_context(|| format!("cannot write the status of {name}"));
+                }
+            }
+        }
+        bail!("the status of {name} could not be written: somebody changes it all the time")
+    }
+
+    async fn delete<K>(&self, name: &str) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        match self.api::<K>().delete(name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot delete {name}")),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Keeper for Cluster {
+    async fn intents(&self) -> Result<Intents> {
+        let annotations = self
+            .annotations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let (intents, wrong) = annotations::intents(&annotations);
+        if let Some(wrong) = wrong {
+            self.tell(Told::Trouble(wrong));
+        }
+        Ok(intents)
+    }
+
+    async fn create_run(&self, name: &str, spec: MemoryRunSpec) -> Result<MemoryRun> {
+        let mut run = MemoryRun::new(name, spec);
+        run.metadata = self.metadata(name);
+        self.create(&run).await
+    }
+
+    async fn update_run(&self, run: &MemoryRun, status: MemoryRunStatus) -> Result<MemoryRun> {
+        self.put_status(run, status).await
+    }
+
+    async fn delete_run(&self, name: &str) -> Result<()> {
+        self.delete::<MemoryRun>(name).await
+    }
+
+    async fn create_release(&self, mut release: MemoryRelease) -> Result<MemoryRelease> {
+        let status = release.status.take().unwrap_or_default();
+        release.metadata = self.metadata(&release.name_any());
+        let first = serde_json::to_string(&status)?;
+        release
+            .annotations_mut()
+            .insert(FIRST_STATUS.to_owned(), first);
+        let created = self.create(&release).await?;
+        self.update_release(&created, status).await
+    }
+
+    async fn update_release(
+        &self,
+        release: &MemoryRelease,
+        status: MemoryReleaseStatus,
+    ) -> Result<MemoryRelease> {
+        self.put_status(release, status).await
+    }
+
+    async fn delete_release(&self, name: &str) -> Result<()> {
+        self.delete::<MemoryRelease>(name).await
+    }
+
+    async fn write_status(&self, status: &MemoryPipelineStatus) -> Result<()> {
+        let api = self.api::<MemoryPipeline>();
+        let name = self.pipeline.name_any();
+        let now = api.get(&name).await?;
+        if now.uid() != self.pipeline.uid() {
+            bail!("{name} was deleted and made anew");
+        }
+        self.put_status(&now, status.clone()).await?;
+        Ok(())
+    }
+
+    async fn keep(&self, kept: &Kept) -> Result<()> {
+        let pointer = Pointer {
+            desired: kept.desired.clone(),
+            collected: kept.collected,
+        };
+        if *self.written() == pointer {
+            return Ok(());
+        }
+        let mut data = BTreeMap::new();
+        data.extend(pointer.desired.clone().map(|d| (DESIRED.to_owned(), d)));
+        let collected = pointer
+            .collected
+            .map(|t| (COLLECTED.to_owned(), t.to_string()));
+        data.extend(collected);
+        let map = ConfigMap {
+            metadata: self.metadata(&self.pointer()),
+            data: Some(data),
+            ..ConfigMap::default()
+        };
+        self.api::<ConfigMap>()
+            .patch(
+                &self.pointer(),
+                &PatchParams::apply(MANAGER).force(),
+                &Patch::Apply(&map),
+            )
+            .await
+            .context("cannot write which release is to be served")?;
+        *self.written() = pointer;
+        Ok(())
+    }
+
+    fn tell(&self, told: Told<'_>) {
+        if let Told::Trouble(what) = &told {
+            tracing::warn!(pipeline = self.pipeline.name_any(), "{what}");
+        }
+        self.events.tell(&told);
+    }
+}

@@ -1,0 +1,219 @@
+//! From a pipeline's resource to what a controller takes: validates the spec and reads what it names.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client, ResourceExt};
+use loci_crds::MemoryPipeline;
+use loci_digest::Digest;
+use loci_plan::Pipeline;
+use loci_plan::spec::{FieldError, Location, SuiteData};
+use loci_shell::{Data, Declared, Objects};
+use loci_store::Store;
+use loci_worker::source::SourceSpec;
+use loci_worker::step::suite;
+
+/// A pipeline whose references were all found.
+pub struct Dereferenced {
+    /// As the controller takes it.
+    pub declared: Declared,
+    /// Its sources, each with its memory class.
+    pub sources: Vec<(SourceSpec, String)>,
+}
+
+/// What a spec asks for cannot be had, for these reasons.
+pub struct Refused(pub Vec<FieldError>);
+
+/// The ConfigMaps and Secrets of the pipeline's namespace that the spec names.
+#[derive(Default)]
+struct Found {
+    config_maps: HashMap<String, Data>,
+    secrets: HashMap<String, BTreeMap<String, Vec<u8>>>,
+}
+
+impl Objects for Found {
+    fn config_map(&self, _: &str, name: &str) -> Option<Data> {
+        self.config_maps.get(name).cloned()
+    }
+
+    fn secret(&self, _: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        self.secrets.get(name).cloned()
+    }
+
+    fn place(&self) -> &'static str {
+        "in the pipeline's namespace"
+    }
+}
+
+/// The names of the ConfigMaps that a spec goes by: when one changes, all is read again.
+pub fn references(resource: &MemoryPipeline) -> BTreeSet<String> {
+    Pipeline::from_resource(resource)
+        .map(|p| config_maps(&p))
+        .unwrap_or_default()
+}
+
+fn config_maps(pipeline: &Pipeline) -> BTreeSet<String> {
+    let of_sources = pipeline.sources.iter().filter_map(|s| match &s.location {
+        Location::ConfigMap { name, .. } => Some(name.clone()),
+        _ => None,
+    });
+    let of_suites = pipeline.suites.iter().filter_map(|s| match &s.data {
+        SuiteData::ConfigMap { name, .. } => Some(name.clone()),
+        SuiteData::File(_) => None,
+    });
+    of_sources.chain(of_suites).collect()
+}
+
+fn secrets(pipeline: &Pipeline) -> BTreeSet<String> {
+    let names = pipeline.sources.iter().filter_map(|s| match &s.location {
+        Location::Git { secret, .. } | Location::Http { secret, .. } => secret.clone(),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// Reads all that `resource` names. The outer error is trouble that may pass; the inner one is the spec's.
+pub async fn dereference(
+    client: &Client,
+    store: &Store,
+    git_cache: &Path,
+    resource: &MemoryPipeline,
+) -> Result<Result<Dereferenced, Refused>> {
+    let pipeline = match Pipeline::from_resource(resource) {
+        Ok(pipeline) => pipeline,
+        Err(errors) => return Ok(Err(Refused(errors))),
+    };
+    let local = machine_local(&pipeline);
+    if !local.is_empty() {
+        return Ok(Err(Refused(local)));
+    }
+    let found = find(client, &resource.namespace().unwrap_or_default(), &pipeline).await?;
+    let mut errors = Vec::new();
+    let suites = match suites(store, &pipeline, &found).await? {
+        Ok(suites) => suites,
+        Err(wrong) => {
+            errors.extend(wrong);
+            HashMap::new()
+        }
+    };
+    let sources = match loci_shell::resolve(&pipeline, &found, Path::new("/"), git_cache) {
+        Ok(sources) => sources,
+        Err(error) => {
+            errors.push(field("spec.sources", format!("{error:#}")));
+            Vec::new()
+        }
+    };
+    if !errors.is_empty() {
+        return Ok(Err(Refused(errors)));
+    }
+    let declared = Declared {
+        resource: resource.clone(),
+        model: pipeline.model.clone(),
+        suites,
+        watched: Vec::new(),
+        pipeline: Arc::new(pipeline),
+    };
+    Ok(Ok(Dereferenced { declared, sources }))
+}
+
+fn field(field: &str, reason: impl Into<String>) -> FieldError {
+    FieldError {
+        field: field.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+/// Paths of one machine mean nothing on a cluster.
+fn machine_local(pipeline: &Pipeline) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if pipeline.model.starts_with("file://") {
+        let way_out = "file:// is a path of one machine: use hf://org/name@revision";
+        errors.push(field("spec.embedder.model", way_out));
+    }
+    for (i, source) in pipeline.sources.iter().enumerate() {
+        let local = match &source.location {
+            Location::Directory { .. } => Some(("directory", "use git, http or configMap")),
+            Location::Git { url, .. } if url.starts_with("file://") => {
+                Some(("git.url", "use a repository's https URL"))
+            }
+            _ => None,
+        };
+        if let Some((part, way_out)) = local {
+            let reason = format!("a path of one machine: {way_out}");
+            errors.push(field(&format!("spec.sources[{i}].{part}"), reason));
+        }
+    }
+    for (i, suite) in pipeline.suites.iter().enumerate() {
+        if matches!(suite.data, SuiteData::File(_)) {
+            let at = format!("spec.suites[{i}].retrieval.data.file");
+            errors.push(field(&at, "a path of one machine: use configMap"));
+        }
+    }
+    errors
+}
+
+/// What is not there is left out: whoever needs it says so.
+async fn find(client: &Client, namespace: &str, pipeline: &Pipeline) -> Result<Found> {
+    let mut found = Found::default();
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    for name in config_maps(pipeline) {
+        let map = maps.get_opt(&name).await;
+        if let Some(map) = map.with_context(|| format!("cannot read the ConfigMap {name}"))? {
+            let binary = map.binary_data.unwrap_or_default().into_iter();
+            let data = Data {
+                text: map.data.unwrap_or_default(),
+                binary: binary.map(|(key, bytes)| (key, bytes.0)).collect(),
+            };
+            found.config_maps.insert(name, data);
+        }
+    }
+    let all: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    for name in secrets(pipeline) {
+        let secret = all.get_opt(&name).await;
+        if let Some(secret) = secret.with_context(|| format!("cannot read the Secret {name}"))? {
+            let data = secret.data.unwrap_or_default().into_iter();
+            let data = data.map(|(key, bytes)| (key, bytes.0)).collect();
+            found.secrets.insert(name, data);
+        }
+    }
+    Ok(found)
+}
+
+/// The suites' data, in the store.
+async fn suites(
+    store: &Store,
+    pipeline: &Pipeline,
+    found: &Found,
+) -> Result<Result<HashMap<String, Digest>, Vec<FieldError>>> {
+    let (mut digests, mut errors) = (HashMap::new(), Vec::new());
+    for (i, declared) in pipeline.suites.iter().enumerate() {
+        let SuiteData::ConfigMap { name, key } = &declared.data else {
+            continue;
+        };
+        let at = format!("spec.suites[{i}].retrieval.data.configMap");
+        let text = found.config_maps.get(name).and_then(|d| d.text.get(key));
+        match text.map(|text| suite::parse(&declared.name, text).map(|_| text)) {
+            Some(Ok(text)) => {
+                let digest = store.put(text.clone().into_bytes().into()).await?;
+                digests.insert(declared.name.clone(), digest);
+            }
+            Some(Err(error)) => errors.push(field(&at, error.to_string())),
+            None if found.config_maps.contains_key(name) => errors.push(field(
+                &at,
+                format!("the ConfigMap {name} has no text under the key {key}: add it"),
+            )),
+            None => errors.push(field(
+                &at,
+                format!("there is no ConfigMap {name} in the pipeline's namespace: add it"),
+            )),
+        }
+    }
+    Ok(if errors.is_empty() {
+        Ok(digests)
+    } else {
+        Err(errors)
+    })
+}

@@ -1,0 +1,240 @@
+//! One pipeline: its controller, started anew when its spec or what that names changes, and after trouble.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use kube::{Client, ResourceExt};
+use loci_crds::MemoryPipeline;
+use loci_shell::{Controller, Fleet, Keeper, News, Shared, Told, full_name};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Annotations, Cluster};
+use crate::dereference::{Dereferenced, Refused, dereference};
+use crate::events::Events;
+
+/// The first and the longest pause after trouble.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
+/// How often a spec that was refused is tried again, in case that what it lacks has come.
+const REFUSED: Duration = Duration::from_secs(120);
+
+/// What happens to a pipeline.
+pub enum Change {
+    /// The resource was written.
+    Written(Box<MemoryPipeline>),
+    /// A ConfigMap that the spec names was written or deleted.
+    Reference,
+    /// A run or a release of it was written or deleted.
+    Child(News),
+}
+
+/// What all pipelines are made with.
+#[derive(Clone)]
+pub struct Site {
+    /// The API server.
+    pub client: Client,
+    /// Services of this process.
+    pub shared: Shared,
+    /// Where repositories are cached.
+    pub git_cache: PathBuf,
+}
+
+/// Why a controller has stopped.
+enum Ended {
+    /// Start it again with the resource as it is now.
+    Anew,
+    /// It failed.
+    Failed(anyhow::Error),
+    /// The pipeline was deleted, or the process ends.
+    Over,
+}
+
+/// A pipeline on its way.
+pub struct Supervisor {
+    site: Site,
+    resource: MemoryPipeline,
+    annotations: Annotations,
+    events: Events,
+    changes: UnboundedReceiver<Change>,
+    shutdown: CancellationToken,
+    fleet: Option<Fleet>,
+}
+
+impl Supervisor {
+    /// For `resource`; `changes` tells of it until it closes.
+    pub fn new(
+        site: Site,
+        resource: MemoryPipeline,
+        changes: UnboundedReceiver<Change>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let events = Events::new(site.client.clone(), &resource);
+        let fleet = Some(Fleet::new(site.shared.recall.clone()));
+        Self {
+            site,
+            resource,
+            annotations: Annotations::default(),
+            events,
+            changes,
+            shutdown,
+            fleet,
+        }
+    }
+
+    /// Runs until the pipeline is deleted or the process ends.
+    pub async fn run(mut self) {
+        let mut pause = BACKOFF.0;
+        loop {
+            let began = Instant::now();
+            let wait = match self.turn().await {
+                Ok(Ended::Over) => return,
+                Ok(Ended::Anew) => continue,
+                Ok(Ended::Failed(error)) | Err(error) => {
+                    let name = self.resource.name_any();
+                    tracing::warn!(pipeline = name, "tried again in {pause:?}: {error:#}");
+                    self.events.tell(&Told::Trouble(format!("{error:#}")));
+                    if began.elapsed() > BACKOFF.1 {
+                        pause = BACKOFF.0;
+                    }
+                    pause
+                }
+            };
+            pause = (pause * 2).min(BACKOFF.1);
+            if !self.rest(wait).await {
+                return;
+            }
+        }
+    }
+
+    /// One controller, from its start to its end.
+    async fn turn(&mut self) -> Result<Ended> {
+        self.annotate();
+        let Site {
+            client,
+            shared,
+            git_cache,
+        } = self.site.clone();
+        let found = dereference(&client, &shared.store, &git_cache, &self.resource).await?;
+        let cluster = Cluster::new(
+            client,
+            self.resource.clone(),
+            self.annotations.clone(),
+            self.events.clone(),
+        );
+        let Dereferenced { declared, sources } = match found {
+            Ok(found) => found,
+            Err(Refused(errors)) => {
+                let now = Timestamp::now();
+                let status = loci_plan::refused(now, &self.resource, &errors);
+                if self.resource.status.as_ref() != Some(&status) {
+                    cluster.write_status(&status).await?;
+                    self.resource.status = Some(status);
+                }
+                let goes_on = self.rest(REFUSED).await;
+                return Ok(if goes_on { Ended::Anew } else { Ended::Over });
+            }
+        };
+        shared.sources.set(full_name(&declared.pipeline), sources);
+        let (kept, runs, releases) = cluster.read().await?;
+        let fleet = self.fleet.take();
+        let fleet = fleet.unwrap_or_else(|| Fleet::new(shared.recall.clone()));
+        let keeper = Arc::new(cluster);
+        let controller =
+            Controller::new(shared, declared, keeper, kept, (runs, releases), fleet).await?;
+        Ok(self.watch(controller).await)
+    }
+
+    /// Hands on what happens while the controller runs.
+    async fn watch(&mut self, controller: Controller) -> Ended {
+        let (news, stop) = (controller.news(), self.shutdown.child_token());
+        let mut running = tokio::spawn(controller.run(stop.clone()));
+        let ended = loop {
+            tokio::select! {
+                ended = &mut running => return self.ended(ended),
+                change = self.changes.recv() => match change {
+                    None => break Ended::Over,
+                    Some(change) => if let Some(ended) = self.hear(change, &news) {
+                        break ended;
+                    }
+                }
+            }
+        };
+        stop.cancel();
+        match self.ended(running.await) {
+            Ended::Failed(error) => Ended::Failed(error),
+            _ => ended,
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Fleet, Result<()>), tokio::task::JoinError>) -> Ended {
+        match ended {
+            Ok((fleet, result)) => {
+                self.fleet = Some(fleet);
+                match result {
+                    Ok(()) => Ended::Over,
+                    Err(error) => Ended::Failed(error),
+                }
+            }
+            Err(error) => Ended::Failed(error.into()),
+        }
+    }
+
+    fn hear(&mut self, change: Change, news: &mpsc::UnboundedSender<News>) -> Option<Ended> {
+        match change {
+            Change::Written(resource) => {
+                let same = resource.metadata.generation == self.resource.metadata.generation;
+                let annotated = resource.annotations() != self.resource.annotations();
+                self.resource = *resource;
+                if !same {
+                    return Some(Ended::Anew);
+                }
+                if annotated {
+                    self.annotate();
+                    let _ = news.send(News::Asked);
+                }
+                None
+            }
+            Change::Reference => Some(Ended::Anew),
+            Change::Child(child) => {
+                let _ = news.send(child);
+                None
+            }
+        }
+    }
+
+    /// Waits for a while, or until the spec or what it names changes. False when it is over.
+    async fn rest(&mut self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return true,
+                () = self.shutdown.cancelled() => return false,
+                change = self.changes.recv() => match change {
+                    None => return false,
+                    Some(Change::Reference) => return true,
+                    Some(Change::Written(resource)) => {
+                        let same = resource.metadata.generation == self.resource.metadata.generation;
+                        self.resource = *resource;
+                        if !same {
+                            return true;
+                        }
+                    }
+                    // Read again at the next turn.
+                    Some(Change::Child(_)) => {}
+                }
+            }
+        }
+    }
+
+    fn annotate(&self) {
+        *self
+            .annotations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = self.resource.annotations().clone();
+    }
+}

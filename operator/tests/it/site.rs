@@ -1,0 +1,223 @@
+//! An operator in a namespace of its own.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource};
+use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
+use loci_models::DeviceRequest;
+use loci_operator::Options;
+use loci_recall::Auth;
+use loci_testbed::ControlPlane;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::hub;
+
+/// The longest that anything may take before a test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A namespace, and what an operator keeps outside of the API server.
+pub struct Site {
+    pub client: Client,
+    pub namespace: String,
+    hub: String,
+    state: tempfile::TempDir,
+}
+
+/// A running operator; killed, as it were, when dropped.
+pub struct Running {
+    pub url: String,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Site {
+    pub async fn new(prefix: &str) -> Self {
+        let plane = ControlPlane::shared().await.unwrap();
+        let definitions: Vec<Value> = loci_crds::definitions()
+            .iter()
+            .map(|(_, d)| serde_json::to_value(d).unwrap())
+            .collect();
+        plane.install(&definitions).await.unwrap();
+        Self {
+            client: plane.client().await.unwrap(),
+            namespace: plane.namespace(prefix).await.unwrap(),
+            hub: hub::serve().await,
+            state: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Starts an operator for the namespace.
+    pub async fn start(&self) -> Running {
+        let stop = CancellationToken::new();
+        // Free now; nobody else on this machine takes it within the moment.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = listener.local_addr().unwrap();
+        drop(listener);
+        let options = Options {
+            namespaces: vec![self.namespace.clone()],
+            state: self.state.path().to_owned(),
+            listen,
+            auth: Auth::Off,
+            hub: Some(self.hub.parse().unwrap()),
+            device: DeviceRequest::Cpu,
+        };
+        let running = loci_operator::run(self.client.clone(), options, stop.clone());
+        Running {
+            url: format!("http://{listen}"),
+            task: tokio::spawn(running),
+            stop,
+        }
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// `kubectl apply --server-side`.
+    pub async fn apply<K>(&self, name: &str, object: Value) -> kube::Result<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let params = PatchParams::apply("a-person").force();
+        self.api::<K>()
+            .patch(name, &params, &Patch::Apply(&object))
+            .await
+    }
+
+    /// A ConfigMap with documents.
+    pub async fn documents(&self, documents: &[(&str, &str)]) {
+        let data: serde_json::Map<_, _> = documents
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), json!(text)))
+            .collect();
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "docs"}, "data": data});
+        self.apply::<ConfigMap>("docs", map).await.unwrap();
+    }
+
+    /// A pipeline over the documents, with a suite.
+    pub async fn pipeline(&self) -> MemoryPipeline {
+        let suite = json!({"question": "parcel", "expected": [{"document": "returns.md"}]});
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faq"},
+            "data": {"faq.jsonl": suite.to_string()},
+        });
+        self.apply::<ConfigMap>("faq", map).await.unwrap();
+        self.apply("shop", manifest()).await.unwrap()
+    }
+
+    /// Reads an object again and again until it is as wanted.
+    pub async fn until<K, T>(&self, name: &str, what: &str, wanted: impl Fn(&K) -> Option<T>) -> T
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let (api, started) = (self.api::<K>(), Instant::now());
+        loop {
+            let object = api.get_opt(name).await.unwrap();
+            if let Some(found) = object.as_ref().and_then(&wanted) {
+                return found;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "waiting until {what}: {object:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until the release of this number serves.
+    pub async fn serving(&self, number: i64) {
+        let name = format!("shop-{number}");
+        self.until("shop", &format!("{name} serves"), |p: &MemoryPipeline| {
+            let status = p.status.as_ref()?;
+            (status.serving_release.as_ref() == Some(&name)).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits for an event about the pipeline with this reason; gives its note.
+    pub async fn event(&self, reason: &str) -> String {
+        let (api, started) = (self.api::<Event>(), Instant::now());
+        loop {
+            let all = api.list(&Default::default()).await.unwrap().items;
+            let found = all.iter().find(|e| e.reason.as_deref() == Some(reason));
+            if let Some(event) = found {
+                let about = event.regarding.as_ref().unwrap();
+                assert_eq!(about.kind.as_deref(), Some("MemoryPipeline"));
+                return event.note.clone().unwrap();
+            }
+            assert!(started.elapsed() < PATIENCE, "no event {reason}: {all:#?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    pub async fn runs(&self) -> Vec<MemoryRun> {
+        self.api().list(&Default::default()).await.unwrap().items
+    }
+
+    pub async fn releases(&self) -> Vec<MemoryRelease> {
+        self.api().list(&Default::default()).await.unwrap().items
+    }
+}
+
+pub fn manifest() -> Value {
+    json!({
+        "apiVersion": "loci.dev/v1alpha1",
+        "kind": "MemoryPipeline",
+        "metadata": {"name": "shop"},
+        "spec": {
+            "embedder": {"model": hub::MODEL},
+            "sources": [{"name": "docs", "memory": "factual", "configMap": {"name": "docs"}}],
+            "index": {"refresh": {"interval": "1h"}},
+            "suites": [{"name": "faq", "retrieval": {"data": {"configMap": {"name": "faq", "key": "faq.jsonl"}}}}],
+            "gates": [{"suite": "faq", "metric": "recallAt5", "floor": "0.50"}],
+        },
+    })
+}
+
+/// A condition's status and reason.
+pub fn condition(pipeline: &MemoryPipeline, kind: &str) -> Option<(String, String)> {
+    let all = &pipeline.status.as_ref()?.conditions;
+    let found = all.iter().find(|c| c.type_ == kind)?;
+    Some((found.status.clone(), found.reason.clone()))
+}
+
+impl Running {
+    /// The best passage's text.
+    pub async fn best(&self, question: &str) -> Option<String> {
+        let asked = reqwest::Client::new()
+            .post(format!("{}/v1/retrieve", self.url))
+            .json(&json!({"query": question, "k": 1}));
+        let answer: Value = asked.send().await.ok()?.json().await.ok()?;
+        Some(answer["passages"][0]["text"].as_str()?.to_owned())
+    }
+
+    /// Ends it cleanly.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.stop.cancel();
+    }
+}

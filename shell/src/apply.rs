@@ -1,0 +1,150 @@
+//! Applies what the plan says: each action is one durable write or one dispatch.
+
+use anyhow::Result;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRunSpec, MemoryRunStatus};
+use loci_digest::Digest;
+use loci_plan::{Action, Probe};
+
+use crate::controller::{Controller, News};
+use crate::dispatch::full_name;
+use crate::keeper::Told;
+use crate::probe::look;
+
+/// Objects younger than this are never swept: a step that is about to name them may be running.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+impl Controller {
+    pub(crate) async fn apply(&mut self, action: Action) -> Result<()> {
+        match action {
+            Action::Probe(probe) => self.probe(probe),
+            Action::CreateRun { name, spec } => self.create_run(&name, spec).await?,
+            Action::UpdateRun { name, status } => self.update_run(&name, *status).await?,
+            Action::Dispatch { key, input } => {
+                if self.world.in_flight.insert(key.clone()) {
+                    let news = self.news.clone();
+                    self.shared
+                        .dispatch
+                        .send(&self.declared, &key, &input, news)
+                        .await?;
+                }
+            }
+            Action::Stop { run } => {
+                let pipeline = &self.declared.pipeline;
+                self.shared.dispatch.stop(pipeline, &run).await?;
+                self.world.in_flight.retain(|k| k.run != run);
+            }
+            Action::CreateRelease { name, spec, status } => {
+                let mut release = MemoryRelease::new(&name, *spec);
+                release.status = Some(*status);
+                let release = self.keeper.create_release(release).await?;
+                self.keeper.tell(Told::Release(&release));
+                self.world.releases.push(release);
+            }
+            Action::UpdateRelease { name, status } => self.update_release(&name, *status).await?,
+            Action::Prepare { release } => self.prepare(&release)?,
+            Action::Promote { release } => {
+                self.world.serving.desired = Some(release);
+                self.keep().await?;
+                self.follow();
+            }
+            Action::DeleteRun { name } => {
+                self.keeper.delete_run(&name).await?;
+                self.world.runs.retain(|r| r.name_any() != name);
+                self.forget(&name).await?;
+            }
+            Action::DeleteRelease { name } => {
+                self.keeper.delete_release(&name).await?;
+                self.world.releases.retain(|r| r.name_any() != name);
+                self.fleet.remove(&name);
+                self.world.serving.prepared = self.fleet.prepared();
+            }
+            Action::CollectGarbage { roots } => self.collect(roots),
+        }
+        Ok(())
+    }
+
+    async fn create_run(&mut self, name: &str, spec: MemoryRunSpec) -> Result<()> {
+        let run = self.keeper.create_run(name, spec).await?;
+        self.keeper.tell(Told::Run(&run));
+        self.world.runs.push(run);
+        Ok(())
+    }
+
+    async fn update_run(&mut self, name: &str, status: MemoryRunStatus) -> Result<()> {
+        let Some(run) = self.world.runs.iter_mut().find(|r| r.name_any() == name) else {
+            return Ok(());
+        };
+        let ended = status.phase.is_terminal();
+        let before = run.status.as_ref().map(|s| s.phase);
+        *run = self.keeper.update_run(run, status).await?;
+        if before != run.status.as_ref().map(|s| s.phase) {
+            self.keeper.tell(Told::Run(run));
+        }
+        if ended {
+            self.forget(name).await?;
+        }
+        Ok(())
+    }
+
+    async fn update_release(&mut self, name: &str, status: MemoryReleaseStatus) -> Result<()> {
+        let found = self
+            .world
+            .releases
+            .iter_mut()
+            .find(|r| r.name_any() == name);
+        let Some(release) = found else { return Ok(()) };
+        let before = release.status.as_ref().map(|s| s.phase);
+        *release = self.keeper.update_release(release, status).await?;
+        if before != release.status.as_ref().map(|s| s.phase) {
+            self.keeper.tell(Told::Release(release));
+        }
+        Ok(())
+    }
+
+    /// Drops the outcomes of a run's steps.
+    pub(crate) async fn forget(&mut self, run: &str) -> Result<()> {
+        self.world.outcomes.retain(|o| o.key.run != run);
+        self.world.in_flight.retain(|k| k.run != run);
+        self.keep().await
+    }
+
+    fn probe(&mut self, probe: Probe) {
+        self.world.probing.insert(probe.source.clone());
+        let pipeline = full_name(&self.declared.pipeline);
+        let (shared, news) = (self.shared.clone(), self.news.clone());
+        tokio::spawn(async move {
+            let spec = shared.sources.one(&pipeline, &probe.source);
+            let look = look(&shared.store, spec.as_ref(), probe).await;
+            let _ = news.send(News::Look(Box::new(look)));
+        });
+    }
+
+    /// Sweeps what neither this pipeline's roots nor any other's reach.
+    fn collect(&mut self, roots: Vec<Digest>) {
+        // Known to be under way from here on; kept once it is done.
+        self.world.collected = Some(Timestamp::now());
+        let (shared, news, keeper) = (self.shared.clone(), self.news.clone(), self.keeper.clone());
+        shared
+            .garbage
+            .put(full_name(&self.declared.pipeline), roots);
+        tokio::spawn(async move {
+            let _alone = shared.collecting.write().await;
+            let swept = async {
+                let Some(roots) = shared.garbage.all() else {
+                    return anyhow::Ok(());
+                };
+                shared.revisions.sweep(&roots).await?;
+                shared.store.gc(&roots, GRACE).await?;
+                Ok(())
+            };
+            if let Err(error) = swept.await {
+                keeper.tell(Told::Trouble(format!(
+                    "garbage was not collected: {error:#}"
+                )));
+            }
+            let _ = news.send(News::Collected);
+        });
+    }
+}

@@ -1,0 +1,319 @@
+//! One pipeline's loop: gather the world, plan, apply, wait.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
+use loci_digest::Digest;
+use loci_plan::{Look, Pipeline, PrepareFailure, Serving, StepOutcome, World, plan};
+use loci_recall::Recall;
+use loci_store::Store;
+use loci_worker::step::{Encoders, Revisions};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::{Dispatch, full_name};
+use crate::fleet::{Fleet, Load, Loaded};
+use crate::garbage::Garbage;
+use crate::keeper::{Keeper, Kept, Told};
+use crate::sources::Sources;
+
+/// What happened outside of the loop.
+pub enum News {
+    /// A step ended.
+    Outcome(Box<StepOutcome>),
+    /// A probe ended.
+    Look(Box<Look>),
+    /// A watched source changed.
+    Hint(String),
+    /// A release was loaded, or not.
+    Loaded(String, Box<Result<Loaded>>),
+    /// Garbage was collected.
+    Collected,
+    /// What people ask for may have changed.
+    Asked,
+    /// Somebody else wrote a run.
+    Run(Box<MemoryRun>),
+    /// Somebody else deleted a run.
+    RunGone(String),
+    /// Somebody else wrote a release.
+    Release(Box<MemoryRelease>),
+    /// Somebody else deleted a release.
+    ReleaseGone(String),
+}
+
+/// What the loops of all pipelines share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Artefacts.
+    pub store: Store,
+    /// Unpacked revisions.
+    pub revisions: Revisions,
+    /// Models.
+    pub encoders: Encoders,
+    /// Serving.
+    pub recall: Recall,
+    /// Steps.
+    pub dispatch: Dispatch,
+    /// Sources.
+    pub sources: Sources,
+    /// What all pipelines need of the store.
+    pub garbage: Garbage,
+    /// One collection at a time, and none while a step or a load runs.
+    pub collecting: Arc<tokio::sync::RwLock<()>>,
+}
+
+/// A declared pipeline.
+#[derive(Clone)]
+pub struct Declared {
+    /// The resource, with generation, uid and status.
+    pub resource: MemoryPipeline,
+    /// Its typed spec.
+    pub pipeline: Arc<Pipeline>,
+    /// The embedder's reference, absolute.
+    pub model: String,
+    /// The suites' data in the store.
+    pub suites: HashMap<String, Digest>,
+    /// Watched sources.
+    pub watched: Vec<String>,
+}
+
+/// The loop of one pipeline.
+pub struct Controller {
+    pub(crate) shared: Shared,
+    pub(crate) declared: Declared,
+    pub(crate) keeper: Arc<dyn Keeper>,
+    pub(crate) world: World,
+    pub(crate) fleet: Fleet,
+    pub(crate) news: mpsc::UnboundedSender<News>,
+    inbox: mpsc::UnboundedReceiver<News>,
+}
+
+impl Controller {
+    /// Picks up what was kept.
+    pub async fn new(
+        shared: Shared,
+        declared: Declared,
+        keeper: Arc<dyn Keeper>,
+        kept: Kept,
+        (runs, releases): (Vec<MemoryRun>, Vec<MemoryRelease>),
+        fleet: Fleet,
+    ) -> Result<Self> {
+        let now = Timestamp::now();
+        let digests: BTreeMap<_, _> = declared
+            .suites
+            .iter()
+            .map(|(k, v)| (k.clone(), *v))
+            .collect();
+        let world = World {
+            pipeline: (*declared.pipeline).clone(),
+            generation: declared.resource.metadata.generation.unwrap_or(1),
+            intents: keeper.intents().await?,
+            suite_data: digests,
+            looks: kept.looks,
+            probing: Default::default(),
+            hints: declared.watched.iter().map(|s| (s.clone(), now)).collect(),
+            runs,
+            outcomes: kept.outcomes,
+            in_flight: Default::default(),
+            releases,
+            serving: Serving {
+                desired: kept.desired,
+                current: fleet.current(),
+                prepared: fleet.prepared(),
+                ..Serving::default()
+            },
+            status: declared.resource.status.clone().unwrap_or_default(),
+            collected: kept.collected,
+        };
+        let (news, inbox) = mpsc::unbounded_channel();
+        Ok(Self {
+            shared,
+            declared,
+            keeper,
+            world,
+            fleet,
+            news,
+            inbox,
+        })
+    }
+
+    /// Where news of this pipeline goes.
+    pub fn news(&self) -> mpsc::UnboundedSender<News> {
+        self.news.clone()
+    }
+
+    /// Loops until `shutdown`, or until a write fails. What serves goes on serving, in the fleet that is given back.
+    pub async fn run(mut self, shutdown: CancellationToken) -> (Fleet, Result<()>) {
+        let ended = self.turn_until(&shutdown).await;
+        (self.fleet, ended)
+    }
+
+    async fn turn_until(&mut self, shutdown: &CancellationToken) -> Result<()> {
+        loop {
+            let decision = plan(Timestamp::now(), &self.world);
+            if decision.status != self.world.status {
+                self.keeper.write_status(&decision.status).await?;
+                self.world.status = decision.status;
+            }
+            let idle = decision.actions.is_empty();
+            for action in decision.actions {
+                self.apply(action).await?;
+            }
+            if idle && !self.wait(decision.wake_at, shutdown).await? {
+                return Ok(());
+            }
+            while let Ok(news) = self.inbox.try_recv() {
+                self.hear(news).await?;
+            }
+        }
+    }
+
+    /// Waits for news or the time. False at shutdown.
+    async fn wait(
+        &mut self,
+        wake_at: Option<Timestamp>,
+        shutdown: &CancellationToken,
+    ) -> Result<bool> {
+        let due = async {
+            match wake_at {
+                Some(time) => {
+                    let left = time.duration_since(Timestamp::now());
+                    tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(false),
+            () = due => {}
+            news = self.inbox.recv() => {
+                let Some(news) = news else { return Ok(false) };
+                self.hear(news).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn hear(&mut self, news: News) -> Result<()> {
+        match news {
+            News::Outcome(outcome) => {
+                self.world.in_flight.remove(&outcome.key);
+                self.keeper.tell(Told::Step(&outcome));
+                self.world.outcomes.push(*outcome);
+                self.keep().await?;
+            }
+            News::Look(look) => {
+                let source = look.probe.source.clone();
+                self.world.probing.remove(&source);
+                if let Err(reason) = &look.result {
+                    let trouble = format!("source {source} cannot be read: {reason}");
+                    self.keeper.tell(Told::Trouble(trouble));
+                }
+                self.world.looks.insert(source, *look);
+                self.keep().await?;
+            }
+            News::Hint(source) => {
+                self.world.hints.insert(source, Timestamp::now());
+            }
+            News::Loaded(release, loaded) => self.loaded(release, *loaded),
+            News::Collected => self.keep().await?,
+            News::Asked => self.world.intents = self.keeper.intents().await?,
+            News::Run(run) => put(&mut self.world.runs, *run),
+            News::RunGone(name) => {
+                self.world.runs.retain(|r| r.name_any() != name);
+                self.forget(&name).await?;
+            }
+            News::Release(release) => put(&mut self.world.releases, *release),
+            News::ReleaseGone(name) => self.world.releases.retain(|r| r.name_any() != name),
+        }
+        Ok(())
+    }
+
+    fn loaded(&mut self, release: String, loaded: Result<Loaded>) {
+        let serving = &mut self.world.serving;
+        serving.preparing.remove(&release);
+        match loaded {
+            Ok(loaded) => {
+                serving.failures.remove(&release);
+                self.fleet.add(release, loaded);
+                self.follow();
+            }
+            Err(error) => {
+                let message = format!("{error:#}");
+                let trouble = format!("release {release} cannot be loaded: {message}");
+                self.keeper.tell(Told::Trouble(trouble));
+                let count = serving.failures.get(&release).map_or(0, |f| f.count) + 1;
+                let failure = PrepareFailure {
+                    count,
+                    time: Timestamp::now(),
+                    message,
+                };
+                serving.failures.insert(release, failure);
+            }
+        }
+    }
+
+    /// Serves the desired release as soon as it is loaded.
+    pub(crate) fn follow(&mut self) {
+        let serving = &mut self.world.serving;
+        if let Some(desired) = &serving.desired
+            && self.fleet.switch(desired)
+        {
+            let first = serving.current.is_none();
+            let release = desired.as_str();
+            self.keeper.tell(Told::Serving { release, first });
+        }
+        serving.current = self.fleet.current();
+        serving.prepared = self.fleet.prepared();
+    }
+
+    /// Loads a release beside the one that serves.
+    pub(crate) fn prepare(&mut self, name: &str) -> Result<()> {
+        let release = self.world.releases.iter().find(|r| r.name_any() == name);
+        let release = release.with_context(|| format!("release {name} is not there"))?;
+        let model = &release.spec.embedder.model;
+        let own = *model == self.declared.pipeline.model;
+        let load = Load {
+            pipeline: full_name(&self.declared.pipeline),
+            release: name.to_owned(),
+            revision: release.spec.index.revision.parse()?,
+            model: if own { &self.declared.model } else { model }.clone(),
+            latency_budget: self.declared.pipeline.latency_budget,
+        };
+        let (shared, news, name) = (self.shared.clone(), self.news.clone(), name.to_owned());
+        self.world.serving.preparing.insert(name.clone());
+        tokio::spawn(async move {
+            let _no_sweep = shared.collecting.read().await;
+            let loaded = load.run(&shared.recall, &shared.revisions, &shared.encoders);
+            let loaded = Box::new(loaded.await);
+            let _ = news.send(News::Loaded(name, loaded));
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn keep(&self) -> Result<()> {
+        let kept = Kept {
+            desired: self.world.serving.desired.clone(),
+            looks: self.world.looks.clone(),
+            outcomes: self.world.outcomes.clone(),
+            collected: self.world.collected,
+        };
+        self.keeper.keep(&kept).await
+    }
+}
+
+/// Replaces an object of this name, unless what is there is as new. (Resource versions of one kind can be compared
+/// as numbers: KEP-5504.)
+fn put<K: Resource>(all: &mut Vec<K>, new: K) {
+    let version = |k: &K| k.resource_version().and_then(|v| v.parse::<u64>().ok());
+    match all.iter_mut().find(|k| k.name_any() == new.name_any()) {
+        Some(old) if old.uid() == new.uid() && version(old) >= version(&new) => {}
+        Some(old) => *old = new,
+        None => all.push(new),
+    }
+}

@@ -1,0 +1,22 @@
+//! What the two shells around the plan share: `loci up`, whose resources are files, and the operator, whose
+//! resources are on an API server.
+//!
+//! A [`Controller`] loops for one pipeline: it gathers the [`World`](loci_plan::World), asks
+//! [`plan`](loci_plan::plan()) and does what it says. Where resources are kept is a [`Keeper`]'s affair; steps go
+//! out and come back by a [`Dispatch`]; [`Fleet`] is what serves.
+
+mod apply;
+mod controller;
+mod dispatch;
+mod fleet;
+mod garbage;
+mod keeper;
+mod probe;
+mod sources;
+
+pub use controller::{Controller, Declared, News, Shared};
+pub use dispatch::{CLASS, Dispatch, Progresses, count, full_name};
+pub use fleet::Fleet;
+pub use garbage::Garbage;
+pub use keeper::{Keeper, Kept, Told};
+pub use sources::{Data, Objects, Sources, absolute, model, resolve};
