@@ -3,6 +3,7 @@
 # Each comes from a module of tests/tools, pinned by go.mod and go.sum, and is built anew only when these or the flags change.
 # A program that KUBEBUILDER_ASSETS holds is taken from there.
 set -euo pipefail
+PATH=$PATH:/usr/local/go/bin # where go.dev's own instructions put it
 to=${1:?usage: build-tools.sh DIRECTORY [NAME…]}
 shift
 [ $# -gt 0 ] || set -- etcd kube-apiserver kube-controller-manager
