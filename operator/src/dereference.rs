@@ -109,11 +109,14 @@ pub async fn dereference(
     if !errors.is_empty() {
         return Ok(Err(Refused(errors)));
     }
+    // A controller starts anew when a ConfigMap changes, and then looks at these first.
+    let maps = pipeline.sources.iter();
+    let maps = maps.filter(|s| matches!(s.location, Location::ConfigMap { .. }));
     let declared = Declared {
         resource: resource.clone(),
         model: pipeline.model.clone(),
         suites,
-        watched: Vec::new(),
+        watched: maps.map(|s| s.name.clone()).collect(),
         pipeline: Arc::new(pipeline),
     };
     Ok(Ok(Dereferenced { declared, sources }))

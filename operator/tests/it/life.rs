@@ -50,12 +50,12 @@ async fn an_applied_pipeline_is_built_judged_served_and_follows_its_sources() {
     assert_eq!(run.status.as_ref().unwrap().phase, RunPhase::Succeeded);
     assert_eq!(run.owner_references()[0].name, "shop");
 
+    // A change of a ConfigMap is seen at once, not after the hour.
     let late = (
         "hours.md",
         "# Opening hours\n\nThe workshop opens at seven.\n",
     );
     site.documents(&[late, RETURNS]).await;
-    annotate(&site, REFRESH, Some("now")).await;
     site.serving(2).await;
     running.stop().await;
 }
