@@ -1,11 +1,12 @@
 //! Kubernetes events, on transitions only.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt};
 use loci_crds::release::ReleasePhase;
 use loci_crds::run::RunPhase;
-use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
+use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use loci_plan::StepOutcome;
 use loci_shell::Told;
 use tokio::sync::mpsc;
@@ -45,6 +46,17 @@ impl Events {
             let _ = self.0.send(event);
         }
     }
+
+    /// Publishes why a spec is refused, as its `Stalled` condition says it.
+    pub fn refused(&self, status: &MemoryPipelineStatus) {
+        let stalled = |c: &&Condition| c.type_ == "Stalled" && c.status == "True";
+        if let Some(why) = status.conditions.iter().find(stalled) {
+            let (reason, note) = (why.reason.clone(), why.message.clone());
+            let _ = self
+                .0
+                .send(written(EventType::Warning, reason, "Reconcile", note));
+        }
+    }
 }
 
 fn event(told: &Told<'_>) -> Option<Event> {
@@ -63,17 +75,20 @@ fn event(told: &Told<'_>) -> Option<Event> {
             what.clone(),
         ),
     };
-    let mut note = note;
+    Some(written(type_, reason, action, note))
+}
+
+fn written(type_: EventType, reason: String, action: &str, mut note: String) -> Event {
     while note.len() > NOTE {
         note.pop();
     }
-    Some(Event {
+    Event {
         type_,
         reason,
         note: Some(note),
         action: action.to_owned(),
         secondary: None,
-    })
+    }
 }
 
 type Parts = (EventType, String, &'static str, String);

@@ -133,6 +133,7 @@ impl Supervisor {
                 let status = loci_plan::refused(now, &self.resource, &errors);
                 if self.resource.status.as_ref() != Some(&status) {
                     cluster.write_status(&status).await?;
+                    self.events.refused(&status);
                     self.resource.status = Some(status);
                 }
                 let goes_on = self.rest(REFUSED).await;

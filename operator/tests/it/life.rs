@@ -113,16 +113,17 @@ async fn a_spec_that_names_what_is_not_there_stalls_and_recovers_by_itself() {
     let site = Site::new("refused").await;
     let running = site.start().await;
     site.pipeline().await;
-    let message = site
+    let (reason, message) = site
         .until("shop", "it is stalled", |p: &MemoryPipeline| {
             let all = &p.status.as_ref()?.conditions;
             let found = all
                 .iter()
                 .find(|c| c.type_ == "Stalled" && c.status == "True")?;
-            Some(found.message.clone())
+            Some((found.reason.clone(), found.message.clone()))
         })
         .await;
     assert!(message.contains("ConfigMap docs"), "{message}");
+    assert_eq!(site.event(&reason).await, message);
     site.documents(&[HOURS, RETURNS]).await;
     site.serving(1).await;
 
