@@ -41,57 +41,56 @@ impl Events {
 
     /// Publishes what people should hear of.
     pub fn tell(&self, told: &Told<'_>) {
-        if let Some(event) = event(told) {
-            // The receiver lives as long as this sender.
-            let _ = self.0.send(event);
-        }
+        self.publish(of(told));
     }
 
     /// Publishes why a spec is refused, as its `Stalled` condition says it.
     pub fn refused(&self, status: &MemoryPipelineStatus) {
-        let stalled = |c: &&Condition| c.type_ == "Stalled" && c.status == "True";
-        if let Some(why) = status.conditions.iter().find(stalled) {
-            let (reason, note) = (why.reason.clone(), why.message.clone());
-            let _ = self
-                .0
-                .send(written(EventType::Warning, reason, "Reconcile", note));
-        }
+        self.publish(of_refusal(status));
     }
-}
 
-fn event(told: &Told<'_>) -> Option<Event> {
-    let (type_, reason, action, note) = match told {
-        Told::Run(run) => of_run(run)?,
-        Told::Release(release) => of_release(release)?,
-        Told::Step(outcome) => of_step(outcome)?,
-        Told::Serving { release, .. } => {
-            let note = format!("{release} serves");
-            (EventType::Normal, "Serving".to_owned(), "Rollout", note)
+    fn publish(&self, parts: Option<Parts>) {
+        let Some((type_, reason, action, mut note)) = parts else {
+            return;
+        };
+        while note.len() > NOTE {
+            note.pop();
         }
-        Told::Trouble(what) => (
-            EventType::Warning,
-            "Trouble".to_owned(),
-            "Reconcile",
-            what.clone(),
-        ),
-    };
-    Some(written(type_, reason, action, note))
-}
-
-fn written(type_: EventType, reason: String, action: &str, mut note: String) -> Event {
-    while note.len() > NOTE {
-        note.pop();
-    }
-    Event {
-        type_,
-        reason,
-        note: Some(note),
-        action: action.to_owned(),
-        secondary: None,
+        // The receiver lives as long as this sender.
+        let _ = self.0.send(Event {
+            type_,
+            reason,
+            note: Some(note),
+            action: action.to_owned(),
+            secondary: None,
+        });
     }
 }
 
 type Parts = (EventType, String, &'static str, String);
+
+fn of(told: &Told<'_>) -> Option<Parts> {
+    match told {
+        Told::Run(run) => of_run(run),
+        Told::Release(release) => of_release(release),
+        Told::Step(outcome) => of_step(outcome),
+        Told::Serving { release, .. } => {
+            let note = format!("{release} serves");
+            Some((EventType::Normal, "Serving".to_owned(), "Rollout", note))
+        }
+        Told::Trouble(what) => {
+            let reason = "Trouble".to_owned();
+            Some((EventType::Warning, reason, "Reconcile", what.clone()))
+        }
+    }
+}
+
+fn of_refusal(status: &MemoryPipelineStatus) -> Option<Parts> {
+    let stalled = |c: &&Condition| c.type_ == "Stalled" && c.status == "True";
+    let why = status.conditions.iter().find(stalled)?;
+    let (reason, note) = (why.reason.clone(), why.message.clone());
+    Some((EventType::Warning, reason, "Reconcile", note))
+}
 
 fn of_run(run: &MemoryRun) -> Option<Parts> {
     let name = run.name_any();
