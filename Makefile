@@ -9,6 +9,7 @@ export LOCI_TEST_MODEL := $(MODEL)
 export LOCI_TEST_PYTHON := $(VENV)/bin/python
 export LOCI_TEST_KUBE := $(KUBE)
 export LOCI_TEST_KUBECTL := $(VENV)/bin/kubectl
+export LOCI_TEST_NATS := $(VENV)/bin/nats-server
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
 .PHONY: quickstart build test lint model python tools crds bench help

@@ -47,10 +47,30 @@ pub struct WorkItem {
     pub traceparent: Option<String>,
 }
 
+impl Priority {
+    /// In the order of delivery.
+    pub const ALL: [Self; 3] = [Self::P0, Self::P1, Self::P2];
+}
+
 impl WorkItem {
+    /// Whose work it is: the namespace of its pipeline.
+    pub fn tenant(&self) -> &str {
+        self.pipeline
+            .split_once('/')
+            .map_or("default", |(namespace, _)| namespace)
+    }
+
     /// Checks that the names fit into the subject of a message.
-    pub(crate) fn check(&self) -> Result<()> {
-        for (field, value) in [("id", &self.id), ("class", &self.class)] {
+    ///
+    /// # Errors
+    /// [`BusError::Name`].
+    pub fn check(&self) -> Result<()> {
+        let names = [
+            ("id", self.id.as_str()),
+            ("class", &self.class),
+            ("tenant", self.tenant()),
+        ];
+        for (field, value) in names {
             check_name(field, value)?;
         }
         Ok(())

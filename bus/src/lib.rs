@@ -22,6 +22,7 @@
 mod event;
 mod item;
 mod lease;
+mod listeners;
 pub mod local;
 pub mod wire;
 
@@ -33,6 +34,7 @@ use futures::stream::BoxStream;
 pub use event::{Event, Outcome, Progress, Unit};
 pub use item::{Priority, WorkItem};
 pub use lease::{Claim, Lease, Recorded, Reporter};
+pub use listeners::Listeners;
 pub use local::LocalBus;
 
 /// The bus's results.
@@ -66,6 +68,14 @@ pub enum BusError {
         kind: &'static str,
         /// Its size as JSON.
         bytes: usize,
+    },
+    /// The server of the bus does not answer, or refuses.
+    #[error("NATS did not {action}: {reason}")]
+    Unreachable {
+        /// What was asked of it.
+        action: String,
+        /// Why that failed.
+        reason: String,
     },
     /// A message of a version that this build does not know.
     #[error("a {kind} of version {found} arrived but this build reads version {expected}: run the same version of loci everywhere", expected = wire::VERSION)]

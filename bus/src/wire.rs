@@ -9,8 +9,9 @@ use crate::{BusError, Event, Outcome, Result, WorkItem};
 
 /// The version that this build writes, and the only one it reads.
 pub const VERSION: u32 = 1;
-/// The largest message in bytes: what a NATS server takes by default.
-pub const LIMIT: usize = 1 << 20;
+/// The largest message in bytes: what a NATS server takes by default, less room for headers and for what a bus has
+/// to say of it.
+pub const LIMIT: usize = (1 << 20) - (16 << 10);
 
 /// What can travel.
 pub trait Message: Serialize + DeserializeOwned {
@@ -185,7 +186,7 @@ mod tests {
         };
         let error = encode(&big).unwrap_err().to_string();
         assert!(
-            error.contains("1048576") && error.contains("send the digest"),
+            error.contains("1032192") && error.contains("send the digest"),
             "{error}"
         );
     }

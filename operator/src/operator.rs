@@ -139,7 +139,10 @@ async fn services(
         }
     });
     let stop = shutdown.clone();
-    tasks.spawn(async move { Ok(service::serve(&bus, CLASS, &context, stop).await?) });
+    tasks.spawn(async move {
+        service::serve(&bus, CLASS, &context, stop).await;
+        Ok(())
+    });
     Ok(Site {
         client,
         shared,

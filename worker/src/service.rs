@@ -10,26 +10,42 @@ use crate::step::{self, Reporter, StepContext, StepError, StepInput};
 /// How long one pull waits for work.
 const PULL: Duration = Duration::from_secs(30);
 
-/// Works until `shutdown`; what is under way then is left to be delivered again.
-///
-/// # Errors
-/// When the bus refuses a pull.
+/// The pauses after a bus that does not answer.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(15)];
+
+/// Works until `shutdown`; what is under way then is left to be delivered again. A bus that does not answer is asked
+/// again, ever more slowly.
 pub async fn serve(
     queue: &dyn WorkQueue,
     class: &str,
     context: &StepContext,
     shutdown: CancellationToken,
-) -> Result<(), BusError> {
-    loop {
-        let pulled = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            pulled = queue.pull(class, PULL) => pulled?,
-        };
-        let Some(lease) = pulled else { continue };
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            done = work(context, lease) => done?,
+) {
+    let [first, longest] = PAUSES;
+    let mut pause = first;
+    let turns = async {
+        loop {
+            match turn(queue, class, context).await {
+                Ok(()) => pause = first,
+                Err(error) => {
+                    tracing::warn!(%error, ?pause, "no work can be had; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(longest);
+                }
+            }
         }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = turns => {}
+    }
+}
+
+/// Takes one item, if there is one, and does it.
+async fn turn(queue: &dyn WorkQueue, class: &str, context: &StepContext) -> Result<(), BusError> {
+    match queue.pull(class, PULL).await? {
+        Some(lease) => work(context, lease).await,
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,6 @@
 //! A dropped lease is noticed at once, so there is no wait for acknowledgements; items live as long
 //! as the bus does. Items travel as the same bytes as on any other bus.
 
-mod events;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

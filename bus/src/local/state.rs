@@ -9,9 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
-use super::events::Listeners;
 use crate::lease::Recorded;
-use crate::{Cancelled, Event, Outcome, Priority, Published, WorkItem};
+use crate::{Cancelled, Event, Listeners, Outcome, Priority, Published, WorkItem};
 
 /// The pause before the first redelivery; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

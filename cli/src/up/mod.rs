@@ -144,7 +144,10 @@ impl Up {
         let events = shared.dispatch.events().await?;
         listening.spawn(shared.dispatch.clone().listen(events, screen.clone()));
         let stop = shutdown.clone();
-        tasks.spawn(async move { Ok(service::serve(&bus, CLASS, &context, stop).await?) });
+        tasks.spawn(async move {
+            service::serve(&bus, CLASS, &context, stop).await;
+            Ok(())
+        });
         for one in declared {
             let site = Site {
                 shared: shared.clone(),

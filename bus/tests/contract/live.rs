@@ -3,17 +3,14 @@
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use loci_bus::{
-    BusError, Dispatcher, Event, LocalBus, Outcome, Priority, Published, Recorded, WorkItem,
-    WorkQueue,
-};
+use loci_bus::{BusError, Event, Outcome, Priority, Published, Recorded, WorkItem};
 use serde_json::json;
 
-use crate::{NOW, SOON, claimed, done, finished, heard, item, publish, pull, take};
+use super::{NOW, SOON, claimed, done, finished, heard, item, publish, pull, take};
 
 #[tokio::test]
 async fn an_id_is_live_once_until_its_outcome() {
-    let bus = LocalBus::new();
+    let bus = crate::bed().await;
     let mut events = bus.events().await.unwrap();
     assert_eq!(publish(&bus, "a").await, Published::Accepted);
     assert_eq!(publish(&bus, "a").await, Published::Duplicate);
@@ -28,7 +25,7 @@ async fn an_id_is_live_once_until_its_outcome() {
         Recorded::Won
     );
     let each = |n| [claimed("a", 1), finished("a", 1, done(n))];
-    assert_eq!(heard(&mut events), [each(1), each(2)].concat());
+    assert_eq!(heard(&mut events, 4).await, [each(1), each(2)].concat());
     drop(bus);
     assert_eq!(events.next().await, None, "the events end with the bus");
 }
@@ -36,7 +33,7 @@ async fn an_id_is_live_once_until_its_outcome() {
 #[tokio::test]
 async fn urgent_items_come_first_then_the_oldest_of_the_workers_class() {
     use Priority::{P0, P1, P2};
-    let bus = LocalBus::new();
+    let bus = crate::bed().await;
     for (id, priority) in [
         ("a", P2),
         ("b", P1),
@@ -63,7 +60,7 @@ async fn urgent_items_come_first_then_the_oldest_of_the_workers_class() {
 
 #[tokio::test]
 async fn what_no_bus_could_carry_is_refused_by_name() {
-    let bus = LocalBus::new();
+    let bus = crate::bed().await;
     for bad in ["", "a.b", "a b", "a*", "a>", "a\n", &"x".repeat(257)] {
         let error = bus.publish(item(bad, Priority::P0)).await.unwrap_err();
         assert!(
@@ -97,7 +94,7 @@ async fn what_no_bus_could_carry_is_refused_by_name() {
         .finish(Outcome::Done { output })
         .await
         .unwrap();
-    let last = heard(&mut events).pop().unwrap();
+    let last = heard(&mut events, 2).await.pop().unwrap();
     let Event::Finished {
         outcome:
             Outcome::Failed {
@@ -115,7 +112,7 @@ async fn what_no_bus_could_carry_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_lease_lost_by_drop_or_panic_is_delivered_again() {
-    let bus = LocalBus::new();
+    let bus = crate::bed().await;
     let mut events = bus.events().await.unwrap();
     publish(&bus, "a").await;
     drop(take(&bus).await);
@@ -139,12 +136,12 @@ async fn a_lease_lost_by_drop_or_panic_is_delivered_again() {
         claimed("a", 3),
         finished("a", 3, done(3)),
     ];
-    assert_eq!(heard(&mut events), expected);
+    assert_eq!(heard(&mut events, 4).await, expected);
 }
 
 #[tokio::test]
 async fn a_waiting_worker_is_woken_by_what_arrives_and_by_what_falls_due() {
-    let bus = LocalBus::new();
+    let bus = crate::bed().await;
     let start = Instant::now();
     let (lease, _) = tokio::join!(take(&bus), async {
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -10,7 +10,7 @@ use crate::{Event, Events, Progress};
 
 /// The listeners. One that is gone is forgotten at the next event.
 #[derive(Default)]
-pub(super) struct Listeners {
+pub struct Listeners {
     all: Vec<Listener>,
 }
 
@@ -39,7 +39,7 @@ impl Latest {
 
 impl Listeners {
     /// A new listener; it hears what is sent from now on.
-    pub(super) fn add(&mut self) -> Events {
+    pub fn add(&mut self) -> Events {
         let (notices, receiver) = unbounded_channel();
         let latest = Latest::default();
         self.all.push(Listener {
@@ -49,8 +49,13 @@ impl Listeners {
         listen(receiver, latest)
     }
 
+    /// Ends what they hear.
+    pub fn close(&mut self) {
+        self.all.clear();
+    }
+
     /// Tells all listeners. Never waits for one.
-    pub(super) fn send(&mut self, event: &Event) {
+    pub fn send(&mut self, event: &Event) {
         self.all.retain(|listener| listener.tell(event.clone()));
     }
 }

@@ -1,0 +1,167 @@
+//! The planning side.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use loci_bus::{Cancelled, Dispatcher, Events, Published, Result, WorkItem, wire};
+
+use crate::ledger::{class_hint, item_hint, item_subject};
+use crate::record::{Record, State};
+use crate::{NatsBus, Shared, lock, watch};
+
+/// The pause before the first redelivery; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// An item published here: kept to be published again if the server loses it.
+#[derive(Clone)]
+pub(crate) struct Live {
+    pub(crate) item: WorkItem,
+    pub(crate) publication: String,
+}
+
+#[async_trait]
+impl Dispatcher for NatsBus {
+    async fn publish(&self, item: WorkItem) -> Result<Published> {
+        item.check()?;
+        let json = wire::encode(&item)?;
+        watch::start(&self.shared).await?;
+        self.shared.publish(item, &json).await
+    }
+
+    async fn cancel(&self, id: &str) -> Result<Cancelled> {
+        let changed = self.shared.ledger.update("*", id, Record::cancel).await?;
+        let Some((cancelled, changed)) = changed else {
+            return Ok(Cancelled::NotLive);
+        };
+        match cancelled {
+            // Without its record the job is worth nothing; whoever gets it before it is gone finds that out.
+            Cancelled::Queued => self.shared.ledger.withdraw_job(id).await?,
+            Cancelled::Running if changed.is_some() => {
+                self.shared.ledger.hint(item_hint(id)).await?;
+            }
+            _ => {}
+        }
+        Ok(cancelled)
+    }
+
+    async fn redeliver(&self, id: &str, attempt: u32) -> Result<bool> {
+        let given = self.shared.give_back(id, attempt, |_| true).await?;
+        if given {
+            self.shared.ledger.hint(item_hint(id)).await?;
+        }
+        Ok(given)
+    }
+
+    async fn events(&self) -> Result<Events> {
+        watch::start(&self.shared).await?;
+        Ok(lock(&self.shared.listeners).add())
+    }
+}
+
+impl Shared {
+    /// Enters the item into the ledger unless it is live, and sees to it that its job is in the queue.
+    async fn publish(&self, item: WorkItem, json: &[u8]) -> Result<Published> {
+        self.ensure_class(&item.class).await?;
+        let publication = self.ledger.client.new_inbox();
+        let subject = item_subject(item.tenant(), &item.id);
+        loop {
+            let found = self.ledger.read(item.tenant(), &item.id).await?;
+            let sequence = match found {
+                Some((_, record, _)) if record.live() => {
+                    let published = match record.publication == publication {
+                        true => Published::Accepted,
+                        false => Published::Duplicate,
+                    };
+                    self.keep(&item, &record.publication);
+                    self.ledger.offer(&item, &record.publication, json).await?;
+                    return Ok(published);
+                }
+                Some((_, _, sequence)) => sequence,
+                None => 0,
+            };
+            // Kept first: its outcome may be heard before this returns. Written or not, the next look tells.
+            self.keep(&item, &publication);
+            let record = Record::new(&item, publication.clone());
+            self.ledger.write(&subject, &record, sequence).await?;
+        }
+    }
+
+    fn keep(&self, item: &WorkItem, publication: &str) {
+        let live = Live {
+            item: item.clone(),
+            publication: publication.to_owned(),
+        };
+        lock(&self.live).insert(item.id.clone(), live);
+    }
+
+    /// Publishes what has not ended and is not in the server any more. Errors are left to the next time.
+    pub(crate) async fn republish(&self) -> Result<()> {
+        let live: Vec<Live> = lock(&self.live).values().cloned().collect();
+        for Live { item, publication } in live {
+            let found = self.ledger.read(item.tenant(), &item.id).await?;
+            match found {
+                Some((_, record, _)) if !record.live() && record.publication == publication => {}
+                _ => {
+                    let json = wire::encode(&item)?;
+                    let published = self.publish(item, &json).await?;
+                    tracing::debug!(?published, "a live item was looked after");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn ensure_class(&self, class: &str) -> Result<()> {
+        if lock(&self.classes).contains(class) {
+            return Ok(());
+        }
+        self.ledger.ensure_class(class).await?;
+        lock(&self.classes).insert(class.to_owned());
+        Ok(())
+    }
+
+    /// Takes the item from an attempt, if `of` says that the record is of the publication meant, and has it delivered
+    /// again after a pause. False when that attempt does not hold it.
+    pub(crate) async fn give_back(
+        &self,
+        id: &str,
+        attempt: u32,
+        of: impl Fn(&Record) -> bool,
+    ) -> Result<bool> {
+        let change = |record: &Record| {
+            let changed = record.give_back(attempt).filter(|_| of(record));
+            let reply = match &record.state {
+                State::Held { reply, .. } => Some(reply.clone()),
+                _ => None,
+            };
+            (reply, changed)
+        };
+        let changed = self.ledger.update("*", id, change).await?;
+        let Some((Some(reply), Some(record))) = changed else {
+            return Ok(false);
+        };
+        if !record.live() {
+            self.ledger.withdraw_job(id).await?;
+            return Ok(true);
+        }
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << (record.redeliveries - 1).min(16))
+            .min(LONGEST_PAUSE);
+        tracing::warn!(
+            id,
+            attempt = record.attempt,
+            ?pause,
+            "an item lost its worker, to be delivered again"
+        );
+        let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
+        self.ledger.tell(reply, nak.into_bytes()).await?;
+        let ledger = self.ledger.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            // Unheard, workers look by themselves a little later.
+            ledger.hint(class_hint(&record.class)).await
+        });
+        Ok(true)
+    }
+}

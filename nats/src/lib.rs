@@ -1,0 +1,96 @@
+//! The bus over NATS JetStream: planners and workers in processes of their own.
+//!
+//! Two streams. `LOCI_JOBS`, a work queue, says which items may be due; `LOCI_ITEMS` keeps where each item stands, one
+//! record per item, changed only by compare-and-swap. Claim, cancellation, redelivery and outcome are changes of that one
+//! record, so each excludes the others: a worker that was silent for too long, or whom the server delivered twice, finds
+//! at its outcome that it is not the holder any more. Progress and hints are plain messages that may be lost.
+//!
+//! Losing the server's store costs time, never work: whoever published an item has it still and publishes it again as
+//! soon as the store is back, or the job is missing.
+
+mod dispatch;
+mod hold;
+mod ledger;
+mod options;
+mod pull;
+mod record;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use loci_bus::Listeners;
+use tokio::sync::OnceCell;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use dispatch::Live;
+use ledger::Ledger;
+pub use options::{ConnectError, NatsOptions};
+
+/// The bus over NATS. Cheap to clone; all clones are the same connection, and the events end with the last of them.
+#[derive(Clone)]
+pub struct NatsBus {
+    shared: Arc<Shared>,
+    _watching: Arc<DropGuard>,
+}
+
+pub(crate) struct Shared {
+    ledger: Ledger,
+    options: NatsOptions,
+    link: tokio::sync::watch::Receiver<options::Link>,
+    /// What was published here and has not ended.
+    live: Mutex<HashMap<String, Live>>,
+    /// Classes whose consumers are there.
+    classes: Mutex<HashSet<String>>,
+    listeners: Mutex<Listeners>,
+    watch: OnceCell<()>,
+    tasks: TaskTracker,
+    closed: CancellationToken,
+}
+
+impl NatsBus {
+    /// Begins to connect. The server need not be up: until it is, what is asked of the bus fails as
+    /// [`loci_bus::BusError::Unreachable`].
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a URL that is none.
+    pub async fn connect(options: NatsOptions) -> Result<Self, ConnectError> {
+        let (client, link) = options::connect(&options).await?;
+        let ledger = Ledger::new(client, link.clone(), options.replicas, options.ack_wait);
+        let closed = CancellationToken::new();
+        let shared = Shared {
+            ledger,
+            options,
+            link,
+            live: Mutex::default(),
+            classes: Mutex::default(),
+            listeners: Mutex::default(),
+            watch: OnceCell::new(),
+            tasks: TaskTracker::new(),
+            closed: closed.clone(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            _watching: Arc::new(closed.drop_guard()),
+        })
+    }
+
+    /// Whether the server answers now.
+    pub fn connected(&self) -> bool {
+        self.shared.ledger.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Says what is still to be said: that dropped leases are given back. Call it before the process ends.
+    pub async fn close(&self) {
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        if let Err(error) = self.shared.ledger.client.flush().await {
+            tracing::debug!(%error, "the last messages may not have been sent");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

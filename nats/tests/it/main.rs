@@ -1,0 +1,27 @@
+//! The bus over a real NATS server: `make test` says where it is.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../../bus/tests/contract/mod.rs"]
+mod contract;
+mod faults;
+mod server;
+
+use std::time::Duration;
+
+use contract::Bed;
+use loci_nats::{NatsBus, NatsOptions};
+use server::Server;
+
+/// A bus on a server of its own.
+async fn bed() -> Bed {
+    let server = Server::start();
+    Bed::new(connect(&server).await, server)
+}
+
+async fn connect(server: &Server) -> NatsBus {
+    let options = NatsOptions {
+        ack_wait: Duration::from_secs(2),
+        ..NatsOptions::new(server.url(), "loci-test")
+    };
+    NatsBus::connect(options).await.unwrap()
+}
