@@ -8,11 +8,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use kube::{Client, ResourceExt};
-use loci_bus::{LocalBus, Progress};
+use loci_bus::{Dispatcher, LocalBus, Progress, WorkQueue};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_models::{DeviceRequest, HubOptions};
+use loci_nats::{NatsBus, NatsOptions};
 use loci_recall::{Auth, Recall, RecallOptions};
-use loci_shell::{CLASS, Dispatch, Garbage, News, Progresses, Shared, Sources};
+use loci_shell::{CLASS, Dispatch, FETCH, Garbage, News, Progresses, Shared, Sources};
 use loci_store::Store;
 use loci_worker::service;
 use loci_worker::step::{Encoders, Revisions, StepContext};
@@ -30,8 +31,10 @@ use crate::watch::{Any, Key, Seen, key, watch};
 pub struct Options {
     /// Namespaces to watch; all, when empty.
     pub namespaces: Vec<String>,
-    /// Where artefacts and caches are.
+    /// Where caches are.
     pub state: PathBuf,
+    /// Where artefacts are.
+    pub store: PathBuf,
     /// Where queries are answered.
     pub listen: SocketAddr,
     /// Who may ask.
@@ -40,6 +43,8 @@ pub struct Options {
     pub hub: Option<Url>,
     /// Where encoders run.
     pub device: DeviceRequest,
+    /// Where workers take steps from. Without, they run in this process.
+    pub nats: Option<NatsOptions>,
 }
 
 /// Runs until `shutdown`.
@@ -85,6 +90,22 @@ impl Progresses for Unwatched {
     fn finished(&self, _: &str) {}
 }
 
+type Bus = (
+    Arc<dyn Dispatcher>,
+    Arc<dyn WorkQueue>,
+    &'static [&'static str],
+);
+
+/// The bus, and the classes that this process works for: it alone knows sources.
+async fn bus(options: &Options) -> Result<Bus> {
+    let Some(nats) = &options.nats else {
+        let bus = Arc::new(LocalBus::new());
+        return Ok((bus.clone(), bus, &[FETCH, CLASS]));
+    };
+    let bus = Arc::new(NatsBus::connect(nats.clone()).await?);
+    Ok((bus.clone(), bus, &[FETCH]))
+}
+
 async fn services(
     client: Client,
     options: &Options,
@@ -97,12 +118,12 @@ async fn services(
             .with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
     };
-    let store = Store::open_local(&directory("store")?).await?;
+    let store = Store::open_local(&options.store).await?;
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     let recall = Recall::new(RecallOptions::default())?;
-    let bus = LocalBus::new();
+    let (bus, queue, classes) = bus(options).await?;
     let revisions = Revisions::new(directory("revisions")?, store.clone());
     let hub = HubOptions {
         cache: directory("models")?,
@@ -119,7 +140,7 @@ async fn services(
         pace: Arc::new(move || gate.yield_to_queries()),
     };
     let shared = Shared {
-        dispatch: Dispatch::new(Arc::new(bus.clone()), store.clone()),
+        dispatch: Dispatch::new(bus, store.clone()),
         store,
         revisions,
         encoders: context.encoders.clone(),
@@ -138,11 +159,13 @@ async fn services(
             () = stop.cancelled() => Ok(()),
         }
     });
-    let stop = shutdown.clone();
-    tasks.spawn(async move {
-        service::serve(&bus, CLASS, &context, stop).await;
-        Ok(())
-    });
+    for class in classes {
+        let (queue, context, stop) = (queue.clone(), context.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            service::serve(&*queue, class, &context, stop).await;
+            Ok(())
+        });
+    }
     Ok(Site {
         client,
         shared,

@@ -19,8 +19,10 @@ use tokio::sync::mpsc;
 
 use crate::controller::{Declared, News};
 
-/// The class of workers that steps go to.
+/// The class of workers that compute.
 pub const CLASS: &str = "cpu";
+/// The class of workers that know sources and their credentials.
+pub const FETCH: &str = "fetch";
 
 /// Who watches steps at work.
 pub trait Progresses: Send + Sync + 'static {
@@ -90,7 +92,7 @@ impl Dispatch {
             attempt: 1,
             fence: 0,
             priority: Priority::P1,
-            class: CLASS.to_owned(),
+            class: class(input).to_owned(),
             payload: serde_json::to_value(payload(declared, key, input))?,
             traceparent: None,
         };
@@ -233,6 +235,13 @@ pub fn count(n: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+fn class(input: &StepInput) -> &'static str {
+    match input {
+        StepInput::Snapshot { .. } => FETCH,
+        StepInput::Embed { .. } | StepInput::Assemble { .. } | StepInput::Evaluate { .. } => CLASS,
+    }
 }
 
 fn id(pipeline: &str, key: &StepKey) -> Result<String> {

@@ -15,7 +15,7 @@ mod probe;
 mod sources;
 
 pub use controller::{Controller, Declared, News, Shared};
-pub use dispatch::{CLASS, Dispatch, Progresses, count, full_name};
+pub use dispatch::{CLASS, Dispatch, FETCH, Progresses, count, full_name};
 pub use fleet::Fleet;
 pub use garbage::Garbage;
 pub use keeper::{Keeper, Kept, Told};

@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn contains(&self, digest: &Digest) -> Result<bool> {
-        let _shared = self.inner.sweeping.read().await;
+        let _shared = self.inner.sweeping.together().await?;
         Ok(self.touch_all(vec![*digest]).await?.is_none())
     }
 
@@ -158,7 +158,7 @@ impl Store {
 
     /// Marks an object as used now when it is there whole.
     async fn keep(&self, area: Area, digest: &Digest, size: u64) -> Result<Presence> {
-        let _shared = self.inner.sweeping.read().await;
+        let _shared = self.inner.sweeping.together().await?;
         if self.damaged().contains(digest) {
             return Ok(Presence::Damaged);
         }

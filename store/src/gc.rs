@@ -123,7 +123,7 @@ impl Store {
         grace: Duration,
         report: &mut GcReport,
     ) -> Result<()> {
-        let _alone = self.inner.sweeping.write().await;
+        let _alone = self.inner.sweeping.alone().await?;
         // What was stored or used while the marking went on is young by now.
         let manifests: Listing = self.list(Area::Manifests).await?.into_iter().collect();
         self.mark(young(&manifests, grace), &manifests, marks)
@@ -153,7 +153,7 @@ impl Store {
             .collect();
         report.kept += (all.len() - unmarked.len()) as u64;
         for batch in unmarked.chunks(BATCH) {
-            let _alone = self.inner.sweeping.write().await;
+            let _alone = self.inner.sweeping.alone().await?;
             for (digest, _) in batch {
                 // Listed a while ago: it may have been used since.
                 match self.head(Area::Blobs, digest).await? {
@@ -173,7 +173,7 @@ impl Store {
     async fn sweep_records(&self, report: &mut GcReport) -> Result<()> {
         let records = self.list(Area::Records).await?;
         for batch in records.chunks(BATCH) {
-            let _alone = self.inner.sweeping.write().await;
+            let _alone = self.inner.sweeping.alone().await?;
             for (key, _) in batch {
                 let of_use = match self.read_record(key).await? {
                     Some(output) => {
@@ -264,9 +264,11 @@ mod tests {
         let (_dir, store) = store().await;
         let blob = store.put("blob".into()).await.unwrap();
         make_old(&store).await;
+        // As another process would.
+        let other = Store::open_local(&store.inner.root).await.unwrap();
         let wait = Duration::from_millis(300);
         {
-            let _deleting = store.inner.sweeping.write().await;
+            let _deleting = other.inner.sweeping.alone().await.unwrap();
             assert!(
                 tokio::time::timeout(wait, store.contains(&blob))
                     .await
@@ -278,7 +280,7 @@ mod tests {
                     .is_err()
             );
         }
-        let _marking = store.inner.sweeping.read().await;
+        let _marking = other.inner.sweeping.together().await.unwrap();
         assert!(
             tokio::time::timeout(wait, store.gc(&[], HOUR))
                 .await

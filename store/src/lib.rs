@@ -8,14 +8,15 @@
 //! manifest names before the manifest; [`Store::gc`] deletes manifests before what they name. A step
 //! may therefore rely on what [`Store::lookup`] gave it for as long as the grace of the collection.
 //!
-//! A store is made for one process at a time: whoever opens a directory holds a lock on it by other
-//! means. Clones of one [`Store`] share their locks.
+//! Processes may share a directory: what excludes each other is locked by `flock`, which local file
+//! systems and NFSv4 know. Damage is noticed by each process for itself.
 
 mod blob;
 mod error;
 mod gc;
 mod layout;
 mod local;
+mod lock;
 mod manifest;
 mod record;
 mod tree;
@@ -28,7 +29,6 @@ use futures::TryStreamExt;
 use loci_digest::Digest;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
-use tokio::sync::RwLock;
 
 pub use error::{Result, StoreError};
 pub use gc::GcReport;
@@ -36,6 +36,7 @@ pub use tree::{FileEntry, Tree};
 
 use error::io_error;
 use layout::{Area, FORMAT, FORMAT_FILE};
+use lock::Lock;
 
 /// A content-addressed store. Cheap to clone.
 #[derive(Clone)]
@@ -48,9 +49,9 @@ struct Inner {
     root: PathBuf,
     /// Shared while an object is marked as used, exclusive while old objects are deleted: nothing is
     /// deleted between the mark and the answer that relies on it.
-    sweeping: RwLock<()>,
+    sweeping: Lock,
     /// Held while a record whose output is gone is replaced.
-    replacing: tokio::sync::Mutex<()>,
+    replacing: Lock,
     /// Objects found damaged: absent to all who ask, until storing their content replaces them.
     damaged: Mutex<HashSet<Digest>>,
 }
@@ -86,10 +87,10 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 objects,
-                root,
-                sweeping: RwLock::default(),
-                replacing: tokio::sync::Mutex::default(),
+                sweeping: Lock::new(&root, "sweeping.lock"),
+                replacing: Lock::new(&root, "replacing.lock"),
                 damaged: Mutex::default(),
+                root,
             }),
         })
     }

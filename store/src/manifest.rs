@@ -50,7 +50,7 @@ impl Store {
             }
         })?;
         let missing = {
-            let _shared = self.inner.sweeping.read().await;
+            let _shared = self.inner.sweeping.together().await?;
             self.touch_all(refs.to_vec()).await?
         };
         if let Some(digest) = missing {

@@ -31,7 +31,7 @@ impl Store {
         if self.write_record(key, output, PutMode::Create).await? {
             return Ok(*output);
         }
-        let _alone = self.inner.replacing.lock().await;
+        let _alone = self.inner.replacing.alone().await?;
         if let Some(winner) = self.lookup(key).await? {
             return Ok(winner);
         }
@@ -64,7 +64,7 @@ impl Store {
         let json = serde_json::to_vec(&record).map_err(|e| StoreError::write(&path, 0, e))?;
         let bytes = json.len() as u64;
         // Not while a collection decides whether the record there is of use.
-        let _shared = self.inner.sweeping.read().await;
+        let _shared = self.inner.sweeping.together().await?;
         let payload = PutPayload::from_bytes(Bytes::from(json));
         match self
             .inner

@@ -3,15 +3,19 @@
 mod advise;
 mod inspect;
 mod intend;
+mod nats;
 mod operator;
 mod query;
 mod validate;
+mod worker;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 
 use crate::bench::Bench;
 use crate::output::Output;
@@ -64,6 +68,7 @@ enum Command {
     Bench(Bench),
     /// Does on a Kubernetes cluster what `loci up` does on one machine, for MemoryPipelines that are applied there
     Operator(operator::Operator),
+    Worker(worker::Worker),
     /// Prints completions for a shell
     Completions {
         /// The shell
@@ -88,6 +93,7 @@ impl Cli {
             Command::Advise(advise) => advise.run(&shared),
             Command::Bench(bench) => bench.run(&shared).await,
             Command::Operator(operator) => operator.run(&shared).await,
+            Command::Worker(worker) => worker.run(&shared).await,
             Command::Completions { shell } => {
                 clap_complete::generate(
                     shell,
@@ -99,6 +105,27 @@ impl Cli {
             }
         }
     }
+}
+
+/// Logs of a process that runs as a service.
+fn service_log() {
+    let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// Fires at Ctrl-C or SIGTERM.
+fn until_terminated() -> CancellationToken {
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        if up::terminated().await.is_ok() {
+            stop.cancel();
+        }
+    });
+    shutdown
 }
 
 /// The pipeline that a command means: the only one, or the one that was named.

@@ -8,11 +8,10 @@ use clap::Args;
 use loci_models::DeviceRequest;
 use loci_operator::Options;
 use loci_recall::{Auth, Tokens};
-use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-use super::Shared;
-use crate::up::{device, terminated};
+use super::nats::Nats;
+use super::{Shared, service_log, until_terminated};
+use crate::up::device;
 
 /// `loci operator`.
 #[derive(Debug, Args)]
@@ -32,16 +31,17 @@ pub struct Operator {
     /// The hub that hf:// models come from
     #[arg(long, env = "HF_ENDPOINT")]
     hub: Option<url::Url>,
+    /// The directory of artefacts, shared with workers. By default `store` in the state directory
+    #[arg(long, env = "LOCI_STORE")]
+    store: Option<PathBuf>,
+    #[command(flatten)]
+    nats: Nats,
 }
 
 impl Operator {
     /// Runs until Ctrl-C or SIGTERM.
     pub async fn run(self, shared: &Shared) -> Result<()> {
-        let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .init();
+        service_log();
         let client = kube::Client::try_default().await.context(
             "no way to an API server: set KUBECONFIG, or run in a pod with a service account",
         )?;
@@ -56,14 +56,9 @@ impl Operator {
             auth,
             hub: self.hub,
             device: self.device,
+            nats: self.nats.options("loci-operator"),
+            store: self.store.unwrap_or(shared.state.join("store")),
         };
-        let shutdown = CancellationToken::new();
-        let stop = shutdown.clone();
-        tokio::spawn(async move {
-            if terminated().await.is_ok() {
-                stop.cancel();
-            }
-        });
-        loci_operator::run(client, options, shutdown).await
+        loci_operator::run(client, options, until_terminated()).await
     }
 }

@@ -14,7 +14,9 @@ use clap::Args;
 use loci_bus::LocalBus;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, Recall, RecallOptions, Tokens};
-use loci_shell::{CLASS, Controller, Dispatch, Fleet, Garbage, News, Shared, Sources, full_name};
+use loci_shell::{
+    CLASS, Controller, Dispatch, FETCH, Fleet, Garbage, News, Shared, Sources, full_name,
+};
 use loci_store::Store;
 use loci_worker::service;
 use loci_worker::source::{SourceKind, SourceSpec, watch};
@@ -143,11 +145,13 @@ impl Up {
         )));
         let events = shared.dispatch.events().await?;
         listening.spawn(shared.dispatch.clone().listen(events, screen.clone()));
-        let stop = shutdown.clone();
-        tasks.spawn(async move {
-            service::serve(&bus, CLASS, &context, stop).await;
-            Ok(())
-        });
+        for class in [FETCH, CLASS] {
+            let (bus, context, stop) = (bus.clone(), context.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                service::serve(&bus, class, &context, stop).await;
+                Ok(())
+            });
+        }
         for one in declared {
             let site = Site {
                 shared: shared.clone(),

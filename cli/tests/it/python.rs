@@ -13,9 +13,10 @@ fn the_openai_client_gets_embeddings() {
     let tokens = site.path("tokens");
     let mut up = site.up_with(&["--token-file", tokens.to_str().unwrap()]);
     let url = up.ready();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/embeddings.py");
+    let script = loci_testbed::root().join("tests/python/embeddings.py");
     let output = Command::new(python)
-        .args([script, &url, "a-token-of-the-test-suite"])
+        .arg(script)
+        .args([&url, "a-token-of-the-test-suite"])
         .output()
         .unwrap();
     assert!(

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 fn reference(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap())
         .join("tests/reference")
         .join(name)
 }

@@ -9,10 +9,10 @@ use loci_bus::{
     WorkQueue,
 };
 use loci_nats::{ConnectError, NatsBus, NatsOptions};
+use loci_testbed::Nats;
 
 use crate::connect;
 use crate::contract::{SOON, claimed, done, finished, heard, item};
-use crate::server::Server;
 
 async fn take(bus: &NatsBus) -> Lease {
     bus.pull("cpu", SOON)
@@ -38,7 +38,7 @@ async fn until_finished(events: &mut Events, id: &str) -> Vec<Event> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_item_of_a_worker_that_falls_silent_goes_to_another_and_its_own_end_is_refused() {
-    let server = Server::start();
+    let server = Nats::start();
     let (planner, other) = (connect(&server).await, connect(&server).await);
     let mut events = planner.events().await.unwrap();
     publish(&planner, "a").await;
@@ -78,7 +78,7 @@ async fn the_item_of_a_worker_that_falls_silent_goes_to_another_and_its_own_end_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_worker_keeps_its_item_for_as_long_as_it_takes() {
-    let server = Server::start();
+    let server = Nats::start();
     let bus = connect(&server).await;
     publish(&bus, "a").await;
     let lease = take(&bus).await;
@@ -95,7 +95,7 @@ async fn a_busy_worker_keeps_its_item_for_as_long_as_it_takes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_loses_nothing_and_nobody_has_to_do_anything() {
-    let server = Server::start();
+    let server = Nats::start();
     let (planner, worker) = (connect(&server).await, connect(&server).await);
     let mut events = planner.events().await.unwrap();
     for id in ["a", "b"] {
@@ -125,7 +125,7 @@ async fn a_server_killed_loses_nothing_and_nobody_has_to_do_anything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_server_has_lost_is_published_again_and_the_old_holder_is_told() {
-    let server = Server::start();
+    let server = Nats::start();
     let (planner, worker) = (connect(&server).await, connect(&server).await);
     let mut events = planner.events().await.unwrap();
     for id in ["a", "b"] {
@@ -175,7 +175,7 @@ async fn what_a_server_has_lost_is_published_again_and_the_old_holder_is_told() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_planners_one_publishes_and_both_hear() {
-    let server = Server::start();
+    let server = Nats::start();
     let (one, two) = (connect(&server).await, connect(&server).await);
     let mut heard_by = [one.events().await.unwrap(), two.events().await.unwrap()];
     for n in 0..20 {
@@ -212,7 +212,7 @@ async fn of_two_planners_one_publishes_and_both_hear() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_is_named_with_its_reason() {
-    let server = Server::with("authorization { user: loci, password: right }");
+    let server = Nats::with("authorization { user: loci, password: right }");
     let wrong = server.url().replace("nats://", "nats://loci:wrong@");
     let bus = NatsBus::connect(NatsOptions::new(wrong, "test"))
         .await

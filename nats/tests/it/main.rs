@@ -4,21 +4,20 @@
 #[path = "../../../bus/tests/contract/mod.rs"]
 mod contract;
 mod faults;
-mod server;
 
 use std::time::Duration;
 
 use contract::Bed;
 use loci_nats::{NatsBus, NatsOptions};
-use server::Server;
+use loci_testbed::Nats;
 
 /// A bus on a server of its own.
 async fn bed() -> Bed {
-    let server = Server::start();
+    let server = Nats::start();
     Bed::new(connect(&server).await, server)
 }
 
-async fn connect(server: &Server) -> NatsBus {
+async fn connect(server: &Nats) -> NatsBus {
     let options = NatsOptions {
         ack_wait: Duration::from_secs(2),
         ..NatsOptions::new(server.url(), "loci-test")

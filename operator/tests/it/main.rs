@@ -1,6 +1,5 @@
 //! The operator against the real API server of a bare control plane.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod hub;
 mod life;
 mod site;

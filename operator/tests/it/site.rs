@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::hub;
+use loci_testbed::hub;
 
 /// The longest that anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,10 +64,12 @@ impl Site {
         let options = Options {
             namespaces: vec![self.namespace.clone()],
             state: self.state.path().to_owned(),
+            store: self.state.path().join("store"),
             listen,
             auth: Auth::Off,
             hub: Some(self.hub.parse().unwrap()),
             device: DeviceRequest::Cpu,
+            nats: None,
         };
         let running = loci_operator::run(self.client.clone(), options, stop.clone());
         Running {

@@ -7,14 +7,24 @@
 mod commands;
 mod control;
 mod guard;
+pub mod hub;
 mod keys;
 mod log;
+mod nats;
 mod programs;
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
 pub use control::{ControlPlane, service_account};
+pub use nats::Nats;
+
+/// Where the repository is whose tests run: known at run time, since a built test may outlive the clone it was built in.
+pub fn root() -> PathBuf {
+    let start = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| ".".into(), PathBuf::from);
+    let found = start.ancestors().find(|d| d.join("Cargo.lock").exists());
+    found.map_or(start.clone(), PathBuf::from)
+}
 
 /// The test bed's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

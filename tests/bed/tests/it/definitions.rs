@@ -1,7 +1,5 @@
 //! Loci's definitions on a real API server.
 
-use std::path::Path;
-
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use loci_crds::{MemoryPipeline, MemoryRun};
 use loci_testbed::ControlPlane;
@@ -11,9 +9,7 @@ use tokio::sync::OnceCell;
 use crate::refusal;
 
 fn text(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(path);
+    let path = loci_testbed::root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 

@@ -1,4 +1,5 @@
 //! A NATS server on loopback, with a store of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -6,14 +7,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-pub struct Server {
+/// A server. It ends when it is dropped.
+pub struct Nats {
     port: u16,
     extra: String,
     dir: tempfile::TempDir,
     process: Mutex<Child>,
 }
 
-impl Server {
+impl Nats {
     /// With JetStream, and anybody may do anything.
     pub fn start() -> Self {
         Self::with("")
@@ -36,6 +38,7 @@ impl Server {
         server
     }
 
+    /// Where it listens.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
@@ -47,11 +50,12 @@ impl Server {
         process.wait().unwrap();
     }
 
+    /// All that it has kept.
     pub fn delete_store(&self) {
         std::fs::remove_dir_all(self.dir.path().join("store")).unwrap();
     }
 
-    /// After [`Server::kill`].
+    /// After [`Nats::kill`].
     pub fn start_again(&self) {
         *self.process.lock().unwrap() = spawn(&self.dir, self.port, &self.extra);
         self.wait();
@@ -70,7 +74,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Nats {
     fn drop(&mut self) {
         if let Ok(process) = self.process.get_mut() {
             let _ = process.kill();

@@ -1,7 +1,7 @@
 //! A model hub on loopback with one small model, so that hf:// works without a network.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -13,6 +13,8 @@ use axum::{Json, Router};
 use loci_digest::Digest;
 use serde_json::{Value, json};
 
+use crate::root;
+
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// The model, by the reference that a pipeline gives.
 pub const MODEL: &str = "hf://org/tiny@main";
@@ -21,7 +23,7 @@ type Files = Arc<BTreeMap<String, Vec<u8>>>;
 
 /// Serves until the process ends; gives the address.
 pub async fn serve() -> String {
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/reference/tiny");
+    let tiny = root().join("models/tests/reference/tiny");
     let files: Files = Arc::new(
         std::fs::read_dir(tiny)
             .unwrap()

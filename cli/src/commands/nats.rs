@@ -1,0 +1,65 @@
+//! How to reach NATS.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use loci_nats::NatsOptions;
+
+/// Where work items are, and who asks for them.
+#[derive(Debug, Args)]
+pub struct Nats {
+    /// The NATS server that work items go through: nats://host:port or tls://host:port
+    #[arg(
+        long = "nats",
+        env = "LOCI_NATS_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    url: Option<String>,
+    /// A .creds file for NATS
+    #[arg(
+        long = "nats-credentials",
+        env = "LOCI_NATS_CREDENTIALS",
+        value_name = "FILE",
+        requires = "url"
+    )]
+    credentials: Option<PathBuf>,
+    /// A file with the seed of an NKey for NATS
+    #[arg(
+        long = "nats-nkey",
+        env = "LOCI_NATS_NKEY",
+        value_name = "FILE",
+        requires = "url"
+    )]
+    nkey: Option<PathBuf>,
+    /// The certificates (PEM) of the authority that signed the NATS server's
+    #[arg(
+        long = "nats-ca",
+        env = "LOCI_NATS_CA",
+        value_name = "FILE",
+        requires = "url"
+    )]
+    ca: Option<PathBuf>,
+    /// Replicas of each stream: 1, 3 or 5
+    #[arg(
+        long = "nats-replicas",
+        env = "LOCI_NATS_REPLICAS",
+        default_value_t = 1,
+        value_name = "N"
+    )]
+    replicas: usize,
+}
+
+impl Nats {
+    /// None when no server was named.
+    pub fn options(&self, name: &str) -> Option<NatsOptions> {
+        let url = self.url.as_ref()?;
+        Some(NatsOptions {
+            credentials: self.credentials.clone(),
+            nkey: self.nkey.clone(),
+            ca: self.ca.clone(),
+            replicas: self.replicas,
+            ..NatsOptions::new(url, name)
+        })
+    }
+}
