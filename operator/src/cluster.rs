@@ -22,13 +22,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::events::Events;
+use crate::fleet::{DESIRED, config_map};
 use crate::{MANAGER, annotations};
 
 /// Carries a release's first status, so that creating a release is one write.
 const FIRST_STATUS: &str = "loci.dev/first-status";
 /// The pipeline that a resource belongs to.
 pub const PIPELINE: &str = "loci.dev/pipeline";
-const DESIRED: &str = "desired";
 const COLLECTED: &str = "collected";
 
 /// What people wrote at the pipeline since, shared with who watches.
@@ -121,7 +121,7 @@ impl Cluster {
     }
 
     fn pointer(&self) -> String {
-        format!("{}-serving", self.pipeline.name_any())
+        config_map(&self.pipeline.name_any())
     }
 
     fn written(&self) -> std::sync::MutexGuard<'_, Pointer> {

@@ -4,18 +4,24 @@
 //! the [`Controller`](loci_shell::Controller) that `loci up` runs too, with a [`Keeper`](loci_shell::Keeper) whose
 //! resources are on the API server. A pipeline in trouble is tried again with backoff and disturbs no other.
 //!
-//! Steps and serving run in the operator's own process.
+//! Steps run in the operator's own process or, over NATS, in workers. A pipeline is served by the operator's process or
+//! by replicas of its own, which [`replicate`] is.
 
 mod annotations;
+mod artifacts;
 mod cluster;
 mod dereference;
 mod events;
+mod fleet;
 mod operator;
 mod pipeline;
+mod replica;
 mod watch;
 
 pub use annotations::{APPROVE, CANCEL, REFRESH, ROLLBACK};
-pub use operator::{Options, run};
+pub use fleet::{PORT, STATUS_PORT, Template};
+pub use operator::{Options, Serving, run};
+pub use replica::{ReplicaOptions, replicate};
 
 /// Who writes, in `metadata.managedFields` and in events.
 pub const MANAGER: &str = "loci-operator";

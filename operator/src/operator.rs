@@ -23,9 +23,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::artifacts::Artifacts;
 use crate::dereference::references;
+use crate::fleet::{Template, Yard};
 use crate::pipeline::{Change, Site, Supervisor};
-use crate::watch::{Any, Key, Seen, key, watch};
+use crate::watch::{Any, Key, Seen, key, replicas, watch};
 
 /// How the operator runs.
 pub struct Options {
@@ -35,16 +37,34 @@ pub struct Options {
     pub state: PathBuf,
     /// Where artefacts are.
     pub store: PathBuf,
-    /// Where queries are answered.
-    pub listen: SocketAddr,
-    /// Who may ask.
-    pub auth: Auth,
+    /// Who answers queries.
+    pub serving: Serving,
     /// The hub that hf:// models come from.
     pub hub: Option<Url>,
     /// Where encoders run.
     pub device: DeviceRequest,
     /// Where workers take steps from. Without, they run in this process.
     pub nats: Option<NatsOptions>,
+}
+
+/// Who answers queries.
+pub enum Serving {
+    /// This process.
+    Here {
+        /// Where.
+        listen: SocketAddr,
+        /// Who may ask.
+        auth: Auth,
+    },
+    /// Pods of each pipeline's own.
+    Replicas {
+        /// How they are made.
+        template: Box<Template>,
+        /// Where they get revisions from.
+        artifacts: SocketAddr,
+        /// How they reach that.
+        artifacts_url: Url,
+    },
 }
 
 /// Runs until `shutdown`.
@@ -119,9 +139,6 @@ async fn services(
         Ok(path)
     };
     let store = Store::open_local(&options.store).await?;
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", options.listen))?;
     let recall = Recall::new(RecallOptions::default())?;
     let (bus, queue, classes) = bus(options).await?;
     let revisions = Revisions::new(directory("revisions")?, store.clone());
@@ -150,8 +167,7 @@ async fn services(
         collecting: Arc::default(),
     };
     let events = shared.dispatch.events().await?;
-    let (auth, stop) = (options.auth.clone(), shutdown.clone());
-    tasks.spawn(async move { Ok(loci_recall::serve(listener, recall, auth, stop).await?) });
+    let yard = serve(&client, options, &shared, tasks, shutdown).await?;
     let (dispatch, stop) = (shared.dispatch.clone(), shutdown.clone());
     tasks.spawn(async move {
         tokio::select! {
@@ -169,8 +185,57 @@ async fn services(
     Ok(Site {
         client,
         shared,
+        yard,
         git_cache: directory("git")?,
     })
+}
+
+/// Begins to serve; what replicas are made with, if they are to serve.
+async fn serve(
+    client: &Client,
+    options: &Options,
+    shared: &Shared,
+    tasks: &mut JoinSet<Result<()>>,
+    shutdown: &CancellationToken,
+) -> Result<Option<Yard>> {
+    let bind = |address: SocketAddr| async move {
+        let listener = TcpListener::bind(address).await;
+        listener.with_context(|| format!("cannot listen on {address}"))
+    };
+    let stop = shutdown.clone();
+    match &options.serving {
+        Serving::Here { listen, auth } => {
+            let (listener, recall, auth) =
+                (bind(*listen).await?, shared.recall.clone(), auth.clone());
+            tasks.spawn(async move { Ok(loci_recall::serve(listener, recall, auth, stop).await?) });
+            Ok(None)
+        }
+        Serving::Replicas {
+            template,
+            artifacts,
+            artifacts_url,
+        } => {
+            let listener = bind(*artifacts).await?;
+            let artifacts =
+                Artifacts::new(shared.store.clone(), &options.store, artifacts_url.clone())?;
+            tasks.spawn(artifacts.clone().serve(listener, stop.clone()));
+            let (pods, watching) = replicas(client, &options.namespaces);
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = watching => {}
+                    () = stop.cancelled() => {}
+                }
+                Ok(())
+            });
+            Ok(Some(Yard {
+                client: client.clone(),
+                pods,
+                template: Arc::new((**template).clone()),
+                artifacts,
+                http: reqwest::Client::new(),
+            }))
+        }
+    }
 }
 
 struct Entry {

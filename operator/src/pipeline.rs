@@ -8,7 +8,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use loci_crds::MemoryPipeline;
-use loci_shell::{Controller, Fleet, Keeper, News, Shared, Told, full_name};
+use loci_shell::{Controller, Fleet, Keeper, LocalFleet, News, Shared, Told, full_name};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{Annotations, Cluster};
 use crate::dereference::{Dereferenced, Refused, dereference};
 use crate::events::Events;
+use crate::fleet::{Replicas, Yard};
 
 /// The first and the longest pause after trouble.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
@@ -40,8 +41,19 @@ pub struct Site {
     pub client: Client,
     /// Services of this process.
     pub shared: Shared,
+    /// What replicas are made with; without it, this process serves.
+    pub yard: Option<Yard>,
     /// Where repositories are cached.
     pub git_cache: PathBuf,
+}
+
+impl Site {
+    fn fleet(&self, pipeline: &MemoryPipeline) -> Box<dyn Fleet> {
+        match &self.yard {
+            Some(yard) => Box::new(Replicas::new(yard.clone(), pipeline)),
+            None => Box::new(LocalFleet::new(self.shared.clone())),
+        }
+    }
 }
 
 /// Why a controller has stopped.
@@ -62,7 +74,7 @@ pub struct Supervisor {
     events: Events,
     changes: UnboundedReceiver<Change>,
     shutdown: CancellationToken,
-    fleet: Option<Fleet>,
+    fleet: Option<Box<dyn Fleet>>,
 }
 
 impl Supervisor {
@@ -74,7 +86,7 @@ impl Supervisor {
         shutdown: CancellationToken,
     ) -> Self {
         let events = Events::new(site.client.clone(), &resource);
-        let fleet = Some(Fleet::new(site.shared.recall.clone()));
+        let fleet = Some(site.fleet(&resource));
         Self {
             site,
             resource,
@@ -118,6 +130,7 @@ impl Supervisor {
             client,
             shared,
             git_cache,
+            ..
         } = self.site.clone();
         let found = dereference(&client, &shared.store, &git_cache, &self.resource).await?;
         let cluster = Cluster::new(
@@ -143,7 +156,7 @@ impl Supervisor {
         shared.sources.set(full_name(&declared.pipeline), sources);
         let (kept, runs, releases) = cluster.read().await?;
         let fleet = self.fleet.take();
-        let fleet = fleet.unwrap_or_else(|| Fleet::new(shared.recall.clone()));
+        let fleet = fleet.unwrap_or_else(|| self.site.fleet(&self.resource));
         let keeper = Arc::new(cluster);
         let controller =
             Controller::new(shared, declared, keeper, kept, (runs, releases), fleet).await?;
@@ -172,7 +185,10 @@ impl Supervisor {
         }
     }
 
-    fn ended(&mut self, ended: Result<(Fleet, Result<()>), tokio::task::JoinError>) -> Ended {
+    fn ended(
+        &mut self,
+        ended: Result<(Box<dyn Fleet>, Result<()>), tokio::task::JoinError>,
+    ) -> Ended {
         match ended {
             Ok((fleet, result)) => {
                 self.fleet = Some(fleet);

@@ -2,17 +2,21 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use serde::de::DeserializeOwned;
+
+use crate::fleet::COMPONENT;
 
 /// `namespace, name`.
 pub type Key = (String, String);
@@ -51,12 +55,8 @@ pub enum Any {
 
 /// Watches these namespaces; all, when there are none.
 pub fn watch(client: &Client, namespaces: &[String]) -> BoxStream<'static, Any> {
-    let scopes: Vec<Option<&String>> = match namespaces {
-        [] => vec![None],
-        some => some.iter().map(Some).collect(),
-    };
     let mut all = Vec::new();
-    for namespace in scopes {
+    for namespace in scopes(namespaces) {
         let pipelines =
             guarded::<MemoryPipeline>(client, namespace).map(|seen| Any::Pipeline(seen.boxed()));
         let runs = guarded::<MemoryRun>(client, namespace).map(Any::Run);
@@ -70,6 +70,43 @@ pub fn watch(client: &Client, namespaces: &[String]) -> BoxStream<'static, Any> 
         ]);
     }
     futures::stream::select_all(all).boxed()
+}
+
+/// The pods that are replicas, and the task that keeps knowing them.
+pub fn replicas(
+    client: &Client,
+    namespaces: &[String],
+) -> (Arc<[Store<Pod>]>, impl Future<Output = ()> + use<>) {
+    let only = format!("app.kubernetes.io/component={COMPONENT}");
+    let config = watcher::Config::default().labels(&only);
+    let (mut stores, mut watching) = (Vec::new(), Vec::new());
+    for namespace in scopes(namespaces) {
+        let (store, writer) = reflector::store();
+        let events = watcher(api::<Pod>(client, namespace), config.clone()).default_backoff();
+        // Where they are and whether they are ready is all that is asked.
+        let small = events.modify(|pod| {
+            pod.metadata.managed_fields = None;
+            pod.spec = None;
+        });
+        watching.push(small.reflect(writer).for_each(|event| {
+            if let Err(error) = event {
+                tracing::warn!("replicas cannot be watched; trying again: {error}");
+            }
+            std::future::ready(())
+        }));
+        stores.push(store);
+    }
+    let all = async {
+        futures::future::join_all(watching).await;
+    };
+    (stores.into(), all)
+}
+
+fn scopes(namespaces: &[String]) -> Vec<Option<&String>> {
+    match namespaces {
+        [] => vec![None],
+        some => some.iter().map(Some).collect(),
+    }
 }
 
 fn api<K>(client: &Client, namespace: Option<&String>) -> Api<K>

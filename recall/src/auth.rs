@@ -18,6 +18,8 @@ pub enum Auth {
     /// Everyone who reaches the address, which must be on loopback; requests must name a
     /// loopback host, so that no web page can reach it by rebinding its own name.
     Off,
+    /// Everyone who reaches the address, wherever it is: something else decides who does.
+    Anyone,
     /// Those with one of these tokens (`Authorization: Bearer <token>`).
     Bearer(Tokens),
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::{Dispatch, full_name};
-use crate::fleet::{Fleet, Load, Loaded};
+use crate::fleet::{Fleet, Load};
 use crate::garbage::Garbage;
 use crate::keeper::{Keeper, Kept, Told};
 use crate::sources::Sources;
@@ -31,7 +31,9 @@ pub enum News {
     /// A watched source changed.
     Hint(String),
     /// A release was loaded, or not.
-    Loaded(String, Box<Result<Loaded>>),
+    Loaded(String, Result<()>),
+    /// What serves may have changed.
+    Serving,
     /// Garbage was collected.
     Collected,
     /// What people ask for may have changed.
@@ -88,7 +90,7 @@ pub struct Controller {
     pub(crate) declared: Declared,
     pub(crate) keeper: Arc<dyn Keeper>,
     pub(crate) world: World,
-    pub(crate) fleet: Fleet,
+    pub(crate) fleet: Box<dyn Fleet>,
     pub(crate) news: mpsc::UnboundedSender<News>,
     inbox: mpsc::UnboundedReceiver<News>,
 }
@@ -101,9 +103,11 @@ impl Controller {
         keeper: Arc<dyn Keeper>,
         kept: Kept,
         (runs, releases): (Vec<MemoryRun>, Vec<MemoryRelease>),
-        fleet: Fleet,
+        mut fleet: Box<dyn Fleet>,
     ) -> Result<Self> {
         let now = Timestamp::now();
+        let (news, inbox) = mpsc::unbounded_channel();
+        fleet.declare(&declared, news.clone());
         let digests: BTreeMap<_, _> = declared
             .suites
             .iter()
@@ -130,7 +134,6 @@ impl Controller {
             status: declared.resource.status.clone().unwrap_or_default(),
             collected: kept.collected,
         };
-        let (news, inbox) = mpsc::unbounded_channel();
         Ok(Self {
             shared,
             declared,
@@ -148,7 +151,7 @@ impl Controller {
     }
 
     /// Loops until `shutdown`, or until a write fails. What serves goes on serving, in the fleet that is given back.
-    pub async fn run(mut self, shutdown: CancellationToken) -> (Fleet, Result<()>) {
+    pub async fn run(mut self, shutdown: CancellationToken) -> (Box<dyn Fleet>, Result<()>) {
         let ended = self.turn_until(&shutdown).await;
         (self.fleet, ended)
     }
@@ -220,7 +223,8 @@ impl Controller {
             News::Hint(source) => {
                 self.world.hints.insert(source, Timestamp::now());
             }
-            News::Loaded(release, loaded) => self.loaded(release, *loaded),
+            News::Loaded(release, loaded) => self.loaded(release, loaded),
+            News::Serving => self.follow(),
             News::Collected => self.keep().await?,
             News::Asked => self.world.intents = self.keeper.intents().await?,
             News::Run(run) => put(&mut self.world.runs, *run),
@@ -234,13 +238,12 @@ impl Controller {
         Ok(())
     }
 
-    fn loaded(&mut self, release: String, loaded: Result<Loaded>) {
+    fn loaded(&mut self, release: String, loaded: Result<()>) {
         let serving = &mut self.world.serving;
         serving.preparing.remove(&release);
         match loaded {
-            Ok(loaded) => {
+            Ok(()) => {
                 serving.failures.remove(&release);
-                self.fleet.add(release, loaded);
                 self.follow();
             }
             Err(error) => {
@@ -285,14 +288,8 @@ impl Controller {
             model: if own { &self.declared.model } else { model }.clone(),
             latency_budget: self.declared.pipeline.latency_budget,
         };
-        let (shared, news, name) = (self.shared.clone(), self.news.clone(), name.to_owned());
-        self.world.serving.preparing.insert(name.clone());
-        tokio::spawn(async move {
-            let _no_sweep = shared.collecting.read().await;
-            let loaded = load.run(&shared.recall, &shared.revisions, &shared.encoders);
-            let loaded = Box::new(loaded.await);
-            let _ = news.send(News::Loaded(name, loaded));
-        });
+        self.world.serving.preparing.insert(name.to_owned());
+        self.fleet.prepare(load);
         Ok(())
     }
 

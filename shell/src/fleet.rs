@@ -1,24 +1,41 @@
-//! What serves a pipeline in this process: one release answers, others are loaded beside it.
+//! What serves a pipeline: one release answers, others are loaded beside it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use loci_digest::Digest;
-use loci_recall::{LoadRequest, Prepared, Recall};
-use loci_worker::step::{Encoders, Hold, Revisions};
+use loci_recall::{LoadRequest, Prepared};
+use loci_worker::step::Hold;
+use tokio::sync::mpsc::UnboundedSender;
 
-/// A release that is loaded and warm. While it is kept, its revision's files are.
-pub type Loaded = (Prepared, Hold);
+use crate::controller::{Declared, News, Shared};
 
-/// The serving side of one pipeline.
-pub struct Fleet {
-    recall: Recall,
-    ready: HashMap<String, Loaded>,
-    served: Option<(String, Hold)>,
+/// The serving side of one pipeline. It goes on serving whoever commands it.
+pub trait Fleet: Send + Sync + 'static {
+    /// What it serves is declared so now. News of it go to `news` from here on.
+    fn declare(&mut self, declared: &Declared, news: UnboundedSender<News>);
+
+    /// The release that answers everywhere.
+    fn current(&self) -> Option<String>;
+
+    /// Releases that are loaded everywhere, the one that answers included.
+    fn prepared(&self) -> BTreeSet<String>;
+
+    /// Begins to load and warm a release beside what answers; [`News::Loaded`] tells how that ended.
+    fn prepare(&mut self, load: Load);
+
+    /// Lets go of a release that does not answer.
+    fn remove(&mut self, release: &str);
+
+    /// Lets `release` answer from now on, wherever it is loaded: queries in flight finish on the one before. True when
+    /// it has come to answer everywhere since the last call.
+    fn switch(&mut self, release: &str) -> bool;
 }
 
 /// What to load.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Load {
     /// `namespace/name` of the pipeline.
     pub pipeline: String,
@@ -29,71 +46,75 @@ pub struct Load {
     /// Its embedder's reference.
     pub model: String,
     /// Queries slower than this are counted.
-    pub latency_budget: Option<std::time::Duration>,
+    pub latency_budget: Option<Duration>,
 }
 
-impl Load {
-    /// Loads and warms beside what serves.
-    pub async fn run(
-        self,
-        recall: &Recall,
-        revisions: &Revisions,
-        encoders: &Encoders,
-    ) -> Result<Loaded> {
-        let hold = revisions.hold(self.revision);
-        let directory: PathBuf = revisions.directory(&self.revision).await?;
-        let encoder = encoders.get(&self.model).await?;
-        let request = LoadRequest {
-            pipeline: self.pipeline,
-            release: self.release,
-            directory,
-            encoder,
-            latency_budget: self.latency_budget,
-        };
-        Ok((recall.prepare(request).await?, hold))
-    }
+/// A release that is loaded and warm. While it is kept, its revision's files are.
+type Loaded = (Prepared, Hold);
+
+/// Serves in this process.
+pub struct LocalFleet {
+    shared: Shared,
+    ready: Arc<Mutex<HashMap<String, Loaded>>>,
+    served: Option<(String, Hold)>,
+    news: Option<UnboundedSender<News>>,
 }
 
-impl Fleet {
+impl LocalFleet {
     /// Nothing serves yet.
-    pub fn new(recall: Recall) -> Self {
+    pub fn new(shared: Shared) -> Self {
         Self {
-            recall,
-            ready: HashMap::new(),
+            shared,
+            ready: Arc::default(),
             served: None,
+            news: None,
         }
     }
 
-    /// The release that answers.
-    pub fn current(&self) -> Option<String> {
+    fn ready(&self) -> MutexGuard<'_, HashMap<String, Loaded>> {
+        lock(&self.ready)
+    }
+}
+
+impl Fleet for LocalFleet {
+    fn declare(&mut self, _: &Declared, news: UnboundedSender<News>) {
+        self.news = Some(news);
+    }
+
+    fn current(&self) -> Option<String> {
         self.served.as_ref().map(|(release, _)| release.clone())
     }
 
-    /// Releases that are loaded, the one that answers included.
-    pub fn prepared(&self) -> BTreeSet<String> {
-        self.ready.keys().cloned().chain(self.current()).collect()
+    fn prepared(&self) -> BTreeSet<String> {
+        self.ready().keys().cloned().chain(self.current()).collect()
     }
 
-    /// Keeps a release that was loaded.
-    pub fn add(&mut self, release: String, loaded: Loaded) {
-        self.ready.insert(release, loaded);
+    fn prepare(&mut self, load: Load) {
+        let (shared, ready, news) = (self.shared.clone(), self.ready.clone(), self.news.clone());
+        tokio::spawn(async move {
+            let _no_sweep = shared.collecting.read().await;
+            let release = load.release.clone();
+            let loaded = load.run(&shared).await.map(|loaded| {
+                lock(&ready).insert(release.clone(), loaded);
+            });
+            if let Some(news) = news {
+                let _ = news.send(News::Loaded(release, loaded));
+            }
+        });
     }
 
-    /// Lets go of a release that does not answer.
-    pub fn remove(&mut self, release: &str) {
-        self.ready.remove(release);
+    fn remove(&mut self, release: &str) {
+        self.ready().remove(release);
     }
 
-    /// Lets `release` answer from now on, if it is loaded and does not yet: queries in flight finish on the one
-    /// before. True when it switched.
-    pub fn switch(&mut self, release: &str) -> bool {
+    fn switch(&mut self, release: &str) -> bool {
         if self.current().as_deref() == Some(release) {
             return false;
         }
-        let Some((prepared, hold)) = self.ready.remove(release) else {
+        let Some((prepared, hold)) = self.ready().remove(release) else {
             return false;
         };
-        let replaced = self.recall.switch(prepared);
+        let replaced = self.shared.recall.switch(prepared);
         let old = self.served.replace((release.to_owned(), hold));
         if let Some(replaced) = replaced {
             tokio::spawn(async move {
@@ -103,4 +124,24 @@ impl Fleet {
         }
         true
     }
+}
+
+impl Load {
+    async fn run(self, shared: &Shared) -> Result<Loaded> {
+        let hold = shared.revisions.hold(self.revision);
+        let directory = shared.revisions.directory(&self.revision).await?;
+        let encoder = shared.encoders.get(&self.model).await?;
+        let request = LoadRequest {
+            pipeline: self.pipeline,
+            release: self.release,
+            directory,
+            encoder,
+            latency_budget: self.latency_budget,
+        };
+        Ok((shared.recall.prepare(request).await?, hold))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

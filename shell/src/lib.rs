@@ -16,7 +16,7 @@ mod sources;
 
 pub use controller::{Controller, Declared, News, Shared};
 pub use dispatch::{CLASS, Dispatch, FETCH, Progresses, count, full_name};
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Load, LocalFleet};
 pub use garbage::Garbage;
 pub use keeper::{Keeper, Kept, Told};
 pub use sources::{Data, Objects, Sources, absolute, model, resolve};

@@ -93,6 +93,25 @@ impl Store {
         Ok(self.touch_all(vec![*digest]).await?.is_none())
     }
 
+    /// Opens a blob for reading, and tells its size. What is read is not verified.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; when the file cannot be opened.
+    pub async fn open(&self, digest: &Digest) -> Result<(std::fs::File, u64)> {
+        let path = self.file(Area::Blobs, digest);
+        let opened = blocking(move || {
+            let opened = std::fs::File::open(&path);
+            match opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
+                Ok((size, file)) => Ok(Some((file, size))),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(StoreError::read(&path, e)),
+            }
+        });
+        opened
+            .await?
+            .ok_or_else(|| self.not_found(Area::Blobs, digest))
+    }
+
     /// Puts a blob's content at `to`, replacing what is there, atomically. The file is read-only: it
     /// is a hard link into the store where the file system can, else a copy.
     ///

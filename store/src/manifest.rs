@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use loci_digest::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -74,10 +75,7 @@ impl Store {
         kind: &str,
         digest: &Digest,
     ) -> Result<T> {
-        let json = self
-            .read(Area::Manifests, digest)
-            .await?
-            .ok_or_else(|| self.not_found(Area::Manifests, digest))?;
+        let json = self.manifest_bytes(digest).await?;
         let unfit = |source| StoreError::Manifest {
             kind: kind.to_owned(),
             digest: Some(*digest),
@@ -94,6 +92,15 @@ impl Store {
         serde_json::from_slice::<Body<T>>(&json)
             .map(|envelope| envelope.body)
             .map_err(unfit)
+    }
+
+    /// The bytes of a manifest, verified.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Corrupt`].
+    pub async fn manifest_bytes(&self, digest: &Digest) -> Result<Bytes> {
+        let json = self.read(Area::Manifests, digest).await?;
+        json.ok_or_else(|| self.not_found(Area::Manifests, digest))
     }
 
     /// What a manifest names; none when there is no such manifest.

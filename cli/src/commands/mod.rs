@@ -6,6 +6,7 @@ mod intend;
 mod nats;
 mod operator;
 mod query;
+mod recall;
 mod validate;
 mod worker;
 
@@ -67,8 +68,9 @@ enum Command {
     #[command(subcommand)]
     Bench(Bench),
     /// Does on a Kubernetes cluster what `loci up` does on one machine, for MemoryPipelines that are applied there
-    Operator(operator::Operator),
+    Operator(Box<operator::Operator>),
     Worker(worker::Worker),
+    Recall(recall::Recall),
     /// Prints completions for a shell
     Completions {
         /// The shell
@@ -94,6 +96,7 @@ impl Cli {
             Command::Bench(bench) => bench.run(&shared).await,
             Command::Operator(operator) => operator.run(&shared).await,
             Command::Worker(worker) => worker.run(&shared).await,
+            Command::Recall(recall) => recall.run(&shared).await,
             Command::Completions { shell } => {
                 clap_complete::generate(
                     shell,

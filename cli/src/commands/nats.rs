@@ -42,6 +42,7 @@ pub struct Nats {
     ca: Option<PathBuf>,
     /// Replicas of each stream: 1, 3 or 5
     #[arg(
+        id = "nats_replicas",
         long = "nats-replicas",
         env = "LOCI_NATS_REPLICAS",
         default_value_t = 1,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use loci_models::DeviceRequest;
-use loci_operator::Options;
+use loci_operator::{Options, Serving, Template};
 use loci_recall::{Auth, Tokens};
 
 use super::nats::Nats;
@@ -36,6 +36,77 @@ pub struct Operator {
     store: Option<PathBuf>,
     #[command(flatten)]
     nats: Nats,
+    #[command(flatten)]
+    replicas: Replicas,
+}
+
+/// How pipelines are served by pods of their own.
+#[derive(Debug, Args)]
+struct Replicas {
+    /// Serves each pipeline by pods of its own, of this image. Without it, the operator's process serves all
+    #[arg(long = "recall-image", env = "LOCI_RECALL_IMAGE", value_name = "IMAGE")]
+    image: Option<String>,
+    /// When that image is pulled: Always, IfNotPresent or Never
+    #[arg(
+        long = "recall-pull-policy",
+        env = "LOCI_RECALL_PULL_POLICY",
+        default_value = "IfNotPresent"
+    )]
+    pull_policy: String,
+    /// How many pods a pipeline begins with
+    #[arg(
+        id = "recall_replicas",
+        long = "recall-replicas",
+        env = "LOCI_RECALL_REPLICAS",
+        default_value_t = 2
+    )]
+    replicas: u32,
+    /// Their resources, as JSON
+    #[arg(
+        long = "recall-resources",
+        env = "LOCI_RECALL_RESOURCES",
+        default_value = "{}"
+    )]
+    resources: String,
+    /// A Secret of the pipeline's namespace with bearer tokens under the key `tokens`. Without it, everybody whom the
+    /// network lets through may ask
+    #[arg(
+        long = "recall-token-secret",
+        env = "LOCI_RECALL_TOKEN_SECRET",
+        value_name = "SECRET"
+    )]
+    token_secret: Option<String>,
+    /// Where those pods get revisions from
+    #[arg(long, default_value = "0.0.0.0:7710")]
+    artifacts: SocketAddr,
+    /// How they reach that, as a URL
+    #[arg(long, env = "LOCI_ARTIFACTS_URL", value_name = "URL")]
+    artifacts_url: Option<url::Url>,
+}
+
+impl Replicas {
+    fn serving(self, listen: SocketAddr, auth: Auth, hub: Option<&url::Url>) -> Result<Serving> {
+        let Some(image) = self.image else {
+            return Ok(Serving::Here { listen, auth });
+        };
+        let artifacts_url = self
+            .artifacts_url
+            .context("say how pods reach the operator's artefacts: --artifacts-url")?;
+        let resources = serde_json::from_str(&self.resources).context("--recall-resources")?;
+        let template = Template {
+            image,
+            pull_policy: self.pull_policy,
+            replicas: self.replicas,
+            resources,
+            token_secret: self.token_secret,
+            hub: hub.cloned(),
+        };
+        Ok(Serving::Replicas {
+            template: Box::new(template),
+            artifacts: self.artifacts,
+            artifacts_url,
+        })
+    }
 }
 
 impl Operator {
@@ -49,11 +120,13 @@ impl Operator {
             Some(path) => Auth::Bearer(Tokens::from_file(path)?),
             None => Auth::Off,
         };
+        let serving = self
+            .replicas
+            .serving(self.listen, auth, self.hub.as_ref())?;
         let options = Options {
             namespaces: self.watch,
             state: shared.state.clone(),
-            listen: self.listen,
-            auth,
+            serving,
             hub: self.hub,
             device: self.device,
             nats: self.nats.options("loci-operator"),

@@ -15,7 +15,7 @@ use loci_bus::LocalBus;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, Recall, RecallOptions, Tokens};
 use loci_shell::{
-    CLASS, Controller, Dispatch, FETCH, Fleet, Garbage, News, Shared, Sources, full_name,
+    CLASS, Controller, Dispatch, FETCH, Garbage, LocalFleet, News, Shared, Sources, full_name,
 };
 use loci_store::Store;
 use loci_worker::service;
@@ -238,7 +238,7 @@ impl Site {
         };
         files.write(&declared.resource.status.clone().unwrap_or_default())?;
         let resources = (kept.runs().list()?, kept.releases().list()?);
-        let fleet = Fleet::new(self.shared.recall.clone());
+        let fleet = Box::new(LocalFleet::new(self.shared.clone()));
         let looks = read_json(&kept.looks())?.unwrap_or_default();
         let controller = Controller::new(
             self.shared,

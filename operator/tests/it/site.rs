@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_models::DeviceRequest;
-use loci_operator::Options;
+use loci_operator::{Options, Serving};
 use loci_recall::Auth;
 use loci_testbed::ControlPlane;
 use serde::de::DeserializeOwned;
@@ -65,8 +65,10 @@ impl Site {
             namespaces: vec![self.namespace.clone()],
             state: self.state.path().to_owned(),
             store: self.state.path().join("store"),
-            listen,
-            auth: Auth::Off,
+            serving: Serving::Here {
+                listen,
+                auth: Auth::Off,
+            },
             hub: Some(self.hub.parse().unwrap()),
             device: DeviceRequest::Cpu,
             nats: None,

@@ -1,6 +1,8 @@
 //! The operator and its workers as processes of their own, with a real API server and a real NATS server between them.
 
-use std::io::{BufRead, BufReader};
+mod replicas;
+mod steps;
+
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::harness::loci;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A namespace, a NATS server, and a directory for artefacts and logs.
 struct Cluster {
@@ -69,27 +71,19 @@ impl Cluster {
     }
 
     fn spawn(&self, name: &str, args: &[&str]) -> Process {
-        let log = self.log(name);
         let log = std::fs::File::options()
             .create(true)
             .append(true)
-            .open(log)
+            .open(self.log(name))
             .unwrap();
         let child = loci()
             .args(args)
-            .args([
-                "--nats",
-                &self.nats.url(),
-                "--hub",
-                &self.hub,
-                "--device",
-                "cpu",
-            ])
-            .arg("--store")
-            .arg(self.dir.path().join("store"))
+            .args(["--hub", &self.hub, "--device", "cpu"])
             .arg("--state")
             .arg(self.dir.path().join(name))
             .env("KUBECONFIG", self.plane.kubeconfig())
+            .env("LOCI_NATS_URL", self.nats.url())
+            .env("LOCI_STORE", self.dir.path().join("store"))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -98,16 +92,29 @@ impl Cluster {
     }
 
     fn operator(&self) -> Process {
-        self.spawn(
-            "operator",
-            &[
-                "operator",
-                "--watch",
-                &self.namespace,
-                "--listen",
-                "127.0.0.1:0",
-            ],
-        )
+        let here = ["--listen", "127.0.0.1:0"];
+        self.spawn("operator", &[&self.watching()[..], &here].concat())
+    }
+
+    /// Which has pipelines served by pods of their own.
+    fn operator_with_replicas(&self) -> Process {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let artifacts = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let url = format!("http://{artifacts}");
+        let image = [
+            "--recall-image",
+            "loci",
+            "--artifacts",
+            &artifacts,
+            "--artifacts-url",
+            &url,
+        ];
+        self.spawn("operator", &[&self.watching()[..], &image].concat())
+    }
+
+    fn watching(&self) -> [&str; 3] {
+        ["operator", "--watch", &self.namespace]
     }
 
     fn worker(&self) -> Process {
@@ -118,18 +125,19 @@ impl Cluster {
         self.dir.path().join(format!("{name}.log"))
     }
 
+    /// The end of every log.
     fn logs(&self) -> String {
-        let read = |name| {
-            let file = std::fs::File::open(self.log(name)).map(BufReader::new);
-            let lines = file.map(|f| f.lines().map_while(Result::ok).collect::<Vec<_>>());
-            let lines = lines.unwrap_or_default();
-            lines[lines.len().saturating_sub(40)..].join("\n")
-        };
-        format!(
-            "operator:\n{}\nworker:\n{}",
-            read("operator"),
-            read("worker")
-        )
+        let mut all = String::new();
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "log") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let lines: Vec<&str> = text.lines().collect();
+                let end = lines[lines.len().saturating_sub(30)..].join("\n");
+                all.push_str(&format!("{}:\n{end}\n", path.display()));
+            }
+        }
+        all
     }
 
     async fn apply(&self, kind: &str, name: &str, object: Value) {
@@ -249,38 +257,4 @@ impl Cluster {
             assert_eq!(run.status.unwrap().phase, RunPhase::Succeeded);
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn steps_go_to_workers_over_nats_and_whatever_is_killed_the_release_comes() {
-    let cluster = Cluster::new("cluster").await;
-    cluster.documents("The workshop opens at nine.").await;
-    cluster.pipeline().await;
-
-    // No worker yet: the work waits for one.
-    let operator = cluster.operator();
-    cluster.at_work("Embed").await;
-    let worker = cluster.worker();
-    cluster.serving(1).await;
-    cluster.settled(1).await;
-
-    // The operator is killed while a step waits; another finds it in the queue.
-    worker.kill();
-    cluster.documents("The workshop opens at ten.").await;
-    cluster.at_work("Embed").await;
-    operator.kill();
-    let (_operator, worker) = (cluster.operator(), cluster.worker());
-    cluster.serving(2).await;
-    cluster.settled(2).await;
-
-    // NATS is killed and loses all that it had.
-    worker.signal(rustix::process::Signal::TERM);
-    cluster.documents("The workshop opens at eleven.").await;
-    cluster.at_work("Embed").await;
-    cluster.nats.kill();
-    cluster.nats.delete_store();
-    cluster.nats.start_again();
-    let _worker = cluster.worker();
-    cluster.serving(3).await;
-    cluster.settled(3).await;
 }

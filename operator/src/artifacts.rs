@@ -1,0 +1,213 @@
+//! Where replicas get revisions from: the manifest and the files of one revision, for who has its key.
+//!
+//! A key is the HMAC (RFC 2104, over SHA-256) of the revision's digest under a secret that never leaves the store's
+//! directory. A pipeline's ConfigMap carries the keys of its own releases, so that no tenant reads another's.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hmac::{Hmac, Mac};
+use loci_digest::Digest;
+use loci_store::{Store, StoreError};
+use loci_worker::step::{REVISION, RevisionManifest};
+use sha2::Sha256;
+use tokio::net::TcpListener;
+use tokio_util::io::ReaderStream;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+const SECRET: &str = "artifacts.key";
+/// Revisions whose files are known; all are forgotten beyond.
+const KNOWN: usize = 256;
+
+/// The store as replicas see it. Cheap to clone.
+#[derive(Clone)]
+pub struct Artifacts(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    /// Where replicas reach this.
+    url: Url,
+    secret: [u8; 32],
+    /// The files of revisions asked for lately.
+    files: Mutex<HashMap<Digest, Arc<HashSet<Digest>>>>,
+}
+
+impl Artifacts {
+    /// Over the store in `dir`, whose secret is made when there is none.
+    ///
+    /// # Errors
+    /// When the secret cannot be read or written.
+    pub fn new(store: Store, dir: &Path, url: Url) -> Result<Self> {
+        Ok(Self(Arc::new(Inner {
+            store,
+            url,
+            secret: secret(&dir.join(SECRET))?,
+            files: Mutex::default(),
+        })))
+    }
+
+    /// Where a revision is, and the key to it.
+    pub fn of(&self, revision: &Digest) -> (String, String) {
+        let base = self.0.url.as_str().trim_end_matches('/');
+        let tag = self.mac(revision).finalize().into_bytes();
+        (format!("{base}/v1/revisions/{revision}"), hex::encode(tag))
+    }
+
+    /// Serves until `shutdown`.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<()> {
+        let router = Router::new()
+            .route("/v1/revisions/{revision}", get(manifest))
+            .route("/v1/revisions/{revision}/files/{digest}", get(file))
+            .with_state(self);
+        axum::serve(listener, router)
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await?;
+        Ok(())
+    }
+
+    fn mac(&self, revision: &Digest) -> Hmac<Sha256> {
+        // HMAC takes keys of any length.
+        #[expect(clippy::expect_used)]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0.secret).expect("a key");
+        mac.update(revision.as_bytes());
+        mac
+    }
+
+    /// The revision that is asked for, if the key fits.
+    fn admit(&self, revision: &str, headers: &HeaderMap) -> Result<Digest, Refusal> {
+        let revision: Digest = revision.parse().map_err(|_| Refusal::Unknown)?;
+        let key = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let key = key.and_then(|key| hex::decode(key).ok());
+        let key = key.ok_or(Refusal::Key)?;
+        let fits = self.mac(&revision).verify_slice(&key);
+        fits.map_err(|_| Refusal::Key)?;
+        Ok(revision)
+    }
+
+    async fn files(&self, revision: &Digest) -> Result<Arc<HashSet<Digest>>, Refusal> {
+        let known = || self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = known().get(revision) {
+            return Ok(files.clone());
+        }
+        let manifest: RevisionManifest = self.0.store.get_manifest(REVISION, revision).await?;
+        let files: HashSet<Digest> = manifest.tree.values().map(|entry| entry.digest).collect();
+        let files = Arc::new(files);
+        let mut known = known();
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(*revision, files.clone());
+        Ok(files)
+    }
+}
+
+/// Why something is not answered.
+enum Refusal {
+    Key,
+    Unknown,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound { .. } => Self::Unknown,
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Key => {
+                (StatusCode::FORBIDDEN, "the key does not fit the revision").into_response()
+            }
+            Self::Unknown => {
+                (StatusCode::NOT_FOUND, "there is no such revision or file").into_response()
+            }
+            Self::Store(error) => {
+                tracing::error!(%error, "an artefact cannot be read");
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the artefact cannot be read",
+                )
+                    .into_response()
+            }
+        }
+    }
+}
+
+async fn manifest(
+    State(artifacts): State<Artifacts>,
+    UrlPath(revision): UrlPath<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let revision = artifacts.admit(&revision, &headers)?;
+    // Only revisions: other manifests are nobody's business.
+    artifacts.files(&revision).await?;
+    let bytes = artifacts.0.store.manifest_bytes(&revision).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+async fn file(
+    State(artifacts): State<Artifacts>,
+    UrlPath((revision, digest)): UrlPath<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let revision = artifacts.admit(&revision, &headers)?;
+    let digest: Digest = digest.parse().map_err(|_| Refusal::Unknown)?;
+    if !artifacts.files(&revision).await?.contains(&digest) {
+        return Err(Refusal::Unknown);
+    }
+    let (file, size) = artifacts.0.store.open(&digest).await?;
+    let body = Body::from_stream(ReaderStream::with_capacity(
+        tokio::fs::File::from_std(file),
+        256 << 10,
+    ));
+    Ok(([(header::CONTENT_LENGTH, size)], body).into_response())
+}
+
+/// The secret; made once, by whoever comes first.
+fn secret(path: &Path) -> Result<[u8; 32]> {
+    if !path.exists() {
+        let mut random = [0; 32];
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut random))
+            .context("no random bytes")?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let mut made = tempfile::NamedTempFile::new_in(directory)?;
+        made.write_all(&random)?;
+        made.as_file().sync_all()?;
+        match made.persist_noclobber(path) {
+            Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(e.error).with_context(|| format!("cannot write {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        bytes.len() == 32,
+        "{} does not hold 32 bytes: delete it, and a new one is made",
+        path.display()
+    );
+    let mut secret = [0; 32];
+    secret.copy_from_slice(&bytes);
+    Ok(secret)
+}

@@ -1,0 +1,160 @@
+//! What a pipeline's serving consists of on the cluster.
+
+use kube::{Resource, ResourceExt};
+use loci_crds::MemoryPipeline;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::wanted::config_map;
+use crate::cluster::PIPELINE;
+
+/// Where queries are answered.
+pub const PORT: u16 = 7700;
+/// Where a replica says what it serves.
+pub const STATUS_PORT: u16 = 7701;
+/// The label value that tells replicas from other pods.
+pub const COMPONENT: &str = "recall";
+
+/// How replicas are made.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// The image that holds `loci`.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`.
+    pub pull_policy: String,
+    /// How many to begin with; afterwards that is an autoscaler's affair, or a person's.
+    pub replicas: u32,
+    /// `resources` of the container.
+    pub resources: Value,
+    /// A Secret in the pipeline's namespace with bearer tokens under the key `tokens`. Without, everybody whom the
+    /// network lets through may ask.
+    pub token_secret: Option<String>,
+    /// The hub that hf:// models come from.
+    pub hub: Option<Url>,
+}
+
+/// All objects, in the order of their creation: kind and plural come with each.
+pub fn objects(pipeline: &MemoryPipeline, template: &Template) -> Vec<Value> {
+    let name = pipeline.name_any();
+    let full = format!("{name}-recall");
+    let labels = json!({
+        "app.kubernetes.io/name": "loci",
+        "app.kubernetes.io/component": COMPONENT,
+        "app.kubernetes.io/managed-by": crate::MANAGER,
+        PIPELINE: name,
+    });
+    let selector = json!({"app.kubernetes.io/component": COMPONENT, PIPELINE: name});
+    let metadata = json!({
+        "name": full,
+        "namespace": pipeline.namespace(),
+        "labels": labels,
+        "ownerReferences": pipeline.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
+    });
+    let object = |version: &str, kind: &str, mut rest: Value| {
+        rest["apiVersion"] = version.into();
+        rest["kind"] = kind.into();
+        rest["metadata"] = metadata.clone();
+        rest
+    };
+    let rules = json!([{
+        "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [config_map(&name)],
+        "verbs": ["get", "list", "watch"],
+    }]);
+    let bound = json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": full},
+        "subjects": [{"kind": "ServiceAccount", "name": full, "namespace": pipeline.namespace()}],
+    });
+    let service = json!({
+        "selector": selector,
+        "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
+    });
+    let budget = json!({"selector": {"matchLabels": selector}, "maxUnavailable": 1});
+    let mut deployment = json!({
+        "selector": {"matchLabels": selector},
+        // A replica goes when another is ready in its place.
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": {"metadata": {"labels": labels}, "spec": pod(pipeline, template, &full)},
+    });
+    deployment["revisionHistoryLimit"] = 2.into();
+    vec![
+        object("v1", "ServiceAccount", json!({})),
+        object(
+            "rbac.authorization.k8s.io/v1",
+            "Role",
+            json!({"rules": rules}),
+        ),
+        object("rbac.authorization.k8s.io/v1", "RoleBinding", bound),
+        object("v1", "Service", json!({"spec": service})),
+        object("policy/v1", "PodDisruptionBudget", json!({"spec": budget})),
+        object("apps/v1", "Deployment", json!({"spec": deployment})),
+    ]
+}
+
+fn pod(pipeline: &MemoryPipeline, template: &Template, account: &str) -> Value {
+    let name = pipeline.name_any();
+    let mut args = vec![
+        "recall".to_owned(),
+        format!("--pipeline={name}"),
+        format!("--listen=0.0.0.0:{PORT}"),
+        format!("--status=0.0.0.0:{STATUS_PORT}"),
+    ];
+    let mut volumes = vec![
+        json!({"name": "state", "emptyDir": {}}),
+        json!({"name": "tmp", "emptyDir": {}}),
+    ];
+    let mut mounts = vec![
+        json!({"name": "state", "mountPath": "/var/lib/loci"}),
+        json!({"name": "tmp", "mountPath": "/tmp"}),
+    ];
+    if let Some(secret) = &template.token_secret {
+        args.push("--token-file=/etc/loci/tokens/tokens".to_owned());
+        volumes.push(
+            json!({"name": "tokens", "secret": {"secretName": secret, "defaultMode": 0o440}}),
+        );
+        mounts.push(json!({"name": "tokens", "mountPath": "/etc/loci/tokens", "readOnly": true}));
+    } else {
+        args.push("--anyone".to_owned());
+    }
+    let mut env = vec![
+        json!({"name": "LOCI_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
+        json!({"name": "LOCI_STATE", "value": "/var/lib/loci"}),
+    ];
+    if let Some(hub) = &template.hub {
+        env.push(json!({"name": "HF_ENDPOINT", "value": hub.as_str()}));
+    }
+    let probe = |path: &str, period: u32| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": period});
+    json!({
+        "serviceAccountName": account,
+        "terminationGracePeriodSeconds": 45,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [{
+            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {PIPELINE: name, "app.kubernetes.io/component": COMPONENT}},
+        }],
+        "containers": [{
+            "name": "recall",
+            "image": template.image,
+            "imagePullPolicy": template.pull_policy,
+            "args": args,
+            "env": env,
+            "ports": [
+                {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+                {"name": "status", "containerPort": STATUS_PORT, "protocol": "TCP"},
+            ],
+            "resources": template.resources,
+            "readinessProbe": probe("/readyz", 2),
+            "livenessProbe": probe("/healthz", 10),
+            // Taken out of the endpoints first; then what is in flight ends.
+            "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+            "securityContext": {
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            "volumeMounts": mounts,
+        }],
+        "volumes": volumes,
+    })
+}

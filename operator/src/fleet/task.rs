@@ -1,0 +1,311 @@
+//! Brings one pipeline's replicas to what is wanted, and watches how far they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::reflector::Store;
+use kube::{Api, ResourceExt};
+use loci_crds::MemoryPipeline;
+use loci_shell::{Load, News};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::Instant;
+
+use super::objects::{COMPONENT, STATUS_PORT, objects};
+use super::wanted::{
+    RELEASES, Releases, Replica, Report, Standing, Wanted, config_map, serving, standing,
+};
+use super::{Command, Observed, Yard, lock};
+use crate::cluster::PIPELINE;
+
+/// Owns the releases in the ConfigMap, and the objects that serve.
+const MANAGER: &str = "loci-operator-serving";
+/// How often replicas are asked while they are to change, and looked at otherwise.
+const BUSY: Duration = Duration::from_millis(300);
+const IDLE: Duration = Duration::from_secs(5);
+/// How long replicas may take to load a release.
+const DEADLINE: Duration = Duration::from_secs(600);
+const ANSWER: Duration = Duration::from_secs(2);
+
+pub struct Task {
+    yard: Yard,
+    pipeline: MemoryPipeline,
+    namespace: String,
+    name: String,
+    observed: Arc<Mutex<Observed>>,
+    news: Option<UnboundedSender<News>>,
+    wanted: Releases,
+    desired: Option<String>,
+    /// Releases whose loading is to be told of, and until when they have time.
+    loading: BTreeMap<String, Instant>,
+    /// What has to be written yet.
+    objects_due: bool,
+    releases_due: bool,
+    trouble: Option<String>,
+    /// The pods as they were when last asked.
+    asked: BTreeSet<(String, bool)>,
+}
+
+impl Task {
+    pub fn new(yard: Yard, pipeline: MemoryPipeline, observed: Arc<Mutex<Observed>>) -> Self {
+        Self {
+            yard,
+            namespace: pipeline.namespace().unwrap_or_default(),
+            name: pipeline.name_any(),
+            pipeline,
+            observed,
+            news: None,
+            wanted: Releases::new(),
+            desired: None,
+            loading: BTreeMap::new(),
+            objects_due: false,
+            releases_due: false,
+            trouble: None,
+            asked: BTreeSet::new(),
+        }
+    }
+
+    /// Until nobody commands any more.
+    pub async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+        loop {
+            let pause = if self.busy() { BUSY } else { IDLE };
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.take(command),
+                    None => return,
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+            while let Ok(command) = commands.try_recv() {
+                self.take(command);
+            }
+            match self.write().await {
+                Ok(()) => self.trouble = None,
+                Err(error) => {
+                    let trouble = format!("{error:#}");
+                    if self.trouble.as_ref() != Some(&trouble) {
+                        tracing::warn!(
+                            pipeline = self.name,
+                            "serving cannot be arranged: {trouble}"
+                        );
+                        self.trouble = Some(trouble);
+                    }
+                    tokio::time::sleep(BUSY * 5).await;
+                }
+            }
+            self.observe().await;
+        }
+    }
+
+    fn busy(&self) -> bool {
+        let current = lock(&self.observed).current.clone();
+        self.objects_due || self.releases_due || !self.loading.is_empty() || self.desired != current
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Declare(pipeline, news) => {
+                let same = self.news.is_some()
+                    && self.pipeline.metadata.generation == pipeline.metadata.generation;
+                self.objects_due |= !same;
+                self.pipeline = *pipeline;
+                self.news = Some(news);
+            }
+            Command::Prepare(load) => {
+                self.loading
+                    .insert(load.release.clone(), Instant::now() + DEADLINE);
+                let (release, wanted) = self.wanted(load);
+                // Beside what answers, one release at a time: a replica has memory for two.
+                let desired = self.desired.clone();
+                self.wanted.retain(|name, _| Some(name) == desired.as_ref());
+                self.wanted.insert(release, wanted);
+                self.releases_due = true;
+            }
+            Command::Switch(release) => self.desired = Some(release),
+            Command::Remove(release) => {
+                self.loading.remove(&release);
+                self.releases_due |= self.wanted.remove(&release).is_some();
+            }
+        }
+    }
+
+    fn wanted(&self, load: Load) -> (String, Wanted) {
+        let (url, key) = self.yard.artifacts.of(&load.revision);
+        let wanted = Wanted {
+            revision: load.revision,
+            model: load.model,
+            latency_budget_ms: load
+                .latency_budget
+                .map(|b| u64::try_from(b.as_millis()).unwrap_or(u64::MAX)),
+            url,
+            key,
+        };
+        (load.release, wanted)
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        if self.objects_due {
+            for object in objects(&self.pipeline, &self.yard.template) {
+                self.apply(object).await?;
+            }
+            self.objects_due = false;
+        }
+        if self.releases_due {
+            let map = json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": config_map(&self.name)},
+                "data": {RELEASES: serde_json::to_string(&self.wanted)?},
+            });
+            let api = Api::<ConfigMap>::namespaced(self.yard.client.clone(), &self.namespace);
+            let params = PatchParams::apply(MANAGER).force();
+            let (name, map) = (config_map(&self.name), Patch::Apply(&map));
+            let written = api.patch(&name, &params, &map).await;
+            written.context("which releases to load")?;
+            self.releases_due = false;
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, object: Value) -> Result<()> {
+        let of = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+        let (version, kind) = (of("apiVersion"), of("kind"));
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let (group, version) = version.split_once('/').unwrap_or(("", &version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
+        let api = Api::<DynamicObject>::namespaced_with(
+            self.yard.client.clone(),
+            &self.namespace,
+            &resource,
+        );
+        let params = PatchParams::apply(MANAGER).force();
+        let refused = || format!("{kind} {name}");
+        let new = kind == "Deployment" && api.get_opt(name).await.with_context(refused)?.is_none();
+        let written = api.patch(name, &params, &Patch::Apply(&object)).await;
+        written.with_context(refused)?;
+        if new {
+            let scale = json!({"spec": {"replicas": self.yard.template.replicas}});
+            let (params, scale) = (PatchParams::default(), Patch::Merge(&scale));
+            let scaled = api.patch_scale(name, &params, &scale).await;
+            scaled.with_context(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the replicas, if that may tell anything new, and tells what has become of releases.
+    async fn observe(&mut self) {
+        let pods = self.pods();
+        let seen: BTreeSet<(String, bool)> = pods
+            .iter()
+            .map(|pod| (pod.uid().unwrap_or_default(), ready(pod)))
+            .collect();
+        if !self.busy() && seen == self.asked {
+            return;
+        }
+        self.asked = seen;
+        let replicas = join_all(pods.iter().map(|pod| self.ask(pod))).await;
+        let mut changed = false;
+        {
+            let mut observed = lock(&self.observed);
+            if let Some(current) = serving(&replicas)
+                && observed.current.as_ref() != Some(&current)
+            {
+                observed.current = Some(current);
+                changed = true;
+            }
+            let everywhere = |name: &&String| standing(name, &replicas) == Standing::Everywhere;
+            let prepared = self.wanted.keys().filter(everywhere).cloned().collect();
+            changed |= observed.prepared != prepared;
+            observed.prepared = prepared;
+        }
+        let now = Instant::now();
+        let mut over = Vec::new();
+        for (release, deadline) in &self.loading {
+            let result = match standing(release, &replicas) {
+                Standing::Everywhere => Ok(()),
+                Standing::Failed(why) => Err(anyhow::anyhow!(why)),
+                Standing::Underway(who) if now > *deadline => Err(anyhow::anyhow!(
+                    "not all replicas have loaded it within {} s: {who}",
+                    DEADLINE.as_secs()
+                )),
+                Standing::Underway(_) => continue,
+            };
+            over.push((release.clone(), result));
+        }
+        for (release, result) in over {
+            self.loading.remove(&release);
+            self.tell(News::Loaded(release, result));
+        }
+        if changed {
+            self.tell(News::Serving);
+        }
+    }
+
+    fn pods(&self) -> Vec<Arc<Pod>> {
+        let ours = |pod: &Arc<Pod>| {
+            pod.namespace().as_deref() == Some(&self.namespace)
+                && pod.labels().get(PIPELINE) == Some(&self.name)
+                && pod
+                    .labels()
+                    .get("app.kubernetes.io/component")
+                    .map(String::as_str)
+                    == Some(COMPONENT)
+                && pod.metadata.deletion_timestamp.is_none()
+        };
+        self.yard
+            .pods
+            .iter()
+            .flat_map(Store::state)
+            .filter(ours)
+            .collect()
+    }
+
+    async fn ask(&self, pod: &Pod) -> Replica {
+        let report = self.report(pod).await;
+        if let Err(error) = &report {
+            tracing::debug!(
+                pod = pod.name_any(),
+                "does not say what it serves: {error:#}"
+            );
+        }
+        Replica {
+            name: pod.name_any(),
+            ready: ready(pod),
+            report: report.ok(),
+        }
+    }
+
+    async fn report(&self, pod: &Pod) -> Result<Report> {
+        let Some(ip) = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref()) else {
+            bail!("it has no address yet");
+        };
+        let host = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_owned()
+        };
+        let asked = self
+            .yard
+            .http
+            .get(format!("http://{host}:{STATUS_PORT}/status"));
+        let answer = asked.timeout(ANSWER).send().await?.error_for_status()?;
+        Ok(answer.json().await?)
+    }
+
+    fn tell(&self, news: News) {
+        if let Some(to) = &self.news {
+            // A closed channel is a controller that has ended; the next one asks anew.
+            let _ = to.send(news);
+        }
+    }
+}
+
+fn ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}

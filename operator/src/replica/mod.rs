@@ -1,0 +1,315 @@
+//! `loci recall`: one replica of a pipeline's serving. It watches one ConfigMap, loads what that wants beside what
+//! answers, and switches. What answers goes on answering whatever becomes of the operator, NATS or the API server.
+
+mod fetch;
+mod status;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use loci_digest::Digest;
+use loci_models::{DeviceRequest, HubOptions};
+use loci_recall::{Auth, LoadRequest, Prepared, Recall, RecallOptions};
+use loci_store::Store;
+use loci_worker::step::Encoders;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::fleet::{DESIRED, RELEASES, Releases, Report, Wanted, config_map};
+use fetch::Cache;
+
+/// The pauses after a release that could not be loaded.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// How a replica runs.
+pub struct ReplicaOptions {
+    /// The pipeline's namespace.
+    pub namespace: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// Where revisions and models are cached.
+    pub state: PathBuf,
+    /// Where queries are answered.
+    pub listen: SocketAddr,
+    /// Where it says what it serves.
+    pub status: SocketAddr,
+    /// Who may ask.
+    pub auth: Auth,
+    /// The hub that hf:// models come from.
+    pub hub: Option<Url>,
+    /// Where encoders run.
+    pub device: DeviceRequest,
+}
+
+/// What the ConfigMap says.
+#[derive(Clone, Default, PartialEq)]
+struct Goal {
+    desired: Option<String>,
+    releases: Releases,
+}
+
+type Shown = Arc<Mutex<Report>>;
+
+/// Serves until `shutdown`.
+///
+/// # Errors
+/// When an address or the state directory cannot be had, or a listener fails.
+pub async fn replicate(
+    client: Client,
+    options: ReplicaOptions,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let full = format!("{}/{}", options.namespace, options.pipeline);
+    let recall = Recall::new(RecallOptions {
+        expect: vec![full.clone()],
+        ..RecallOptions::default()
+    })?;
+    let bind = |address: SocketAddr| async move {
+        let listener = TcpListener::bind(address).await;
+        listener.with_context(|| format!("cannot listen on {address}"))
+    };
+    let (queries, status) = (bind(options.listen).await?, bind(options.status).await?);
+    let store = Store::open_local(&options.state.join("store")).await?;
+    let hub = HubOptions {
+        cache: options.state.join("models"),
+        endpoint: options.hub,
+        token: None,
+    };
+    let shown = Shown::default();
+    let (goals, goal) = watch::channel(Goal::default());
+    let replica = Replica {
+        pipeline: full,
+        recall: recall.clone(),
+        encoders: Encoders::new(hub, options.device),
+        cache: Cache::new(store, options.state.join("revisions"))?,
+        shown: shown.clone(),
+        serving: None,
+        prepared: HashMap::new(),
+        failed: BTreeMap::new(),
+        goal,
+    };
+    let mut tasks = JoinSet::new();
+    let (auth, stop) = (options.auth, shutdown.clone());
+    tasks.spawn(async move { Ok(loci_recall::serve(queries, recall, auth, stop).await?) });
+    tasks.spawn(status::serve(status, shown, shutdown.clone()));
+    let maps = Api::<ConfigMap>::namespaced(client, &options.namespace);
+    tasks.spawn(until(
+        shutdown.clone(),
+        follow(maps, config_map(&options.pipeline), goals),
+    ));
+    tasks.spawn(until(shutdown.clone(), replica.run()));
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        shutdown.cancel();
+        result = result.and(
+            ended
+                .context("a part of the replica panicked")
+                .and_then(|r| r),
+        );
+    }
+    result
+}
+
+async fn until(stop: CancellationToken, task: impl Future<Output = ()>) -> Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = task => {}
+    }
+    Ok(())
+}
+
+/// Keeps the goal as the ConfigMap says. One that does not read, or is gone, changes nothing: what serves is better than
+/// nothing.
+async fn follow(maps: Api<ConfigMap>, name: String, goals: watch::Sender<Goal>) {
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = watcher(maps, only).default_backoff().boxed();
+    loop {
+        match events.try_next().await {
+            Ok(Some(Event::Apply(map) | Event::InitApply(map))) => match goal(&map) {
+                Ok(goal) => drop(goals.send_if_modified(|old| {
+                    let changed = *old != goal;
+                    *old = goal;
+                    changed
+                })),
+                Err(error) => tracing::warn!("ConfigMap {name}: {error:#}"),
+            },
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!("ConfigMap {name} cannot be watched; trying again: {error}")
+            }
+        }
+    }
+}
+
+fn goal(map: &ConfigMap) -> Result<Goal> {
+    let data = map.data.clone().unwrap_or_default();
+    let releases = match data.get(RELEASES) {
+        Some(json) => serde_json::from_str(json).context(RELEASES)?,
+        None => Releases::new(),
+    };
+    Ok(Goal {
+        desired: data.get(DESIRED).cloned(),
+        releases,
+    })
+}
+
+struct Failed {
+    wanted: Wanted,
+    pause: Duration,
+    again: tokio::time::Instant,
+    why: String,
+}
+
+struct Replica {
+    pipeline: String,
+    recall: Recall,
+    encoders: Encoders,
+    cache: Cache,
+    shown: Shown,
+    serving: Option<(String, Digest)>,
+    prepared: HashMap<String, (Prepared, Digest)>,
+    failed: BTreeMap<String, Failed>,
+    goal: watch::Receiver<Goal>,
+}
+
+impl Replica {
+    async fn run(mut self) {
+        loop {
+            let goal = self.goal.borrow_and_update().clone();
+            self.prepared
+                .retain(|name, _| goal.releases.contains_key(name));
+            self.failed
+                .retain(|name, f| goal.releases.get(name) == Some(&f.wanted));
+            self.switch(&goal);
+            self.show();
+            if let Some((name, wanted)) = self.next(&goal) {
+                // A goal that changes meanwhile is looked at first; files fetched so far are kept.
+                let mut changed = self.goal.clone();
+                let prepared = tokio::select! {
+                    prepared = self.prepare(&name, &wanted) => prepared,
+                    ended = changed.changed() => match ended {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    },
+                };
+                self.prepared(name, wanted, prepared);
+                continue;
+            }
+            self.tidy(&goal).await;
+            let again = self.failed.values().map(|f| f.again).min();
+            let due = async {
+                match again {
+                    Some(time) => tokio::time::sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = self.goal.changed() => if changed.is_err() { return },
+                () = due => {}
+            }
+        }
+    }
+
+    /// What to load now: what is to answer first.
+    fn next(&self, goal: &Goal) -> Option<(String, Wanted)> {
+        let now = tokio::time::Instant::now();
+        let missing = |name: &&String| {
+            self.serving.as_ref().map(|(serving, _)| serving) != Some(name)
+                && !self.prepared.contains_key(*name)
+                && self.failed.get(*name).is_none_or(|f| f.again <= now)
+        };
+        let mut missing: Vec<&String> = goal.releases.keys().filter(missing).collect();
+        missing.sort_by_key(|name| goal.desired.as_ref() != Some(name));
+        let name = (*missing.first()?).clone();
+        let wanted = goal.releases.get(&name)?.clone();
+        Some((name, wanted))
+    }
+
+    fn prepared(&mut self, name: String, wanted: Wanted, prepared: Result<Prepared>) {
+        match prepared {
+            Ok(prepared) => {
+                self.failed.remove(&name);
+                self.prepared.insert(name, (prepared, wanted.revision));
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                tracing::warn!(release = name, "cannot be loaded: {why}");
+                let before = self.failed.get(&name).map(|f| f.pause);
+                let pause = before.map_or(PAUSES.0, |p| (p * 2).min(PAUSES.1));
+                let again = tokio::time::Instant::now() + pause;
+                let failed = Failed {
+                    wanted,
+                    pause,
+                    again,
+                    why,
+                };
+                self.failed.insert(name, failed);
+            }
+        }
+    }
+
+    async fn prepare(&self, name: &str, wanted: &Wanted) -> Result<Prepared> {
+        let directory = self.cache.directory(wanted).await?;
+        let encoder = self.encoders.get(&wanted.model).await?;
+        let request = LoadRequest {
+            pipeline: self.pipeline.clone(),
+            release: name.to_owned(),
+            directory,
+            encoder,
+            latency_budget: wanted.latency_budget_ms.map(Duration::from_millis),
+        };
+        Ok(self.recall.prepare(request).await?)
+    }
+
+    fn switch(&mut self, goal: &Goal) {
+        let Some(desired) = &goal.desired else { return };
+        let Some((prepared, revision)) = self.prepared.remove(desired) else {
+            return;
+        };
+        let replaced = self.recall.switch(prepared);
+        let old = self.serving.replace((desired.clone(), revision));
+        if let (Some(replaced), Some((_, revision))) = (replaced, old) {
+            let cache = self.cache.clone();
+            let still = cache.hold(revision);
+            tokio::spawn(async move {
+                replaced.drained().await;
+                drop(still);
+            });
+        }
+    }
+
+    /// Deletes the files of releases that are neither wanted nor answer.
+    async fn tidy(&self, goal: &Goal) {
+        let wanted = goal.releases.values().map(|w| w.revision);
+        let keep = wanted.chain(self.serving.as_ref().map(|(_, revision)| *revision));
+        if let Err(error) = self.cache.sweep(keep.collect()).await {
+            tracing::warn!("old revisions could not be deleted: {error:#}");
+        }
+    }
+
+    fn show(&self) {
+        let report = Report {
+            serving: self.serving.as_ref().map(|(name, _)| name.clone()),
+            prepared: self.prepared.keys().cloned().collect(),
+            failures: self
+                .failed
+                .iter()
+                .map(|(name, f)| (name.clone(), f.why.clone()))
+                .collect(),
+        };
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+}
