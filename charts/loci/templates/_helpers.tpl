@@ -1,0 +1,96 @@
+{{- define "loci.name" -}}
+{{- if contains "loci" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-loci" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "loci.labels" -}}
+app.kubernetes.io/name: loci
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "loci.selector" -}}
+app.kubernetes.io/name: loci
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "loci.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "loci.claim" -}}
+{{ .Values.store.existingClaim | default (printf "%s-store" (include "loci.name" .)) }}
+{{- end }}
+
+{{- define "loci.namespaces" -}}
+{{ .Values.watchNamespaces | default (list .Release.Namespace) | toJson }}
+{{- end }}
+
+{{- define "loci.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "loci.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* The environment of whoever talks to NATS. */}}
+{{- define "loci.natsEnv" -}}
+- name: RUST_LOG
+  value: {{ .Values.log | quote }}
+- name: LOCI_STATE
+  value: /var/lib/loci
+- name: LOCI_STORE
+  value: /var/lib/loci-store
+{{- if .Values.hub }}
+- name: HF_ENDPOINT
+  value: {{ .Values.hub | quote }}
+{{- end }}
+- name: LOCI_NATS_URL
+{{- if .Values.nats.enabled }}
+  valueFrom: {secretKeyRef: {name: {{ include "loci.name" . }}-nats, key: url}}
+{{- else }}
+  value: {{ .Values.nats.url | quote }}
+{{- end }}
+- name: LOCI_NATS_REPLICAS
+  value: {{ .Values.nats.replicas | quote }}
+{{- if and (not .Values.nats.enabled) .Values.nats.credentialsSecret }}
+- name: LOCI_NATS_CREDENTIALS
+  value: /etc/loci/nats/loci.creds
+{{- if .Values.nats.ca }}
+- name: LOCI_NATS_CA
+  value: /etc/loci/nats/ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "loci.volumes" -}}
+- name: state
+  emptyDir: {}
+- name: tmp
+  emptyDir: {}
+- name: store
+  persistentVolumeClaim: {claimName: {{ include "loci.claim" . }}}
+{{- if and (not .Values.nats.enabled) .Values.nats.credentialsSecret }}
+- name: nats
+  secret: {secretName: {{ .Values.nats.credentialsSecret }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+
+{{- define "loci.mounts" -}}
+- {name: state, mountPath: /var/lib/loci}
+- {name: tmp, mountPath: /tmp}
+- {name: store, mountPath: /var/lib/loci-store}
+{{- if and (not .Values.nats.enabled) .Values.nats.credentialsSecret }}
+- {name: nats, mountPath: /etc/loci/nats, readOnly: true}
+{{- end }}
+{{- end }}
