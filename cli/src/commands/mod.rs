@@ -5,6 +5,7 @@ mod inspect;
 mod intend;
 mod nats;
 mod operator;
+mod probe;
 mod query;
 mod recall;
 mod validate;
@@ -71,6 +72,7 @@ enum Command {
     Operator(Box<operator::Operator>),
     Worker(worker::Worker),
     Recall(recall::Recall),
+    Probe(probe::Probe),
     /// Prints completions for a shell
     Completions {
         /// The shell
@@ -96,6 +98,7 @@ impl Cli {
             Command::Bench(bench) => bench.run(&shared).await,
             Command::Operator(operator) => operator.run(&shared).await,
             Command::Worker(worker) => worker.run(&shared).await,
+            Command::Probe(probe) => probe.run().await,
             Command::Recall(recall) => recall.run(&shared).await,
             Command::Completions { shell } => {
                 clap_complete::generate(

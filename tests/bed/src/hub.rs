@@ -21,8 +21,13 @@ pub const MODEL: &str = "hf://org/tiny@main";
 
 type Files = Arc<BTreeMap<String, Vec<u8>>>;
 
-/// Serves until the process ends; gives the address.
+/// Serves on loopback until the process ends; gives the address.
 pub async fn serve() -> String {
+    serve_on("127.0.0.1".parse().unwrap()).await
+}
+
+/// Serves until the process ends, on a port of this address.
+pub async fn serve_on(address: std::net::IpAddr) -> String {
     let tiny = root().join("models/tests/reference/tiny");
     let files: Files = Arc::new(
         std::fs::read_dir(tiny)
@@ -41,7 +46,7 @@ pub async fn serve() -> String {
         .route(&format!("/api/models/org/tiny/tree/{COMMIT}"), get(tree))
         .route(&format!("/org/tiny/resolve/{COMMIT}/{{*path}}"), get(file))
         .with_state(files);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = tokio::net::TcpListener::bind((address, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     format!("http://{address}")

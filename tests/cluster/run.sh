@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests on a cluster that it makes and ends. Where that cannot be, it says so and succeeds, but not in CI.
+set -euo pipefail
+: "${CACHE:?}" "${BIN:?}" "${LOCI:?}" "${LOCI_TEST_PYTHON:?}" "${LOCI_TEST_NATS:?}" "${LOCI_TEST_KUBECTL:?}"
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+
+missing=()
+[ "$(id -u)" = 0 ] || missing+=("root")
+for program in containerd runc iptables ip nsenter openssl buildah mmdebstrap cc; do
+    command -v "$program" >/dev/null || missing+=("$program")
+done
+[ -d /usr/lib/cni ] || missing+=("/usr/lib/cni (Debian: containernetworking-plugins)")
+if [ ${#missing[@]} = 0 ] && ! unshare --net true 2>/dev/null; then
+    missing+=("the right to make network namespaces")
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "end-to-end tests skipped: they make a whole Kubernetes on this machine and lack ${missing[*]}" >&2
+    [ -z "${CI:-}" ] || { echo "in CI they have to run: apt-get install containerd runc containernetworking-plugins iptables iproute2 buildah mmdebstrap" >&2; exit 1; }
+    exit 0
+fi
+
+scripts/build-tools.sh "$BIN" etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns helm
+export IMAGES=$CACHE/images BIN NETNS=loci-$$
+export STATE=${TMPDIR:-/tmp}/loci-cluster-$$ KUBECTL=$LOCI_TEST_KUBECTL
+tests/cluster/images.sh "$IMAGES" "$LOCI" "$LOCI_TEST_NATS"
+tests=$(cargo test --release --locked --workspace --no-run --message-format=json 2>/dev/null |
+    "$LOCI_TEST_PYTHON" -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["name"] == "it" and "loci-e2e" in message["package_id"]:
+        print(message["executable"])')
+trap 'tests/cluster/down.sh' EXIT
+echo "making a cluster"
+tests/cluster/up.sh
+nsenter --net="/run/netns/$NETNS" env CARGO_MANIFEST_DIR="$PWD/tests/e2e" LOCI_TEST_CLUSTER="$STATE" LOCI_TEST_HELM="$BIN/helm" "$tests" --nocapture "$@"

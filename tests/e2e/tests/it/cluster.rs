@@ -1,0 +1,165 @@
+//! The cluster, by the programs that people use.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use loci_testbed::root;
+use serde_json::{Value, json};
+
+/// Where Loci is installed, and where the pipeline is.
+pub const SYSTEM: &str = "loci-system";
+pub const AGENTS: &str = "agents";
+/// The node's address: pods reach what listens here.
+pub const NODE: &str = "10.88.0.1";
+
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The state directory of the cluster; none where there is no cluster to test on.
+pub fn state() -> Option<PathBuf> {
+    match std::env::var_os("LOCI_TEST_CLUSTER") {
+        Some(state) => Some(state.into()),
+        None => {
+            eprintln!("skipped: LOCI_TEST_CLUSTER names no cluster; `make e2e` makes one, as root");
+            None
+        }
+    }
+}
+
+fn program(variable: &str) -> Command {
+    let program = std::env::var_os(variable);
+    let mut command =
+        Command::new(program.unwrap_or_else(|| panic!("no {variable}: run `make e2e`")));
+    command.env("KUBECONFIG", state().unwrap().join("admin.kubeconfig"));
+    command
+}
+
+fn run(mut command: Command, input: &str) -> Output {
+    use std::io::Write;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn expect(command: Command, input: &str) -> String {
+    let what = format!("{command:?}");
+    let output = run(command, input);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{what}\n{}{}\n{}",
+        text(&output.stdout),
+        text(&output.stderr),
+        diagnosis()
+    );
+    text(&output.stdout)
+}
+
+pub fn kubectl(args: &[&str]) -> String {
+    let mut command = program("LOCI_TEST_KUBECTL");
+    command.args(args);
+    expect(command, "")
+}
+
+/// What `kubectl` says, whether it succeeds or not.
+pub fn try_kubectl(args: &[&str]) -> Result<String, String> {
+    let mut command = program("LOCI_TEST_KUBECTL");
+    let output = run(
+        {
+            command.args(args);
+            command
+        },
+        "",
+    );
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout)),
+        false => Err(text(&output.stderr)),
+    }
+}
+
+pub fn apply(objects: &[Value]) {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let mut command = program("LOCI_TEST_KUBECTL");
+    command.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
+    expect(command, &list.to_string());
+}
+
+pub fn helm(args: &[&str]) -> String {
+    let mut command = program("LOCI_TEST_HELM");
+    let home = state().unwrap().join("helm");
+    command
+        .args(args)
+        .current_dir(root())
+        .env("HELM_CACHE_HOME", home.join("cache"))
+        .env("HELM_CONFIG_HOME", home.join("config"))
+        .env("HELM_DATA_HOME", home.join("data"));
+    expect(command, "")
+}
+
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "waiting until {what}\n{}",
+            diagnosis()
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// One field of an object, by JSONPath; empty when there is none.
+pub fn field(kind_name: &str, namespace: &str, path: &str) -> String {
+    let path = format!("-ojsonpath={path}");
+    try_kubectl(&["-n", namespace, "get", kind_name, &path]).unwrap_or_default()
+}
+
+/// What a person would look at first.
+fn diagnosis() -> String {
+    let mut all = String::new();
+    for args in [
+        &["get", "pods", "-A", "-owide"][..],
+        &["get", "memorypipelines,memoryruns,memoryreleases", "-A"],
+        &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+        &[
+            "-n",
+            SYSTEM,
+            "logs",
+            "-lapp.kubernetes.io/component=operator",
+            "--tail=40",
+        ],
+        &[
+            "-n",
+            SYSTEM,
+            "logs",
+            "-lapp.kubernetes.io/component=worker",
+            "--tail=20",
+        ],
+        &[
+            "-n",
+            AGENTS,
+            "logs",
+            "-lapp.kubernetes.io/component=recall",
+            "--tail=20",
+        ],
+    ] {
+        let mut command = program("LOCI_TEST_KUBECTL");
+        command.args(args);
+        let output = run(command, "");
+        all.push_str(&format!("--- kubectl {}\n", args.join(" ")));
+        all.push_str(&String::from_utf8_lossy(&output.stdout));
+        all.push_str(&String::from_utf8_lossy(&output.stderr));
+    }
+    all
+}
