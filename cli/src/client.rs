@@ -28,7 +28,7 @@ impl Client {
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             token,
-            http: reqwest::Client::new(),
+            http: reqwest::Client::builder().build()?,
         })
     }
 

@@ -232,7 +232,7 @@ async fn serve(
                 pods,
                 template: Arc::new((**template).clone()),
                 artifacts,
-                http: reqwest::Client::new(),
+                http: reqwest::Client::builder().build()?,
             }))
         }
     }

@@ -13,7 +13,9 @@ base=$(sed -n 's/^FROM //p' "$root/images/Containerfile")
 # The files of the image that the Containerfile begins with, under its name: the same Debian packages.
 base_image() {
     buildah "${store[@]}" inspect --type image "$base" >/dev/null 2>&1 && return
-    mmdebstrap --quiet --variant=extract --include=libc6,libgcc-s1,libstdc++6,ca-certificates,tzdata \
+    # No package's script runs: one line of theirs is needed.
+    local bundle='cat "$1"/usr/share/ca-certificates/mozilla/*.crt >"$1"/etc/ssl/certs/ca-certificates.crt'
+    mmdebstrap --quiet --variant=extract --extract-hook="$bundle" --include=libc6,libgcc-s1,libstdc++6,ca-certificates,tzdata \
         "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$to/base.tar"
     local container
     container=$(buildah "${store[@]}" from scratch)

@@ -73,7 +73,7 @@ fn install(hub: &str, extra: &[&str]) {
         "--namespace",
         SYSTEM,
         "--wait",
-        "--timeout=3m",
+        "--timeout=90s",
         "--set",
         &hub,
         "--set",
