@@ -134,7 +134,7 @@ impl Controller {
             status: declared.resource.status.clone().unwrap_or_default(),
             collected: kept.collected,
         };
-        Ok(Self {
+        let mut controller = Self {
             shared,
             declared,
             keeper,
@@ -142,7 +142,10 @@ impl Controller {
             fleet,
             news,
             inbox,
-        })
+        };
+        // What serves may have changed while nobody heard of it.
+        controller.follow();
+        Ok(controller)
     }
 
     /// Where news of this pipeline goes.

@@ -117,22 +117,44 @@ impl Task {
                 self.pipeline = *pipeline;
                 self.news = Some(news);
             }
-            Command::Prepare(load) => {
-                self.loading
-                    .insert(load.release.clone(), Instant::now() + DEADLINE);
-                let (release, wanted) = self.wanted(load);
-                // Beside what answers, one release at a time: a replica has memory for two.
-                let desired = self.desired.clone();
-                self.wanted.retain(|name, _| Some(name) == desired.as_ref());
-                self.wanted.insert(release, wanted);
-                self.releases_due = true;
-            }
+            Command::Prepare(load) => self.prepare(load),
             Command::Switch(release) => self.desired = Some(release),
             Command::Remove(release) => {
                 self.loading.remove(&release);
                 self.releases_due |= self.wanted.remove(&release).is_some();
             }
         }
+    }
+
+    /// Beside what answers, one release at a time: a replica has memory for two.
+    fn prepare(&mut self, load: Load) {
+        let (release, wanted) = self.wanted(load);
+        let current = lock(&self.observed).current.clone();
+        let answers = |name: &String| [&self.desired, &current].contains(&&Some(name.clone()));
+        if !answers(&release) {
+            let others = self.wanted.keys().filter(|name| **name != release);
+            let others: Vec<String> = others.filter(|name| !answers(name)).cloned().collect();
+            for other in others {
+                self.wanted.remove(&other);
+                if self.loading.remove(&other).is_some() {
+                    let instead = anyhow::anyhow!("{release} is loaded instead");
+                    self.tell(News::Loaded(other, Err(instead)));
+                }
+            }
+        }
+        self.loading
+            .insert(release.clone(), Instant::now() + DEADLINE);
+        self.wanted.insert(release, wanted);
+        self.releases_due = true;
+    }
+
+    /// What answered before is not kept.
+    fn switched(&mut self) {
+        let (desired, loading) = (&self.desired, &self.loading);
+        let before = self.wanted.len();
+        self.wanted
+            .retain(|name, _| Some(name) == desired.as_ref() || loading.contains_key(name));
+        self.releases_due |= self.wanted.len() != before;
     }
 
     fn wanted(&self, load: Load) -> (String, Wanted) {
@@ -209,12 +231,13 @@ impl Task {
         }
         self.asked = seen;
         let replicas = join_all(pods.iter().map(|pod| self.ask(pod))).await;
-        let mut changed = false;
+        let (mut changed, mut switched) = (false, false);
         {
             let mut observed = lock(&self.observed);
             if let Some(current) = serving(&replicas)
                 && observed.current.as_ref() != Some(&current)
             {
+                switched = self.desired.as_ref() == Some(&current);
                 observed.current = Some(current);
                 changed = true;
             }
@@ -222,6 +245,9 @@ impl Task {
             let prepared = self.wanted.keys().filter(everywhere).cloned().collect();
             changed |= observed.prepared != prepared;
             observed.prepared = prepared;
+        }
+        if switched {
+            self.switched();
         }
         let now = Instant::now();
         let mut over = Vec::new();

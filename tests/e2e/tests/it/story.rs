@@ -221,15 +221,12 @@ async fn installed_by_helm_a_pipeline_serves_through_all_that_happens_to_a_clust
     // Uninstalled and installed again: what was built is kept, and goes on being served meanwhile.
     during("uninstalling and reinstalling", &|| {
         helm(&["uninstall", "loci", "--namespace", SYSTEM, "--wait"]);
-        let left = try_kubectl(&[
-            "-n",
-            SYSTEM,
-            "get",
-            "all,secret,networkpolicy",
-            "-lapp.kubernetes.io/name=loci",
-            "-oname",
-        ]);
-        assert_eq!(left.unwrap(), "", "nothing is left behind");
+        until("nothing is left behind", || {
+            let kinds = "all,secret,configmap,networkpolicy,role,rolebinding,serviceaccount";
+            let label = "-lapp.kubernetes.io/instance=loci";
+            let left = ["get", kinds, "-A", label, "-oname"];
+            try_kubectl(&left).unwrap().is_empty()
+        });
         install(&hub, &[]);
     })
     .await;
