@@ -12,7 +12,7 @@ export LOCI_TEST_KUBECTL := $(VENV)/bin/kubectl
 export LOCI_TEST_NATS := $(VENV)/bin/nats-server
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build test e2e lint model python tools crds bench help
+.PHONY: quickstart build image test e2e lint model python tools crds bench help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ build: ## Builds the `loci` binary
 test: lint model python tools ## Installs what tests need and runs all of them
 	cargo test --release --locked --workspace
 	$(MAKE) e2e
+
+image: build ## Builds the image ghcr.io/loci-dev/loci from images/Containerfile
+	$(or $(BUILDER),buildah) build --tag ghcr.io/loci-dev/loci:$(shell sed -n 's/^appVersion: //p' charts/loci/Chart.yaml) --file images/Containerfile $(dir $(LOCI))
 
 e2e: build python ## Runs the tests that need a whole Kubernetes, on one that it makes (root)
 	CACHE=$(CACHE) BIN=$(KUBE) LOCI=$(LOCI) tests/cluster/run.sh
