@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,6 +47,14 @@ pub struct WorkItem {
     /// The W3C `traceparent` of the span that it was planned in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+}
+
+/// How long an item waits for its next delivery after so many that ended without an outcome.
+pub fn redelivery_pause(redeliveries: u32) -> Duration {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(30);
+    let doublings = redeliveries.saturating_sub(1).min(16);
+    FIRST.saturating_mul(1 << doublings).min(LONGEST)
 }
 
 impl Priority {

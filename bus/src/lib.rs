@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 pub use event::{Event, Outcome, Progress, Unit};
-pub use item::{Priority, WorkItem};
+pub use item::{Priority, WorkItem, redelivery_pause};
 pub use lease::{Claim, Lease, Recorded, Reporter};
 pub use listeners::Listeners;
 pub use local::LocalBus;

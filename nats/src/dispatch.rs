@@ -1,17 +1,13 @@
 //! The planning side.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
-use loci_bus::{Cancelled, Dispatcher, Events, Published, Result, WorkItem, wire};
+use loci_bus::{
+    Cancelled, Dispatcher, Events, Published, Result, WorkItem, redelivery_pause, wire,
+};
 
 use crate::ledger::{class_hint, item_hint, item_subject};
 use crate::record::{Record, State};
 use crate::{NatsBus, Shared, lock, watch};
-
-/// The pause before the first redelivery; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// An item published here: kept to be published again if the server loses it.
 #[derive(Clone)]
@@ -145,9 +141,7 @@ impl Shared {
             self.ledger.withdraw_job(id).await?;
             return Ok(true);
         }
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << (record.redeliveries - 1).min(16))
-            .min(LONGEST_PAUSE);
+        let pause = redelivery_pause(record.redeliveries);
         tracing::warn!(
             id,
             attempt = record.attempt,

@@ -102,7 +102,7 @@ impl Ledger {
         }
     }
 
-    /// Makes the streams, or brings them to what this build wants. Answers with the items'.
+    /// Makes the streams, or brings them to what this build wants. Answers with the items' and the jobs'.
     pub(crate) async fn ensure(&self) -> Result<(Info, Info)> {
         let jobs = Config {
             name: JOBS.to_owned(),

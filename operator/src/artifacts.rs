@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
 use axum::Router;
@@ -24,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+
+use crate::lock;
 
 const SECRET: &str = "artifacts.key";
 /// Revisions whose files are known; all are forgotten beyond.
@@ -100,7 +102,7 @@ impl Artifacts {
     }
 
     async fn files(&self, revision: &Digest) -> Result<Arc<HashSet<Digest>>, Refusal> {
-        let known = || self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&self.0.files);
         if let Some(files) = known().get(revision) {
             return Ok(files.clone());
         }

@@ -23,5 +23,22 @@ pub use fleet::{PORT, STATUS_PORT, Template};
 pub use operator::{Options, Serving, run};
 pub use replica::{ReplicaOptions, replicate};
 
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+/// Locks what no panic can leave half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
+}
+
 /// Who writes, in `metadata.managedFields` and in events.
 pub const MANAGER: &str = "loci-operator";

@@ -17,13 +17,13 @@ use loci_shell::{CLASS, Dispatch, FETCH, Garbage, News, Progresses, Shared, Sour
 use loci_store::Store;
 use loci_worker::service;
 use loci_worker::step::{Encoders, Revisions, StepContext};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::artifacts::Artifacts;
+use crate::bind;
 use crate::dereference::references;
 use crate::fleet::{Template, Yard};
 use crate::pipeline::{Change, Site, Supervisor};
@@ -198,10 +198,6 @@ async fn serve(
     tasks: &mut JoinSet<Result<()>>,
     shutdown: &CancellationToken,
 ) -> Result<Option<Yard>> {
-    let bind = |address: SocketAddr| async move {
-        let listener = TcpListener::bind(address).await;
-        listener.with_context(|| format!("cannot listen on {address}"))
-    };
     let stop = shutdown.clone();
     match &options.serving {
         Serving::Here { listen, auth } => {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -10,11 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
 use crate::lease::Recorded;
-use crate::{Cancelled, Event, Listeners, Outcome, Priority, Published, WorkItem};
-
-/// The pause before the first redelivery; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::{
+    Cancelled, Event, Listeners, Outcome, Priority, Published, WorkItem, redelivery_pause,
+};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -199,11 +196,9 @@ impl State {
         let Some(live) = self.live.get_mut(id) else {
             return;
         };
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << live.redeliveries.min(16))
-            .min(LONGEST_PAUSE);
         live.holder = None;
         live.redeliveries += 1;
+        let pause = redelivery_pause(live.redeliveries);
         live.attempt = live.attempt.saturating_add(1);
         live.fence = live.fence.saturating_add(1);
         tracing::warn!(

@@ -124,6 +124,13 @@ fn service_log() {
         .init();
 }
 
+/// By KUBECONFIG, or a pod's service account.
+async fn api_server() -> Result<kube::Client> {
+    kube::Client::try_default()
+        .await
+        .context("no way to an API server: set KUBECONFIG, or run in a pod with a service account")
+}
+
 /// Fires at Ctrl-C or SIGTERM.
 fn until_terminated() -> CancellationToken {
     let shutdown = CancellationToken::new();

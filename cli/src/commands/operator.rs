@@ -10,7 +10,7 @@ use loci_operator::{Options, Serving, Template};
 use loci_recall::{Auth, Tokens};
 
 use super::nats::Nats;
-use super::{Shared, service_log, until_terminated};
+use super::{Shared, api_server, service_log, until_terminated};
 use crate::up::device;
 
 /// `loci operator`.
@@ -113,9 +113,7 @@ impl Operator {
     /// Runs until Ctrl-C or SIGTERM.
     pub async fn run(self, shared: &Shared) -> Result<()> {
         service_log();
-        let client = kube::Client::try_default().await.context(
-            "no way to an API server: set KUBECONFIG, or run in a pod with a service account",
-        )?;
+        let client = api_server().await?;
         let auth = match &self.token_file {
             Some(path) => Auth::Bearer(Tokens::from_file(path)?),
             None => Auth::Off,

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use loci_models::DeviceRequest;
 use loci_operator::ReplicaOptions;
 use loci_recall::{Auth, Tokens};
 
-use super::{Shared, service_log, until_terminated};
+use super::{Shared, api_server, service_log, until_terminated};
 use crate::up::device;
 
 /// Serves one pipeline of a cluster: the operator makes pods that run this
@@ -45,9 +45,7 @@ impl Recall {
     /// Runs until Ctrl-C or SIGTERM; requests in flight are answered first.
     pub async fn run(self, shared: &Shared) -> Result<()> {
         service_log();
-        let client = kube::Client::try_default().await.context(
-            "no way to an API server: set KUBECONFIG, or run in a pod with a service account",
-        )?;
+        let client = api_server().await?;
         let auth = match &self.token_file {
             Some(path) => Auth::Bearer(Tokens::from_file(path)?),
             None if self.anyone => Auth::Anyone,

@@ -8,7 +8,7 @@ mod task;
 mod wanted;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
@@ -18,6 +18,7 @@ use loci_shell::{Declared, Fleet, Load, News};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::artifacts::Artifacts;
+use crate::lock;
 pub use objects::{COMPONENT, PORT, STATUS_PORT, Template};
 pub use wanted::{DESIRED, RELEASES, Releases, Report, Wanted, config_map};
 
@@ -113,8 +114,4 @@ impl Fleet for Replicas {
         let everywhere = self.current().as_deref() == Some(release);
         everywhere && self.told.replace(release.to_owned()).as_deref() != Some(release)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

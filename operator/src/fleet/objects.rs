@@ -69,13 +69,13 @@ pub fn objects(pipeline: &MemoryPipeline, template: &Template) -> Vec<Value> {
         "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
     });
     let budget = json!({"selector": {"matchLabels": selector}, "maxUnavailable": 1});
-    let mut deployment = json!({
+    let deployment = json!({
+        "revisionHistoryLimit": 2,
         "selector": {"matchLabels": selector},
         // A replica goes when another is ready in its place.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": {"metadata": {"labels": labels}, "spec": pod(pipeline, template, &full)},
     });
-    deployment["revisionHistoryLimit"] = 2.into();
     vec![
         object("v1", "ServiceAccount", json!({})),
         object(

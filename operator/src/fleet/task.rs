@@ -21,8 +21,9 @@ use super::objects::{COMPONENT, STATUS_PORT, objects};
 use super::wanted::{
     RELEASES, Releases, Replica, Report, Standing, Wanted, config_map, serving, standing,
 };
-use super::{Command, Observed, Yard, lock};
+use super::{Command, Observed, Yard};
 use crate::cluster::PIPELINE;
+use crate::lock;
 
 /// Owns the releases in the ConfigMap, and the objects that serve.
 const MANAGER: &str = "loci-operator-serving";

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
 use crate::fleet::Wanted;
+use crate::lock;
 
 /// Files fetched at once.
 const PARALLEL: usize = 4;
@@ -184,8 +185,4 @@ impl Drop for Held {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

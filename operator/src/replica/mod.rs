@@ -7,7 +7,7 @@ mod status;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,13 +21,13 @@ use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, LoadRequest, Prepared, Recall, RecallOptions};
 use loci_store::Store;
 use loci_worker::step::Encoders;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::fleet::{DESIRED, RELEASES, Releases, Report, Wanted, config_map};
+use crate::{bind, lock};
 use fetch::Cache;
 
 /// The pauses after a release that could not be loaded.
@@ -76,10 +76,6 @@ pub async fn replicate(
         expect: vec![full.clone()],
         ..RecallOptions::default()
     })?;
-    let bind = |address: SocketAddr| async move {
-        let listener = TcpListener::bind(address).await;
-        listener.with_context(|| format!("cannot listen on {address}"))
-    };
     let (queries, status) = (bind(options.listen).await?, bind(options.status).await?);
     let store = Store::open_local(&options.state.join("store")).await?;
     let hub = HubOptions {
@@ -310,6 +306,6 @@ impl Replica {
                 .map(|(name, f)| (name.clone(), f.why.clone()))
                 .collect(),
         };
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        *lock(&self.shown) = report;
     }
 }

@@ -1,7 +1,5 @@
 //! Where a replica says what it serves. Nothing here is secret, and nothing can be changed here.
 
-use std::sync::PoisonError;
-
 use anyhow::Result;
 use axum::extract::State;
 use axum::routing::get;
@@ -11,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shown;
 use crate::fleet::Report;
+use crate::lock;
 
 /// Serves until `shutdown`.
 pub async fn serve(listener: TcpListener, shown: Shown, shutdown: CancellationToken) -> Result<()> {
@@ -24,5 +23,5 @@ pub async fn serve(listener: TcpListener, shown: Shown, shutdown: CancellationTo
 }
 
 async fn status(State(shown): State<Shown>) -> Json<Report> {
-    Json(shown.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    Json(lock(&shown).clone())
 }

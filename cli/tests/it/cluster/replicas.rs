@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -105,13 +105,12 @@ impl Replica {
 /// Asks all replicas in turn, at a steady rate, whatever the answers.
 async fn load(replicas: Arc<Vec<Replica>>, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
     let client = reqwest::Client::new();
-    let (asked, failed) = (AtomicUsize::new(0), tokio::sync::Mutex::new(Vec::new()));
+    let failed = Arc::<tokio::sync::Mutex<Vec<String>>>::default();
     let mut beat = tokio::time::interval(Duration::from_millis(5));
     let mut queries = Vec::new();
-    let failed = Arc::new(failed);
     while !stop.load(Ordering::Relaxed) {
         beat.tick().await;
-        let n = asked.fetch_add(1, Ordering::Relaxed);
+        let n = queries.len();
         let (replicas, client, failed) = (replicas.clone(), client.clone(), failed.clone());
         queries.push(tokio::spawn(async move {
             if let Err(error) = replicas[n % replicas.len()].ask(&client).await {
@@ -119,11 +118,12 @@ async fn load(replicas: Arc<Vec<Replica>>, stop: Arc<AtomicBool>) -> (usize, Vec
             }
         }));
     }
+    let asked = queries.len();
     for query in queries {
         query.await.unwrap();
     }
     let failed = failed.lock().await.clone();
-    (asked.into_inner(), failed)
+    (asked, failed)
 }
 
 #[tokio::test(flavor = "multi_thread")]
