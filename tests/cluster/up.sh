@@ -127,7 +127,7 @@ evictionHard: {nodefs.available: "1%", memory.available: "100Mi"}
 imageGCHighThresholdPercent: 100
 YAML
 start kubelet "$BIN/kubelet" --config=kubelet.yaml --kubeconfig=kubelet.kubeconfig --root-dir="$STATE/kubelet" --hostname-override=node-0 --node-ip=$node
-start proxy "$BIN/kube-proxy" --kubeconfig=admin.kubeconfig --hostname-override=node-0 --proxy-mode=iptables --cluster-cidr=10.88.0.0/24 \
+start proxy "$BIN/kube-proxy" --kubeconfig=admin.kubeconfig --hostname-override=node-0 --proxy-mode=iptables --iptables-min-sync-period=0s --cluster-cidr=10.88.0.0/24 \
     --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
 cat >Corefile <<COREFILE
 .:53 {

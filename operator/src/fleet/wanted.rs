@@ -100,8 +100,12 @@ pub fn standing(release: &str, replicas: &[Replica]) -> Standing {
     }
 }
 
-/// The one release that all replicas answer with; none while they differ, or nothing answers.
+/// The one release that all replicas answer with; none while they differ, or queries reach none of them.
 pub fn serving(replicas: &[Replica]) -> Option<String> {
+    let reached = |r: &Replica| r.ready && r.report.as_ref().is_some_and(|r| r.serving.is_some());
+    if !replicas.iter().any(reached) {
+        return None;
+    }
     let mut serving = BTreeSet::new();
     for replica in replicas {
         match &replica.report {
@@ -199,5 +203,10 @@ mod tests {
             None
         );
         assert_eq!(serving(&[]), None);
+        // Loaded, but not ready yet: no query would reach it.
+        assert_eq!(
+            serving(&[replica("a", false, Some((Some("r-1"), &[])))]),
+            None
+        );
     }
 }
