@@ -16,7 +16,7 @@ if [ ${#missing[@]} = 0 ] && ! unshare --net true 2>/dev/null; then
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     echo "end-to-end tests skipped: they make a whole Kubernetes on this machine and lack ${missing[*]}" >&2
-    [ -z "${CI:-}" ] || { echo "in CI they have to run: apt-get install containerd runc containernetworking-plugins iptables iproute2 buildah mmdebstrap" >&2; exit 1; }
+    [ -z "${CI:-}" ] || { echo "in CI they have to run: \`make packages\`, as root on Debian, installs what they need" >&2; exit 1; }
     exit 0
 fi
 
