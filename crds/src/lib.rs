@@ -6,6 +6,7 @@
     reason = "kube takes one printcolumn for each column, and types repeat"
 )]
 
+mod machine;
 pub mod pipeline;
 pub mod release;
 pub mod run;
@@ -15,6 +16,7 @@ mod structural;
 pub mod suite;
 pub mod values;
 
+pub use machine::{MACHINE_PATH, machine_paths};
 pub use pipeline::{MemoryPipeline, MemoryPipelineSpec, MemoryPipelineStatus};
 pub use release::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus};
 pub use run::{MemoryRun, MemoryRunSpec, MemoryRunStatus};

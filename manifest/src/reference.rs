@@ -1,11 +1,10 @@
 //! What a pipeline refers to: other objects, and paths of one machine.
 
-use loci_crds::pipeline::MemoryPipelineSpec;
+use loci_crds::{MACHINE_PATH, MemoryPipeline, machine_paths};
 
 use crate::nearest::suggestion;
 use crate::problem::Problem;
 use crate::{Loaded, Manifests};
-use loci_crds::MemoryPipeline;
 
 /// What stands in the way of `loci up`: ConfigMaps and Secrets, or keys of them, that a pipeline refers to and that no
 /// file declares. In a cluster they may stand already.
@@ -21,54 +20,15 @@ pub fn for_machine(manifests: &Manifests) -> Vec<Problem> {
     problems
 }
 
-/// What stands in the way of a cluster: every path of this machine.
+/// What stands in the way of a cluster: every path of one machine.
 pub fn for_cluster(manifests: &Manifests) -> Vec<Problem> {
     let mut problems = Vec::new();
     for pipeline in &manifests.pipelines {
-        for (field, way_out) in local_paths(&pipeline.object.spec) {
-            let reason = "a path of this machine, which a cluster cannot read";
-            problems.push(pipeline.problem(&field, reason, Some(way_out.to_owned())));
+        for (field, way_out) in machine_paths(&pipeline.object.spec) {
+            problems.push(pipeline.problem(&field, MACHINE_PATH, Some(way_out.to_owned())));
         }
     }
     problems
-}
-
-fn local_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
-    let mut found = Vec::new();
-    if is_file(&spec.embedder.model) {
-        found.push((
-            "spec.embedder.model".to_owned(),
-            "use hf://org/name@revision",
-        ));
-    }
-    for (i, source) in spec.sources.iter().enumerate() {
-        if source.directory.is_some() {
-            found.push((
-                format!("spec.sources[{i}].directory"),
-                "use git, http or configMap",
-            ));
-        }
-        if source.git.as_ref().is_some_and(|git| is_file(&git.url)) {
-            found.push((format!("spec.sources[{i}].git.url"), "use an https:// URL"));
-        }
-    }
-    for (i, suite) in spec.suites.iter().enumerate() {
-        if suite
-            .retrieval
-            .as_ref()
-            .is_some_and(|r| r.data.file.is_some())
-        {
-            found.push((
-                format!("spec.suites[{i}].retrieval.data.file"),
-                "use configMap",
-            ));
-        }
-    }
-    found
-}
-
-fn is_file(url: &str) -> bool {
-    url.starts_with("file://")
 }
 
 struct References<'a> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
-use loci_crds::MemoryPipeline;
+use loci_crds::{MACHINE_PATH, MemoryPipeline, machine_paths};
 use loci_digest::Digest;
 use loci_plan::Pipeline;
 use loci_plan::spec::{FieldError, Location, SuiteData};
@@ -86,7 +86,11 @@ pub async fn dereference(
         Ok(pipeline) => pipeline,
         Err(errors) => return Ok(Err(Refused(errors))),
     };
-    let local = machine_local(&pipeline);
+    // Where no policy refuses them at admission.
+    let local = machine_paths(&resource.spec).into_iter();
+    let local: Vec<_> = local
+        .map(|(at, way_out)| field(&at, format!("{MACHINE_PATH}: {way_out}")))
+        .collect();
     if !local.is_empty() {
         return Ok(Err(Refused(local)));
     }
@@ -127,35 +131,6 @@ fn field(field: &str, reason: impl Into<String>) -> FieldError {
         field: field.to_owned(),
         reason: reason.into(),
     }
-}
-
-/// Paths of one machine mean nothing on a cluster.
-fn machine_local(pipeline: &Pipeline) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if pipeline.model.starts_with("file://") {
-        let way_out = "file:// is a path of one machine: use hf://org/name@revision";
-        errors.push(field("spec.embedder.model", way_out));
-    }
-    for (i, source) in pipeline.sources.iter().enumerate() {
-        let local = match &source.location {
-            Location::Directory { .. } => Some(("directory", "use git, http or configMap")),
-            Location::Git { url, .. } if url.starts_with("file://") => {
-                Some(("git.url", "use a repository's https URL"))
-            }
-            _ => None,
-        };
-        if let Some((part, way_out)) = local {
-            let reason = format!("a path of one machine: {way_out}");
-            errors.push(field(&format!("spec.sources[{i}].{part}"), reason));
-        }
-    }
-    for (i, suite) in pipeline.suites.iter().enumerate() {
-        if matches!(suite.data, SuiteData::File(_)) {
-            let at = format!("spec.suites[{i}].retrieval.data.file");
-            errors.push(field(&at, "a path of one machine: use configMap"));
-        }
-    }
-    errors
 }
 
 /// What is not there is left out: whoever needs it says so.

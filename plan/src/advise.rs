@@ -1,10 +1,12 @@
 //! The decision framework as advice: where this memory belongs, what it costs, what is missing.
+//! A cluster gives the warnings at admission, in the same words: `crds/policies/advice.yaml`.
 //!
 //! Costs are reckoned, not measured: tokens of a full build = passages x mean tokens; its core hours =
 //! tokens / (tokens a core embeds in a second) / 3600. A month has 30 days.
 
 use std::time::Duration;
 
+use loci_crds::source::MemoryClass;
 use serde::Serialize;
 
 use crate::spec::{Location, Pipeline};
@@ -20,6 +22,8 @@ const PROCEDURAL: [&str; 6] = [
     "escalation",
     "protocol",
 ];
+/// Episodes that are looked at less often than this are missed when they are asked for.
+const RARELY: Duration = Duration::from_secs(24 * 3600);
 /// A hybrid query with its embedding takes some milliseconds on an idle core; below this there is no room.
 const TIGHT_BUDGET: Duration = Duration::from_millis(10);
 
@@ -98,10 +102,7 @@ fn judging(pipeline: &Pipeline, all: &mut Vec<Advice>) {
     }
     for (i, suite) in pipeline.suites.iter().enumerate() {
         if !pipeline.gates.iter().any(|g| g.suite == suite.name) {
-            let text = format!(
-                "no gate uses the suite {}: add one, or remove the suite",
-                suite.name
-            );
+            let text = "no gate uses this suite: add one, or remove the suite";
             add(all, Level::Warning, format!("spec.suites[{i}]"), text);
         }
     }
@@ -114,8 +115,8 @@ fn cadence(pipeline: &Pipeline, all: &mut Vec<Advice>) {
         .filter(|i| *i > pipeline.freshness)
     {
         let text = format!(
-            "sources are looked at every {interval:?}, so a freshness of {:?} cannot be kept: shorten the interval",
-            pipeline.freshness
+            "sources are looked at every {}, so this freshness cannot be kept: shorten the interval, or promise less",
+            written(interval)
         );
         add(all, Level::Warning, "spec.index.freshness", text);
     }
@@ -146,24 +147,50 @@ fn cadence(pipeline: &Pipeline, all: &mut Vec<Advice>) {
                 all,
                 Level::Warning,
                 "spec.serving.latencyBudget",
-                format!(
-                    "{budget:?} leaves no room for embedding a query on a CPU: give 10ms or more"
-                ),
+                "this leaves no room for embedding a query on a CPU: give 10ms or more",
             );
         }
         Some(_) => {}
     }
 }
 
+/// As a manifest has it: in the largest unit that it is a whole number of.
+fn written(duration: Duration) -> String {
+    let whole = |unit: u64| {
+        let count = duration.as_secs() / unit;
+        (duration == Duration::from_secs(count * unit)).then_some(count)
+    };
+    match (whole(3600), whole(60)) {
+        (Some(hours), _) => format!("{hours}h"),
+        (None, Some(minutes)) => format!("{minutes}m"),
+        (None, None) => format!("{}s", duration.as_secs_f64()),
+    }
+}
+
 fn placement(pipeline: &Pipeline, all: &mut Vec<Advice>) {
+    let period = pipeline.schedule.period();
     for (i, source) in pipeline.sources.iter().enumerate() {
         let name = source.name.to_lowercase();
         if PROCEDURAL.iter().any(|p| name.contains(p)) {
-            let text = format!(
-                "{} sounds like procedures. Indexed, they are looked up and cited, which is right where they change; behaviour that must hold without a look-up belongs in an adapter",
-                source.name
+            let text = "sounds like procedures. Indexed, they are looked up and cited, which is right where they change; behaviour that must hold without a look-up belongs in an adapter";
+            add(
+                all,
+                Level::Warning,
+                format!("spec.sources[{i}].memory"),
+                text,
             );
-            add(all, Level::Info, format!("spec.sources[{i}].memory"), text);
+        }
+        if source.memory == MemoryClass::Episodic && period > RARELY {
+            let text = format!(
+                "what happened is asked for while it is new, and it is looked at every {}: shorten the interval, or call it factual",
+                written(period)
+            );
+            add(
+                all,
+                Level::Warning,
+                format!("spec.sources[{i}].memory"),
+                text,
+            );
         }
     }
 }
@@ -233,7 +260,8 @@ mod tests {
             [
                 "spec.gates",
                 "spec.index.freshness",
-                "spec.serving.latencyBudget"
+                "spec.serving.latencyBudget",
+                "spec.sources[0].memory"
             ]
         );
         assert!(
@@ -241,6 +269,24 @@ mod tests {
                 .any(|a| a.field == "spec.sources[0].memory" && a.text.contains("adapter"))
         );
         assert!(all.is_sorted_by_key(|a| a.level));
+    }
+
+    #[test]
+    fn episodes_are_to_be_looked_at_while_they_are_new() {
+        let warned = |memory: &str, refresh: serde_json::Value| {
+            let source = json!({"name": "tickets", "memory": memory, "configMap": {"name": "t"}});
+            let pipeline = pipeline(json!({"sources": [source], "index": {"refresh": refresh}}));
+            let all = advise(&pipeline, None, &PRICES);
+            let found = all.iter().find(|a| a.field == "spec.sources[0].memory");
+            found.map(|a| a.text.clone())
+        };
+        let weekly = json!({"cron": "0 3 * * 0"});
+        let text = warned("episodic", weekly.clone()).unwrap();
+        assert!(text.contains("every 168h"), "{text}");
+        assert_eq!(warned("factual", weekly), None);
+        assert_eq!(warned("episodic", json!({"interval": "24h"})), None);
+        let text = warned("episodic", json!({"interval": "1441m"})).unwrap();
+        assert!(text.contains("every 1441m"), "{text}");
     }
 
     #[test]

@@ -33,12 +33,12 @@ pub struct Validate {
 impl Validate {
     /// Checks, and says what the suites can tell.
     pub fn run(self, shared: &Shared) -> Result<()> {
-        let (manifests, pipelines) = declare::load(&self.files)?;
-        let mut problems = match self.target {
-            Target::Machine => Vec::new(),
-            Target::Cluster => loci_manifest::for_cluster(&manifests),
+        let demands = match self.target {
+            Target::Machine => loci_manifest::for_machine,
+            Target::Cluster => loci_manifest::for_cluster,
         };
-        let mut reports = Vec::new();
+        let (manifests, pipelines) = declare::load_for(&self.files, demands)?;
+        let (mut reports, mut problems) = (Vec::new(), Vec::new());
         for (loaded, pipeline) in manifests.pipelines.iter().zip(&pipelines) {
             match declare::suites(&manifests, loaded, pipeline) {
                 Ok(suites) => {
@@ -48,8 +48,7 @@ impl Validate {
                         .collect();
                     reports.push((pipeline, declare::power(pipeline, &sizes)));
                 }
-                Err(more) if self.target == Target::Machine => problems.extend(more),
-                Err(_) => {}
+                Err(more) => problems.extend(more),
             }
         }
         if !problems.is_empty() {

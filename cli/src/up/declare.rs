@@ -23,10 +23,18 @@ use crate::state::{State, read_json};
 /// The share of questions whose answer changes between two releases, when power is reckoned.
 const DISCORDANCE: f64 = 0.10;
 
-/// Loads the files and reports all that is wrong with them.
+/// Loads the files and reports all that is wrong with them, for `loci up`.
 pub fn load(files: &[PathBuf]) -> Result<(Manifests, Vec<Pipeline>)> {
+    load_for(files, loci_manifest::for_machine)
+}
+
+/// The same for a place that has demands of its own.
+pub fn load_for(
+    files: &[PathBuf],
+    demands: fn(&Manifests) -> Vec<Problem>,
+) -> Result<(Manifests, Vec<Pipeline>)> {
     let manifests = loci_manifest::load(files).map_err(refuse)?;
-    let mut problems = loci_manifest::for_machine(&manifests);
+    let mut problems = demands(&manifests);
     let mut pipelines = Vec::new();
     for loaded in &manifests.pipelines {
         match Pipeline::from_resource(&loaded.object) {
@@ -80,7 +88,8 @@ pub fn suite_text(
 /// By suite: its bytes, and how many questions it has.
 pub type Suites = HashMap<String, (Vec<u8>, usize)>;
 
-/// How many questions each suite has; a suite that does not parse is a problem.
+/// How many questions each suite has; a suite that does not parse is a problem. One in a ConfigMap that no file declares
+/// is left out: it may stand in the cluster.
 pub fn suites(
     manifests: &Manifests,
     loaded: &Loaded<MemoryPipeline>,
@@ -88,7 +97,13 @@ pub fn suites(
 ) -> Result<Suites, Vec<Problem>> {
     let mut found = HashMap::new();
     let mut problems = Vec::new();
+    let namespace = pipeline.namespace.as_deref().unwrap_or("default");
     for (i, declared) in pipeline.suites.iter().enumerate() {
+        if let SuiteData::ConfigMap { name, .. } = &declared.data
+            && manifests.config_map(namespace, name).is_none()
+        {
+            continue;
+        }
         let read = suite_text(manifests, loaded, pipeline, &declared.data).and_then(|bytes| {
             let text = std::str::from_utf8(&bytes)
                 .with_context(|| format!("suite {} is not UTF-8", declared.name))?;

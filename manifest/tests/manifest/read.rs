@@ -162,7 +162,7 @@ spec:
   - {name: faq, retrieval: {data: {file: faq.jsonl}}}
 ",
     );
-    let why = "a path of this machine, which a cluster cannot read";
+    let why = "a path of one machine, which a cluster cannot read";
     assert_eq!(
         rendered(&for_cluster(&local)),
         [

@@ -8,9 +8,19 @@ use tokio::sync::OnceCell;
 
 use crate::refusal;
 
-fn text(path: &str) -> String {
+pub fn text(path: &str) -> String {
     let path = loci_testbed::root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Each definition as it stands in its file.
+pub fn definitions() -> Vec<Value> {
+    let files = loci_crds::definitions().into_iter().map(|(file, _)| file);
+    let all: Vec<Value> = files
+        .map(|file| serde_saphyr::from_str(&text(&format!("crds/yaml/{file}"))).unwrap())
+        .collect();
+    assert_eq!(all.len(), 3);
+    all
 }
 
 /// The shared control plane with all definitions, each as it stands in its file. An API server refuses those whose
@@ -18,14 +28,7 @@ fn text(path: &str) -> String {
 async fn installed() -> &'static ControlPlane {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
     let plane = ControlPlane::shared().await.unwrap();
-    let install = async || {
-        let definitions: Vec<Value> = loci_crds::definitions()
-            .iter()
-            .map(|(file, _)| serde_saphyr::from_str(&text(&format!("crds/yaml/{file}"))).unwrap())
-            .collect();
-        assert_eq!(definitions.len(), 3);
-        plane.install(&definitions).await.unwrap();
-    };
+    let install = async || plane.install(&definitions()).await.unwrap();
     INSTALLED.get_or_init(install).await;
     plane
 }

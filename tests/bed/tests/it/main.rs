@@ -3,6 +3,7 @@
 
 mod definitions;
 mod plane;
+mod policies;
 
 use std::time::{Duration, Instant};
 

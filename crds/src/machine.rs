@@ -1,0 +1,43 @@
+//! Paths of one machine. They mean something to `loci up` alone; a cluster refuses them: at admission by
+//! `policies/machine-paths.yaml`, and in the operator, should that not be installed.
+
+use crate::MemoryPipelineSpec;
+
+/// Why a cluster refuses them.
+pub const MACHINE_PATH: &str = "a path of one machine, which a cluster cannot read";
+
+/// Every field of a spec that is such a path, and what to write instead.
+pub fn machine_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
+    let mut found = Vec::new();
+    if is_file(&spec.embedder.model) {
+        found.push((
+            "spec.embedder.model".to_owned(),
+            "use hf://org/name@revision",
+        ));
+    }
+    for (i, source) in spec.sources.iter().enumerate() {
+        if source.directory.is_some() {
+            found.push((
+                format!("spec.sources[{i}].directory"),
+                "use git, http or configMap",
+            ));
+        }
+        if source.git.as_ref().is_some_and(|git| is_file(&git.url)) {
+            found.push((format!("spec.sources[{i}].git.url"), "use an https:// URL"));
+        }
+    }
+    for (i, suite) in spec.suites.iter().enumerate() {
+        let retrieval = suite.retrieval.as_ref();
+        if retrieval.is_some_and(|r| r.data.file.is_some()) {
+            found.push((
+                format!("spec.suites[{i}].retrieval.data.file"),
+                "use configMap",
+            ));
+        }
+    }
+    found
+}
+
+fn is_file(url: &str) -> bool {
+    url.starts_with("file://")
+}
