@@ -29,17 +29,16 @@ use serde_json::json;
 pub const GROUP: &str = "loci.dev";
 
 /// All CustomResourceDefinitions as a cluster gets them, by the name of their file. They differ from what the derive
-/// gives: no field is nullable, so that an API server drops a null as if it were not written, and a pipeline's status
-/// begins with `observedGeneration: -1`, so that no client takes a new pipeline for one that was looked at.
+/// gives: no field is nullable, so that an API server drops a null as if it were not written, and a status begins with
+/// `observedGeneration: -1`, so that no client takes a new object for one that was looked at.
 pub fn definitions() -> Vec<(&'static str, CustomResourceDefinition)> {
-    let mut pipelines = MemoryPipeline::crd();
-    structural::default_status(&mut pipelines, json!({"observedGeneration": -1}));
     let mut all = vec![
-        ("memorypipelines.yaml", pipelines),
+        ("memorypipelines.yaml", MemoryPipeline::crd()),
         ("memoryreleases.yaml", MemoryRelease::crd()),
         ("memoryruns.yaml", MemoryRun::crd()),
     ];
     for (_, definition) in &mut all {
+        structural::default_status(definition, json!({"observedGeneration": -1}));
         structural::forbid_null(definition);
     }
     all

@@ -108,6 +108,9 @@ pub enum ReleasePhase {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryReleaseStatus {
+    /// The generation that this status speaks of; -1 before the first look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// Where the release is.
     #[serde(default)]
     pub phase: ReleasePhase,
@@ -132,7 +135,7 @@ pub struct MemoryReleaseStatus {
     /// When it was last replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced_time: Option<Time>,
-    /// By the field's habits.
+    /// Reconciling while the release waits to be served, and Serving.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -140,6 +140,9 @@ impl StepName {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryRunStatus {
+    /// The generation that this status speaks of; -1 before the first look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// Where the run is.
     #[serde(default)]
     pub phase: RunPhase,
@@ -171,7 +174,7 @@ pub struct MemoryRunStatus {
     /// Whether a person approved deletions beyond maxDeletion.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub approved: bool,
-    /// Succeeded or Failed, by the field's habits.
+    /// Reconciling while the run is at work or held; then Succeeded, or Failed and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

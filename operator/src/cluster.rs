@@ -103,8 +103,9 @@ impl Cluster {
     /// A release whose creation was cut off before its status was written gets it now.
     async fn completed(&self, release: MemoryRelease) -> Result<MemoryRelease> {
         let first = release.annotations().get(FIRST_STATUS);
-        match (&release.status, first) {
-            (None, Some(first)) => {
+        let observed = release.status.as_ref().and_then(|s| s.observed_generation);
+        match (observed, first) {
+            (None | Some(-1), Some(first)) => {
                 let status = serde_json::from_str(first)
                     .with_context(|| format!("{}: {FIRST_STATUS}", release.name_any()))?;
                 self.update_release(&release, status).await

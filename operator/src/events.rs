@@ -6,7 +6,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt};
 use loci_crds::release::ReleasePhase;
 use loci_crds::run::RunPhase;
-use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
+use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun, MemoryRunStatus};
 use loci_plan::StepOutcome;
 use loci_shell::Told;
 use tokio::sync::mpsc;
@@ -94,7 +94,9 @@ fn of_refusal(status: &MemoryPipelineStatus) -> Option<Parts> {
 
 fn of_run(run: &MemoryRun) -> Option<Parts> {
     let name = run.name_any();
-    let Some(status) = &run.status else {
+    // An API server gives what is new a first status.
+    let looked_at = |s: &&MemoryRunStatus| s.observed_generation.is_some_and(|g| g > 0);
+    let Some(status) = run.status.as_ref().filter(looked_at) else {
         let note = format!("{name} was created: {:?}", run.spec.trigger);
         return Some((EventType::Normal, "RunCreated".to_owned(), "Refresh", note));
     };

@@ -7,6 +7,7 @@ use loci_crds::source::LocalRef;
 use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus, MemoryRun};
 
 use crate::clock::stamp;
+use crate::conditions::{Finding, conditions};
 use crate::gate;
 use crate::view::{ReleaseView, RunView, View};
 use crate::world::{Assembled, Evaluated};
@@ -83,6 +84,7 @@ pub(crate) fn release(
         verdict: Some(verdict),
         ..MemoryReleaseStatus::default()
     };
+    let status = marked(view, None, status);
     let spec = MemoryReleaseSpec {
         pipeline_ref: LocalRef {
             name: view.pipeline.name.clone(),
@@ -101,6 +103,25 @@ pub(crate) fn release(
         },
     };
     (name, spec, status)
+}
+
+/// With what a release's phase means to who waits for it; `release` is as it is there already.
+pub(crate) fn marked(
+    view: &View<'_>,
+    release: Option<&MemoryRelease>,
+    mut status: MemoryReleaseStatus,
+) -> MemoryReleaseStatus {
+    let reason = format!("{:?}", status.phase);
+    let message = status.message.as_deref().unwrap_or_default();
+    let finding = |kind, truth: bool| Finding::new(kind, truth, &reason, message);
+    let findings = [
+        finding("Reconciling", status.phase == ReleasePhase::Candidate),
+        finding("Serving", status.phase == ReleasePhase::Serving),
+    ];
+    let generation = release.and_then(|r| r.metadata.generation).or(Some(1));
+    status.conditions = conditions(view.now, generation, &status.conditions, findings);
+    status.observed_generation = generation;
+    status
 }
 
 /// What a release of this phase says for itself.

@@ -10,7 +10,7 @@ use loci_crds::{MemoryRelease, MemoryReleaseStatus};
 
 use crate::action::Action;
 use crate::clock::stamp;
-use crate::judge::sentence;
+use crate::judge::{marked, sentence};
 use crate::plan::Draft;
 use crate::runs::retry_at;
 use crate::view::{Hold, ReleaseView, View};
@@ -74,9 +74,20 @@ fn settle(
 ) -> MemoryReleaseStatus {
     let mut status = release.state();
     let phase = follow(view, release, hold, next);
-    if phase == status.phase {
-        return status;
+    if phase != status.phase {
+        moved(view, release, hold, phase, &mut status);
     }
+    marked(view, Some(release), status)
+}
+
+/// Writes down that a release comes to another phase.
+fn moved(
+    view: &View<'_>,
+    release: &MemoryRelease,
+    hold: Option<&Hold<'_>>,
+    phase: ReleasePhase,
+    status: &mut MemoryReleaseStatus,
+) {
     let mut message = sentence(release.name(), phase);
     match phase {
         ReleasePhase::Serving => {
@@ -93,7 +104,6 @@ fn settle(
     }
     status.phase = phase;
     status.message = Some(message);
-    status
 }
 
 /// The phase that a release should have, by the pointer and the hold.

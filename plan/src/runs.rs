@@ -139,7 +139,30 @@ pub(crate) fn end(
     reason: &str,
     message: &str,
 ) -> Action {
-    let status = ended(view, status_of(run), phase, reason, message);
+    update(
+        view,
+        run,
+        ended(view, status_of(run), phase, reason, message),
+    )
+}
+
+/// Writes a run's status, and what its phase means to who waits for the run.
+pub(crate) fn update(view: &View<'_>, run: &MemoryRun, mut status: MemoryRunStatus) -> Action {
+    let phase = format!("{:?}", status.phase);
+    let reason = status.reason.as_ref().unwrap_or(&phase);
+    let message = status.message.as_deref().unwrap_or("work is under way");
+    let finding = |kind, truth: bool| Finding::new(kind, truth, reason, message);
+    let mut findings = vec![finding("Reconciling", !status.phase.is_terminal())];
+    match status.phase {
+        RunPhase::Succeeded => findings.push(finding("Succeeded", true)),
+        RunPhase::Failed | RunPhase::Cancelled => {
+            findings.extend([finding("Stalled", true), finding("Failed", true)]);
+        }
+        RunPhase::Pending | RunPhase::Running | RunPhase::Held => {}
+    }
+    let generation = run.metadata.generation.or(Some(1));
+    status.conditions = conditions(view.now, generation, &status.conditions, findings);
+    status.observed_generation = generation;
     Action::UpdateRun {
         name: run.name().to_owned(),
         status: Box::new(status),
@@ -154,13 +177,6 @@ pub(crate) fn ended(
     reason: &str,
     message: &str,
 ) -> MemoryRunStatus {
-    let kind = if phase == RunPhase::Succeeded {
-        "Succeeded"
-    } else {
-        "Failed"
-    };
-    let finding = Finding::new(kind, true, reason, message);
-    status.conditions = conditions(view.now, None, &status.conditions, [finding]);
     status
         .inputs
         .get_or_insert_with(|| view.pipeline.build_inputs());
@@ -229,13 +245,8 @@ pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
             ..Cause::of(RunTrigger::Requested)
         });
     }
-    let good = view.newest_succeeded();
     let inputs = view.pipeline.build_inputs();
-    let asked = match good {
-        None => Some(RunTrigger::Initial),
-        Some(run) if run.inputs() != Some(&inputs) => Some(RunTrigger::SpecChanged),
-        Some(_) => judged_anew(view),
-    };
+    let asked = owed(view);
     let newest = view.newest_ended();
     // What a superseded run had found would be forgotten with it, so that another takes its place.
     if newest.is_some_and(|r| r.reason() == SUPERSEDED) {
@@ -267,6 +278,17 @@ pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
         scheduled: look.probe.due,
         ..Cause::of(trigger)
     })
+}
+
+/// Why a run is owed, whatever sources say: the newest good one is not what the spec asks for.
+pub(crate) fn owed(view: &View<'_>) -> Option<RunTrigger> {
+    match view.newest_succeeded() {
+        None => Some(RunTrigger::Initial),
+        Some(run) if run.inputs() != Some(&view.pipeline.build_inputs()) => {
+            Some(RunTrigger::SpecChanged)
+        }
+        Some(_) => judged_anew(view),
+    }
 }
 
 /// Looks that found a source to differ from what the last good run read, and that no run has answered: a

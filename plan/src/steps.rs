@@ -8,7 +8,7 @@ use crate::action::{Action, StepInput};
 use crate::clock::stamp;
 use crate::judge;
 use crate::plan::Draft;
-use crate::runs::{MAX_ATTEMPTS, end, ended, retry_at};
+use crate::runs::{MAX_ATTEMPTS, end, ended, retry_at, update};
 use crate::view::{ReleaseView, RunView, View, status_of};
 use crate::world::{Assembled, Evaluated, Snapshot, StepFailure, StepKey, StepOutcome, StepResult};
 
@@ -86,7 +86,7 @@ fn fail(
     } else {
         status = ended(view, status, RunPhase::Failed, &failure.reason, &message);
     }
-    draft.act(update(run, status));
+    draft.act(update(view, run, status));
 }
 
 /// Dispatches an attempt, unless it is under way or must wait after a failure.
@@ -194,7 +194,7 @@ fn accept_snapshot(
             "{}: approve the run, or wait for the source to recover",
             losses.join("; ")
         ));
-        draft.act(update(run, status));
+        draft.act(update(view, run, status));
     } else if snapshot.sources.values().all(|s| s.documents == 0) {
         let errors: Vec<_> = snapshot
             .sources
@@ -206,6 +206,7 @@ fn accept_snapshot(
             errors.concat()
         );
         draft.act(update(
+            view,
             run,
             ended(view, status, RunPhase::Failed, "EmptyCorpus", &message),
         ));
@@ -310,7 +311,7 @@ fn accept_evaluated(
         "what the candidate was compared with does not serve any more: it is judged again"
             .to_owned(),
     );
-    draft.act(update(run, status));
+    draft.act(update(view, run, status));
 }
 
 /// Writes the release, then that the run came to it.
@@ -343,7 +344,7 @@ fn candidate(
     });
     let mut status = ended(view, status, RunPhase::Succeeded, "Built", &message);
     status.release = Some(name);
-    draft.act(update(run, status));
+    draft.act(update(view, run, status));
 }
 
 fn succeed(
@@ -357,7 +358,7 @@ fn succeed(
 ) {
     let mut status = ended(view, status, RunPhase::Succeeded, reason, message);
     status.release = Some(release.name().to_owned());
-    draft.act(update(run, status));
+    draft.act(update(view, run, status));
 }
 
 /// Writes that a step began. The next plan dispatches it.
@@ -378,12 +379,5 @@ fn begin(
         output: None,
         summary: None,
     });
-    draft.act(update(run, status));
-}
-
-fn update(run: &MemoryRun, status: MemoryRunStatus) -> Action {
-    Action::UpdateRun {
-        name: run.name().to_owned(),
-        status: Box::new(status),
-    }
+    draft.act(update(view, run, status));
 }

@@ -46,7 +46,6 @@ pub struct Replicas {
 }
 
 /// What the replicas have come to.
-#[derive(Default)]
 struct Observed {
     current: Option<String>,
     prepared: BTreeSet<String>,
@@ -63,7 +62,13 @@ impl Replicas {
     /// For `pipeline`.
     pub fn new(yard: Yard, pipeline: &MemoryPipeline) -> Self {
         let (commands, inbox) = unbounded_channel();
-        let observed = Arc::<Mutex<Observed>>::default();
+        // Replicas outlive the operator: what served goes on until they say otherwise.
+        let served = pipeline.status.as_ref();
+        let current = served.and_then(|s| s.serving_release.clone());
+        let observed = Arc::new(Mutex::new(Observed {
+            current: current.clone(),
+            prepared: BTreeSet::new(),
+        }));
         let task = task::Task::new(yard, pipeline.clone(), observed.clone());
         let name = pipeline.name_any();
         tokio::spawn(async move {
@@ -73,7 +78,7 @@ impl Replicas {
         Self {
             commands,
             observed,
-            told: None,
+            told: current,
         }
     }
 

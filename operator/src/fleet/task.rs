@@ -32,6 +32,8 @@ const BUSY: Duration = Duration::from_millis(300);
 const IDLE: Duration = Duration::from_secs(5);
 /// How long replicas may take to load a release.
 const DEADLINE: Duration = Duration::from_secs(600);
+/// How long no replica may be ready before nothing is said to serve.
+const ABSENCE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(2);
 
 pub struct Task {
@@ -51,6 +53,8 @@ pub struct Task {
     trouble: Option<String>,
     /// The pods as they were when last asked.
     asked: BTreeSet<(String, bool)>,
+    /// When queries last reached a replica, once one was seen that they reach.
+    reached: Option<Instant>,
 }
 
 impl Task {
@@ -69,6 +73,7 @@ impl Task {
             releases_due: false,
             trouble: None,
             asked: BTreeSet::new(),
+            reached: None,
         }
     }
 
@@ -227,6 +232,7 @@ impl Task {
             .iter()
             .map(|pod| (pod.uid().unwrap_or_default(), ready(pod)))
             .collect();
+        self.notice(seen.iter().any(|(_, ready)| *ready));
         if !self.busy() && seen == self.asked {
             return;
         }
@@ -269,6 +275,18 @@ impl Task {
             self.tell(News::Loaded(release, result));
         }
         if changed {
+            self.tell(News::Serving);
+        }
+    }
+
+    /// Nothing serves when queries have reached no replica for a while.
+    fn notice(&mut self, reached: bool) {
+        let now = Instant::now();
+        if reached {
+            self.reached = Some(now);
+        } else if self.reached.is_some_and(|t| now - t > ABSENCE)
+            && lock(&self.observed).current.take().is_some()
+        {
             self.tell(News::Serving);
         }
     }

@@ -57,6 +57,7 @@ async fn an_applied_pipeline_is_built_judged_served_and_follows_its_sources() {
     );
     site.documents(&[late, RETURNS]).await;
     site.serving(2).await;
+    site.statuses_agree().await;
     running.stop().await;
 }
 
@@ -81,6 +82,7 @@ async fn a_rollback_holds_until_it_is_taken_back() {
     let content = |n: usize| releases[n].spec.index.content_id.clone();
     assert_eq!(content(1), content(2));
     assert_ne!(content(0), content(2));
+    site.statuses_agree().await;
     running.stop().await;
 }
 
@@ -105,6 +107,7 @@ async fn an_operator_that_comes_back_serves_what_was_served_and_makes_nothing_tw
         (site.runs().await.len(), site.releases().await.len()),
         (1, 1)
     );
+    site.statuses_agree().await;
     again.stop().await;
 }
 
@@ -138,6 +141,7 @@ async fn a_spec_that_names_what_is_not_there_stalls_and_recovers_by_itself() {
         pipeline.status.unwrap().serving_release.as_deref(),
         Some("shop-1")
     );
+    site.statuses_agree().await;
     running.stop().await;
 }
 
@@ -158,5 +162,6 @@ async fn a_run_that_a_person_creates_is_done() {
     assert_eq!(status.phase, RunPhase::Succeeded, "{status:?}");
     let triggers: Vec<_> = site.runs().await.iter().map(|r| r.spec.trigger).collect();
     assert!(triggers.contains(&RunTrigger::Requested));
+    site.statuses_agree().await;
     running.stop().await;
 }

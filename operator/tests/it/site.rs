@@ -12,7 +12,7 @@ use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_models::DeviceRequest;
 use loci_operator::{Options, Serving};
 use loci_recall::Auth;
-use loci_testbed::ControlPlane;
+use loci_testbed::{ControlPlane, History};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -29,6 +29,7 @@ pub struct Site {
     pub namespace: String,
     hub: String,
     state: tempfile::TempDir,
+    history: History,
 }
 
 /// A running operator; killed, as it were, when dropped.
@@ -46,8 +47,10 @@ impl Site {
             .map(|(_, d)| serde_json::to_value(d).unwrap())
             .collect();
         plane.install(&definitions).await.unwrap();
+        let client = plane.client().await.unwrap();
         Self {
-            client: plane.client().await.unwrap(),
+            history: History::watch(&client).await.unwrap(),
+            client,
             namespace: plane.namespace(prefix).await.unwrap(),
             hub: hub::serve().await,
             state: tempfile::tempdir().unwrap(),
@@ -143,6 +146,12 @@ impl Site {
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Every status that there was agreed with what was so.
+    pub async fn statuses_agree(&self) {
+        let faults = self.history.faults().await.unwrap();
+        assert!(!self.history.is_empty() && faults.is_empty(), "{faults:#?}");
     }
 
     /// Waits until the release of this number serves.

@@ -9,8 +9,8 @@ use loci_crds::{MemoryRelease, MemoryRun};
 use crate::clock::after;
 use crate::conditions::{Finding, Truth};
 use crate::plan::Draft;
-use crate::runs::cause;
-use crate::view::{ReleaseView, RunView, View};
+use crate::runs::{cause, owed};
+use crate::view::{ReleaseView, RunView, SUPERSEDED, View};
 
 pub(super) fn ready(view: &View<'_>) -> Finding {
     let wanted = view.world.serving.desired.as_deref();
@@ -59,60 +59,94 @@ fn message_of(run: &MemoryRun) -> String {
         .unwrap_or_default()
 }
 
-/// Whether work that the generation asked for is under way; what a schedule started does not count.
+/// Whether work that the generation asked for is under way; what a schedule or a person started does not count.
 pub(super) fn reconciling(view: &View<'_>) -> Finding {
-    let asked = |t: RunTrigger| matches!(t, RunTrigger::Initial | RunTrigger::SpecChanged);
-    if let Some(run) = view.live().filter(|r| asked(r.spec.trigger)) {
-        return Finding::new(
-            "Reconciling",
-            true,
-            "Running",
-            format!("{} is under way", run.name()),
-        );
-    }
-    let due = view.live().is_none() && !view.pipeline.suspend;
-    if due && cause(view, &mut Draft::default()).is_some_and(|c| asked(c.trigger)) {
-        return Finding::new(
-            "Reconciling",
-            true,
-            "RunDue",
-            "a run for this generation is due",
-        );
-    }
-    let of_asked = |r: &&MemoryRelease| {
-        let run = view.runs.iter().find(|run| run.name() == r.spec.run);
-        r.phase() == ReleasePhase::Candidate && run.is_some_and(|run| asked(run.spec.trigger))
+    let (truth, reason, message) = match under_way(view) {
+        _ if view.hold().is_some_and(|h| h.release.is_err()) => {
+            let message = "nothing is promoted while the hold cannot be kept";
+            (false, "HoldNotPossible", message.to_owned())
+        }
+        Some((reason, message)) => (true, reason, message),
+        None => {
+            let message = "nothing that this generation asked for is under way";
+            (false, "UpToDate", message.to_owned())
+        }
     };
-    if let Some(release) = view
-        .releases
-        .iter()
-        .find(|r| of_asked(r))
-        .filter(|_| view.hold().is_none())
-    {
-        let message = format!("{} is being loaded", release.name());
-        return Finding::new("Reconciling", true, "Promoting", message);
-    }
-    Finding::new(
-        "Reconciling",
-        false,
-        "UpToDate",
-        "nothing that this generation asked for is under way",
-    )
+    Finding::new("Reconciling", truth, reason, message)
 }
 
-/// Whether what the generation asks for cannot come about without a change from outside.
-pub(super) fn stalled(view: &View<'_>) -> Finding {
+/// Whether runs for this reason do what the spec asks for.
+fn of_spec(trigger: RunTrigger) -> bool {
+    matches!(trigger, RunTrigger::Initial | RunTrigger::SpecChanged)
+}
+
+fn under_way(view: &View<'_>) -> Option<(&'static str, String)> {
+    let owed = owed(view).is_some_and(of_spec);
+    match view.live() {
+        // A run that was started for another reason may be all that the spec waits for.
+        Some(run) if owed || of_spec(run.spec.trigger) => {
+            return Some(("Running", format!("{} is under way", run.name())));
+        }
+        None if !view.pipeline.suspend
+            && cause(view, &mut Draft::default()).is_some_and(|c| of_spec(c.trigger)) =>
+        {
+            return Some(("RunDue", "a run for this generation is due".to_owned()));
+        }
+        _ => {}
+    }
+    let current = view.world.serving.current.as_deref();
+    let awaited = match view.hold() {
+        // What a person serves by hand is not the spec's doing.
+        Some(_) if view.world.intents.hold.is_some() => None,
+        Some(pin) => pin.release.ok().filter(|r| current != Some(r.name())),
+        None => candidate(view).or_else(|| switching(view, current?)),
+    };
+    awaited.map(|r| ("Promoting", format!("{} is being loaded", r.name())))
+}
+
+/// The candidate that the generation asked for.
+fn candidate<'a>(view: &View<'a>) -> Option<&'a MemoryRelease> {
+    let waits = |r: &&&MemoryRelease| r.phase() == ReleasePhase::Candidate && wanted(view, r);
+    view.releases.iter().find(waits).copied()
+}
+
+/// What is to answer in the place of `current`, when the generation asked for that.
+fn switching<'a>(view: &View<'a>, current: &str) -> Option<&'a MemoryRelease> {
+    let desired = view.desired().filter(|d| d.name() != current)?;
+    wanted(view, desired).then_some(desired)
+}
+
+/// Whether a release was built because the spec asks for it, or is the first by this spec.
+fn wanted(view: &View<'_>, release: &MemoryRelease) -> bool {
+    let run_of = |release: &MemoryRelease| {
+        let run = view.runs.iter().find(|run| run.name() == release.spec.run);
+        run.copied()
+    };
+    let served = view.world.serving.current.as_deref();
+    let served = served.and_then(|name| run_of(view.release(name)?));
+    let outdated = served.is_some_and(|r| r.inputs() != Some(&view.pipeline.build_inputs()));
+    outdated || run_of(release).is_some_and(|run| of_spec(run.spec.trigger))
+}
+
+/// Whether what the generation asks for cannot come about without a change from outside; never while it is
+/// being worked on.
+pub(super) fn stalled(view: &View<'_>, reconciling: &Finding) -> Finding {
     if let Some(Err(message)) = view.hold().map(|h| h.release) {
         return Finding::new("Stalled", true, "HoldNotPossible", message);
     }
     let inputs = view.pipeline.build_inputs();
-    let built = view
-        .newest_succeeded()
-        .is_some_and(|r| r.inputs() == Some(&inputs));
+    let given_up = |r: &&MemoryRun| match r.phase() {
+        RunPhase::Failed => true,
+        RunPhase::Cancelled => r.reason() != SUPERSEDED,
+        _ => false,
+    };
     let failed = view
         .newest_ended()
-        .filter(|r| r.phase() == RunPhase::Failed && r.inputs() == Some(&inputs));
-    if let Some(run) = failed.filter(|_| !built && view.live().is_none()) {
+        .filter(given_up)
+        .filter(|r| r.inputs() == Some(&inputs));
+    let owed = owed(view).is_some_and(of_spec);
+    let idle = view.live().is_none() && reconciling.truth != Truth::True;
+    if let Some(run) = failed.filter(|_| owed && idle) {
         return Finding::new(
             "Stalled",
             true,

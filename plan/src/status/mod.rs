@@ -72,10 +72,12 @@ pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus
         })
         .flatten();
     let last_refresh_time = fresh.max(before.last_refresh_time.clone());
+    let reconciling = findings::reconciling(view);
+    let stalled = findings::stalled(view, &reconciling);
     let findings = [
         findings::ready(view),
-        findings::reconciling(view),
-        findings::stalled(view),
+        reconciling,
+        stalled,
         findings::synced(view, &sources),
         findings::index_fresh(view, last_refresh_time.as_ref(), draft),
         findings::gate_passed(view),

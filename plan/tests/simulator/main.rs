@@ -9,6 +9,7 @@ mod lookups;
 mod outside;
 mod scenarios;
 mod shell;
+mod waited;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -41,6 +41,8 @@ pub struct Shell {
     steps: BTreeMap<StepKey, (Timestamp, StepInput)>,
     probes: BTreeMap<String, (Timestamp, Timestamp, Probe)>,
     loads: BTreeMap<String, Timestamp>,
+    /// When all replicas answer with what is to be served.
+    follows: Option<Timestamp>,
 }
 
 impl Shell {
@@ -81,6 +83,7 @@ impl Shell {
             steps: BTreeMap::new(),
             probes: BTreeMap::new(),
             loads: BTreeMap::new(),
+            follows: None,
         }
     }
 
@@ -131,6 +134,7 @@ impl Shell {
         steps
             .chain(self.probes.values().map(|p| p.0))
             .chain(self.loads.values().copied())
+            .chain(self.follows)
     }
 
     fn next_event(&self) -> Option<Timestamp> {
@@ -181,6 +185,7 @@ impl Shell {
         }
         self.probes.clear();
         self.loads.clear();
+        self.follows = None;
         self.world.in_flight.clear();
         self.world.probing.clear();
         self.world.hints.clear();
@@ -242,10 +247,13 @@ impl Shell {
                 self.loads.insert(release, done);
             }
             Action::Promote { release } => {
+                self.follows = Some(self.after(5));
                 let serving = &mut self.world.serving;
                 serving.desired = Some(release.clone());
-                serving.current = Some(release.clone());
                 serving.prepared.retain(|r| *r == release);
+                if self.draws.once_in(2) {
+                    self.follow();
+                }
             }
             Action::DeleteRun { name } => {
                 self.world
@@ -262,6 +270,12 @@ impl Shell {
                 self.world.collected = Some(self.now);
             }
         }
+    }
+
+    fn follow(&mut self) {
+        self.follows = None;
+        let serving = &mut self.world.serving;
+        serving.current = serving.desired.clone();
     }
 
     /// Now, as resources keep it.
@@ -287,22 +301,10 @@ impl Shell {
 
     /// Takes what has come to its end.
     fn finish(&mut self) {
-        let due: Vec<_> = self
-            .steps
-            .iter()
-            .filter(|s| s.1.0 <= self.now)
-            .map(|s| s.0.clone())
-            .collect();
-        for key in due {
+        for key in due(&self.steps, |s| s.0 <= self.now) {
             self.finish_step(key);
         }
-        let due: Vec<_> = self
-            .probes
-            .iter()
-            .filter(|p| p.1.0 <= self.now)
-            .map(|p| p.0.clone())
-            .collect();
-        for source in due {
+        for source in due(&self.probes, |p| p.0 <= self.now) {
             let (_, time, probe) = self.probes.remove(&source).unwrap();
             self.world.probing.remove(&source);
             let result = self.outside.probe(&source, &probe.basis);
@@ -314,14 +316,11 @@ impl Shell {
             self.checks.looked(&look);
             self.world.looks.insert(source, look);
         }
-        let due: Vec<_> = self
-            .loads
-            .iter()
-            .filter(|l| *l.1 <= self.now)
-            .map(|l| l.0.clone())
-            .collect();
-        for name in due {
+        for name in due(&self.loads, |l| *l <= self.now) {
             self.finish_load(name);
+        }
+        if self.follows.is_some_and(|t| t <= self.now) {
+            self.follow();
         }
     }
 
@@ -384,4 +383,9 @@ impl Shell {
             serving.current = Some(name);
         }
     }
+}
+
+fn due<K: Clone, V>(all: &BTreeMap<K, V>, is_due: impl Fn(&V) -> bool) -> Vec<K> {
+    let due = all.iter().filter(|(_, value)| is_due(value));
+    due.map(|(key, _)| key.clone()).collect()
 }

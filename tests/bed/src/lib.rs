@@ -1,4 +1,4 @@
-//! What tests run against: a bare Kubernetes control plane, its programs the real ones.
+//! What tests run against: a bare Kubernetes control plane, its programs the real ones; and what they judge statuses by.
 //!
 //! [`ControlPlane`] is etcd and kube-apiserver (and kube-controller-manager on demand) on loopback ports, without a node
 //! and without root: RBAC, admission, CEL, server-side apply and watches are Kubernetes' own. `make tools` builds the
@@ -7,9 +7,12 @@
 mod commands;
 mod control;
 mod guard;
+mod history;
 pub mod hub;
 mod keys;
+pub mod kstatus;
 mod log;
+mod meaning;
 mod nats;
 mod programs;
 
@@ -17,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 pub use control::{ControlPlane, service_account};
+pub use history::History;
 pub use nats::Nats;
 
 /// Where the repository is whose tests run: known at run time, since a built test may outlive the clone it was built in.
