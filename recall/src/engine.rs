@@ -128,8 +128,9 @@ impl Engine {
     }
 
     /// Asks real questions: passages of the revision itself, which must be found by their own
-    /// vectors. That proves that index and encoder belong together, and warms both.
-    pub(crate) fn probe(&self) -> Result<(), EngineError> {
+    /// vectors. That proves that index and encoder belong together, and warms both. Calls `between` before each.
+    pub(crate) fn probe(&self, between: &mut dyn FnMut()) -> Result<(), EngineError> {
+        between();
         let first = self.answer(Question {
             text: "What is this about?".to_owned(),
             k: PROBES,
@@ -142,6 +143,7 @@ impl Engine {
             )));
         }
         for hit in &first.hits {
+            between();
             self.find_again(hit)?;
         }
         Ok(())

@@ -122,11 +122,6 @@ impl Lanes {
         &self.gate
     }
 
-    /// Computes on the query threads and blocks until done, past the queue. For warming up.
-    pub(crate) fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.threads.install(work)
-    }
-
     /// Computes a query; `work` is told how long it waited. A query whose future is dropped
     /// while it waits is never computed.
     pub(crate) async fn query<T: Send + 'static>(

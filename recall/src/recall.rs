@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
 
 use crate::engine::{Engine, EngineError, touch};
 use crate::error::RecallError;
@@ -40,6 +41,15 @@ impl Default for RecallOptions {
             bulk_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+/// Queries are computed first, by a priority that only falls: on Linux it is the calling thread's alone, elsewhere the
+/// whole process would have it.
+fn after_queries() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 10) {
+        tracing::debug!(%error, "loading is as urgent as queries");
     }
 }
 
@@ -79,16 +89,26 @@ impl Recall {
     }
 
     /// Loads a release beside the one that serves: opens its revision, reads its files into
-    /// memory and asks it real questions, on the threads that will serve it. Yields to queries.
+    /// memory and asks it real questions. Yields to queries, on a thread that comes after theirs.
     ///
     /// # Errors
     /// When the revision cannot be opened, was filled by another encoder, or does not find its
     /// own passages. What serves is not affected.
     pub async fn prepare(&self, request: LoadRequest) -> Result<Prepared, RecallError> {
         let (pipeline, release) = (request.pipeline.clone(), request.release.clone());
-        let recall = self.clone();
-        let loaded = tokio::task::spawn_blocking(move || recall.load(request)).await;
+        let (recall, (done, loaded)) = (self.clone(), oneshot::channel());
+        let thread = std::thread::Builder::new().name("recall-load".to_owned());
+        let load = move || {
+            after_queries();
+            // Who asked may have changed their mind.
+            let _ = done.send(recall.load(request));
+        };
+        thread.spawn(load).map_err(|e| RecallError::Threads {
+            threads: 1,
+            reason: e.to_string(),
+        })?;
         loaded
+            .await
             .map_err(|_| RecallError::Panicked { pipeline, release })?
             .map(|loaded| Prepared(Arc::new(loaded)))
     }
@@ -123,11 +143,11 @@ impl Recall {
             }
         };
         let gate = self.0.lanes.gate();
+        let mut between = || gate.yield_to_queries();
         let engine = Engine::open(&directory, encoder).map_err(error)?;
-        let bytes = touch(&directory, &mut || gate.yield_to_queries())
+        let bytes = touch(&directory, &mut between)
             .map_err(|e| error(EngineError::Unfit(format!("{}: {e}", directory.display()))))?;
-        gate.yield_to_queries();
-        self.0.lanes.install(|| engine.probe()).map_err(error)?;
+        engine.probe(&mut between).map_err(error)?;
         tracing::info!(
             pipeline,
             release,

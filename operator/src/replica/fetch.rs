@@ -1,7 +1,7 @@
 //! The revisions that a replica has: fetched file by file, what it has already not again, verified by digest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -155,12 +155,9 @@ impl Cache {
     pub async fn sweep(&self, mut keep: BTreeSet<Digest>) -> Result<()> {
         keep.extend(lock(&self.0.held).keys().copied());
         let paths: Vec<PathBuf> = keep.iter().map(|revision| self.path(revision)).collect();
-        for entry in std::fs::read_dir(&self.0.root)? {
-            let path = entry?.path();
-            if path.is_dir() && !paths.contains(&path) {
-                std::fs::remove_dir_all(&path)?;
-            }
-        }
+        let root = self.0.root.clone();
+        // Deleting large files takes long, and queries are answered by the threads that would wait for it.
+        tokio::task::spawn_blocking(move || delete_others(&root, &paths)).await??;
         let roots: Vec<Digest> = {
             let mut roots = lock(&self.0.roots);
             roots.retain(|revision, _| keep.contains(revision));
@@ -173,6 +170,16 @@ impl Cache {
     fn path(&self, revision: &Digest) -> PathBuf {
         self.0.root.join(revision.to_hex())
     }
+}
+
+fn delete_others(root: &Path, keep: &[PathBuf]) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(root)? {
+        let path = entry?.path();
+        if path.is_dir() && !keep.contains(&path) {
+            std::fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Held {
