@@ -12,7 +12,7 @@ export LOCI_TEST_KUBECTL := $(VENV)/bin/kubectl
 export LOCI_TEST_NATS := $(VENV)/bin/nats-server
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build image test e2e packages lint model python tools crds bench help
+.PHONY: quickstart build image test e2e chaos packages lint model python tools crds bench help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ image: build ## Builds the image ghcr.io/loci-dev/loci from images/Containerfile
 
 e2e: build python ## Runs the tests that need a whole Kubernetes, on one that it makes (root)
 	CACHE=$(CACHE) BIN=$(KUBE) LOCI=$(LOCI) tests/cluster/run.sh
+
+chaos: build python ## Breaks a cluster again and again, for LOCI_CHAOS_MINUTES (10), by LOCI_CHAOS_SEED (root)
+	CACHE=$(CACHE) BIN=$(KUBE) LOCI=$(LOCI) tests/cluster/run.sh chaos statuses_agree
 
 packages: ## Installs the Debian packages that `make e2e` needs (root)
 	scripts/install-packages.sh

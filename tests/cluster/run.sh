@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the end-to-end tests on a cluster that it makes and ends. Where that cannot be, it says so and succeeds, but not in CI.
+# Runs the end-to-end tests on a cluster that it makes and ends: all scenarios, or those whose names have one of the arguments
+# as a part. Where that cannot be, it says so and succeeds, but not in CI.
 set -euo pipefail
 : "${CACHE:?}" "${BIN:?}" "${LOCI:?}" "${LOCI_TEST_PYTHON:?}" "${LOCI_TEST_NATS:?}" "${LOCI_TEST_KUBECTL:?}"
 here=$(cd "$(dirname "$0")" && pwd)
@@ -34,4 +35,4 @@ for line in sys.stdin:
 trap 'tests/cluster/down.sh' EXIT
 echo "making a cluster"
 tests/cluster/up.sh
-nsenter --net="/run/netns/$NETNS" env CARGO_MANIFEST_DIR="$PWD/tests/e2e" LOCI_TEST_CLUSTER="$STATE" LOCI_TEST_HELM="$BIN/helm" "$tests" --nocapture "$@"
+nsenter --net="/run/netns/$NETNS" env CARGO_MANIFEST_DIR="$PWD/tests/e2e" LOCI_TEST_CLUSTER="$STATE" LOCI_TEST_HELM="$BIN/helm" "$tests" "$@"

@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 /// Where Loci is installed, and where the pipeline is.
 pub const SYSTEM: &str = "loci-system";
 pub const AGENTS: &str = "agents";
+/// Another tenant's namespace.
+pub const RIVALS: &str = "rivals";
 /// The node's address: pods reach what listens here.
 pub const NODE: &str = "10.88.0.1";
 
-const PATIENCE: Duration = Duration::from_secs(180);
+/// The longest that anything may take before a scenario gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The state directory of the cluster; none where there is no cluster to test on.
 pub fn state() -> Option<PathBuf> {
@@ -88,10 +91,11 @@ pub fn try_kubectl(args: &[&str]) -> Result<String, String> {
     }
 }
 
+/// `kubectl apply -f` with these objects as a file.
 pub fn apply(objects: &[Value]) {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     let mut command = program("LOCI_TEST_KUBECTL");
-    command.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
+    command.args(["apply", "-f", "-"]);
     expect(command, &list.to_string());
 }
 
@@ -126,7 +130,7 @@ pub fn field(kind_name: &str, namespace: &str, path: &str) -> String {
 }
 
 /// What a person would look at first.
-fn diagnosis() -> String {
+pub fn diagnosis() -> String {
     let mut all = String::new();
     for args in [
         &["get", "pods", "-A", "-owide"][..],

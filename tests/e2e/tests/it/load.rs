@@ -17,20 +17,50 @@ pub struct Load {
     task: JoinHandle<Report>,
 }
 
+/// An answer.
+#[derive(Clone)]
+struct Answer {
+    /// When it came, after the start.
+    at: Duration,
+    took: Duration,
+    release: String,
+}
+
 /// What became of them.
 pub struct Report {
     pub asked: usize,
     /// What was wrong, and how long after the start.
     pub failed: Vec<(Duration, String)>,
-    times: Vec<Duration>,
+    answers: Vec<Answer>,
 }
 
 impl Report {
+    /// The time within which so much of a hundred queries was answered.
+    pub fn percentile(&self, of_hundred: usize) -> Duration {
+        let mut times: Vec<Duration> = self.answers.iter().map(|a| a.took).collect();
+        times.sort();
+        times[times.len() * of_hundred / 100]
+    }
+
     /// The 99th percentile of the time to an answer.
     pub fn p99(&self) -> Duration {
-        let mut times = self.times.clone();
-        times.sort();
-        times[times.len() * 99 / 100]
+        self.percentile(99)
+    }
+
+    /// From the first answer of a release to the last one of any before it: the longest over all releases.
+    pub fn longest_switch(&self) -> Duration {
+        let mut answers = self.answers.clone();
+        answers.sort_by_key(|a| a.at);
+        let mut last = Vec::<(&str, Duration, Duration)>::new();
+        for answer in &answers {
+            match last.iter_mut().find(|l| l.0 == answer.release) {
+                Some(known) => known.2 = answer.at,
+                None => last.push((&answer.release, answer.at, answer.at)),
+            }
+        }
+        let switches = last.iter().zip(last.iter().skip(1));
+        let times = switches.map(|(old, new)| old.2.saturating_sub(new.1));
+        times.max().unwrap_or_default()
     }
 }
 
@@ -73,7 +103,7 @@ impl Load {
 
 async fn go(url: String, stop: Arc<AtomicBool>) -> Report {
     let (client, started) = (client(), Instant::now());
-    let (failed, times) = (
+    let (failed, answers) = (
         Arc::<Mutex<Vec<_>>>::default(),
         Arc::<Mutex<Vec<_>>>::default(),
     );
@@ -82,11 +112,15 @@ async fn go(url: String, stop: Arc<AtomicBool>) -> Report {
     while !stop.load(Ordering::Relaxed) {
         beat.tick().await;
         let (client, url) = (client.clone(), url.clone());
-        let (failed, times) = (failed.clone(), times.clone());
+        let (failed, answers) = (failed.clone(), answers.clone());
         queries.push(tokio::spawn(async move {
             let began = Instant::now();
             match ask(&client, &url).await {
-                Ok(_) => times.lock().await.push(began.elapsed()),
+                Ok(answer) => {
+                    let release = answer["release"].as_str().unwrap_or_default().to_owned();
+                    let (at, took) = (started.elapsed(), began.elapsed());
+                    answers.lock().await.push(Answer { at, took, release });
+                }
                 Err(error) => failed.lock().await.push((started.elapsed(), error)),
             }
         }));
@@ -98,6 +132,6 @@ async fn go(url: String, stop: Arc<AtomicBool>) -> Report {
     Report {
         asked,
         failed: failed.lock().await.clone(),
-        times: times.lock().await.clone(),
+        answers: answers.lock().await.clone(),
     }
 }

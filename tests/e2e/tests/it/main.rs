@@ -1,7 +1,96 @@
 //! Loci on a whole Kubernetes, as its users have it: Helm, kubectl, and HTTP through the Service. `make e2e` makes the
-//! cluster and runs this inside its network.
+//! cluster and runs this inside its network: one cluster, on which scenario follows scenario. Arguments choose scenarios
+//! by parts of their names; `chaos` runs when it is asked for only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audit;
+mod chaos;
 mod cluster;
+mod disturbances;
+mod faults;
+mod install;
 mod load;
+mod node;
+mod objects;
+mod rollouts;
+mod secrets;
 mod story;
+mod tenants;
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+
+use crate::story::Story;
+
+type Scenario = fn(Arc<Story>) -> Pin<Box<dyn Future<Output = ()>>>;
+
+macro_rules! scenarios {
+    ($($path:path),* $(,)?) => {
+        [$((stringify!($path), (|story| Box::pin($path(story))) as Scenario)),*]
+    };
+}
+
+fn main() {
+    if cluster::state().is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let failed = runtime.block_on(tell());
+    assert!(failed.is_empty(), "failed: {failed:?}");
+}
+
+/// Runs what was asked for; gives what failed. Later scenarios go on from whatever earlier ones left.
+async fn tell() -> Vec<&'static str> {
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let chosen = |name: &str| match name {
+        "chaos::long" => asked.iter().any(|a| a == "chaos"),
+        _ => asked.is_empty() || asked.iter().any(|a| name.contains(a.as_str())),
+    };
+    let story = Story::begin().await;
+    let mut failed = Vec::new();
+    for (name, scenario) in scenarios![
+        install::a_pipeline_is_applied_and_answers,
+        rollouts::steady,
+        rollouts::fifty_releases,
+        rollouts::a_worse_candidate_is_rejected,
+        rollouts::one_command_rolls_back,
+        disturbances::rollout,
+        disturbances::eviction,
+        disturbances::helm_upgrade,
+        disturbances::restarts,
+        faults::a_replica_is_killed,
+        faults::a_worker_is_killed,
+        faults::nats_is_killed_and_its_store_deleted,
+        faults::the_operator_is_killed,
+        faults::the_api_server_is_killed,
+        secrets::a_planted_secret_is_found_nowhere,
+        tenants::none_reads_what_is_anothers,
+        chaos::long,
+        install::resources_are_deleted_and_applied_again,
+        install::uninstalled_and_reinstalled,
+        audit::rights_are_those_that_are_used,
+        audit::statuses_agree,
+    ] {
+        if !chosen(name) {
+            continue;
+        }
+        let began = Instant::now();
+        println!("{name}");
+        let told = AssertUnwindSafe(scenario(story.clone())).catch_unwind();
+        let held = told.await.is_ok();
+        let seconds = began.elapsed().as_secs_f64();
+        println!(
+            "    {} after {seconds:.1} s",
+            if held { "held" } else { "FAILED" }
+        );
+        failed.extend((!held).then_some(name));
+    }
+    failed
+}

@@ -1,17 +1,35 @@
-//! From an empty cluster to a pipeline that serves through everything that happens to a cluster.
+//! What all scenarios share: the cluster with Loci installed, and a pipeline over a ConfigMap.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use loci_testbed::hub;
+use jiff::Timestamp;
+use kube::Client;
+use loci_testbed::{History, hub};
 use serde_json::{Value, json};
 
 use crate::cluster::{
-    AGENTS, NODE, SYSTEM, apply, field, helm, kubectl, state, try_kubectl, until,
+    AGENTS, NODE, PATIENCE, RIVALS, SYSTEM, apply, diagnosis, field, helm, kubectl, state,
 };
-use crate::load::{Load, ask, client};
+use crate::load::{Load, Report, ask, client};
+use crate::objects::{self, PIPELINE, RELEASE, RUN};
+
+/// What scenarios share.
+pub struct Story {
+    pub client: Client,
+    pub hub: String,
+    pub asking: reqwest::Client,
+    pub history: History,
+    /// The 99th percentile while nothing happens.
+    pub steady: Mutex<Option<Duration>>,
+    /// When there were no Roles.
+    pub without_rights: Mutex<Vec<(Timestamp, Timestamp)>>,
+    texts: AtomicU32,
+}
 
 /// Pods that are not `restricted` are refused here.
-fn namespace(name: &str) -> Value {
+pub fn namespace(name: &str) -> Value {
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
@@ -30,9 +48,26 @@ fn volume() -> Value {
     })
 }
 
-fn documents(hours: &str) -> Value {
+/// What the chart is installed with. On a node that is short of CPU each pod gets what it requests, and what answers
+/// queries is to come first.
+fn values(hub: &str) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "docs", "namespace": AGENTS},
+        "hub": hub,
+        "watchNamespaces": [AGENTS, RIVALS],
+        "image": {"pullPolicy": "Never"},
+        "nats": {"image": {"pullPolicy": "Never"}},
+        "recall": {"resources": {"requests": {"cpu": "150m", "memory": "64Mi"}, "limits": {"memory": "2Gi"}}},
+        "operator": {"resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}},
+        "workers": [{
+            "class": "cpu", "replicas": 1, "runtimeClassName": "", "nodeSelector": {}, "tolerations": [],
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "4Gi"}},
+        }],
+    })
+}
+
+pub fn documents(namespace: &str, hours: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "docs", "namespace": namespace},
         "data": {
             "hours.md": format!("# Opening hours\n\n{hours}\n"),
             "returns.md": "# Returns\n\nA parcel can be sent back within thirty days.\n",
@@ -40,19 +75,20 @@ fn documents(hours: &str) -> Value {
     })
 }
 
-fn pipeline() -> Vec<Value> {
+/// A suite of one question, and a pipeline that is judged by it.
+pub fn pipeline(namespace: &str, name: &str, source: Value) -> Vec<Value> {
     let suite = json!({"question": "parcel", "expected": [{"document": "returns.md"}]});
     let map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faq", "namespace": AGENTS},
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faq", "namespace": namespace},
         "data": {"faq.jsonl": suite.to_string()},
     });
     let pipeline = json!({
         "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline",
-        "metadata": {"name": "shop", "namespace": AGENTS},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "embedder": {"model": hub::MODEL},
-            "sources": [{"name": "docs", "memory": "factual", "configMap": {"name": "docs"}}],
-            "index": {"refresh": {"interval": "1h"}},
+            "sources": [source],
+            "index": {"refresh": {"interval": "1h"}, "maxDeletion": "100%"},
             "suites": [{"name": "faq", "retrieval": {"data": {"configMap": {"name": "faq", "key": "faq.jsonl"}}}}],
             "gates": [{"suite": "faq", "metric": "recallAt5", "floor": "0.50"}],
         },
@@ -60,176 +96,197 @@ fn pipeline() -> Vec<Value> {
     vec![map, pipeline]
 }
 
-fn install(hub: &str, extra: &[&str]) {
-    let (hub, watch) = (
-        format!("hub={hub}"),
-        format!("watchNamespaces={{{AGENTS}}}"),
-    );
-    let common = [
-        "upgrade",
-        "--install",
-        "loci",
-        "charts/loci",
-        "--namespace",
-        SYSTEM,
-        "--wait",
-        "--timeout=90s",
-        "--set",
-        &hub,
-        "--set",
-        &watch,
-        "--set",
-        "image.pullPolicy=Never,nats.image.pullPolicy=Never",
-    ];
-    helm(&[&common[..], extra].concat());
+/// The ConfigMap `docs`.
+pub fn from_config_map() -> Value {
+    json!({"name": "docs", "memory": "factual", "configMap": {"name": "docs"}})
 }
 
-fn serving(number: u32) {
-    let name = format!("shop-{number}");
-    until(&format!("{name} serves"), || {
-        field("memorypipeline/shop", AGENTS, "{.status.servingRelease}") == name
-    });
-}
-
-fn names(namespace: &str, component: &str) -> Vec<String> {
-    let label = format!("-lapp.kubernetes.io/component={component}");
-    let names = kubectl(&["-n", namespace, "get", "pods", &label, "-oname"]);
-    names.lines().map(str::to_owned).collect()
-}
-
-fn rolled_out(namespace: &str, what: &str) {
+pub fn rolled_out(namespace: &str, what: &str) {
     kubectl(&["-n", namespace, "rollout", "status", what, "--timeout=120s"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn installed_by_helm_a_pipeline_serves_through_all_that_happens_to_a_cluster() {
-    if state().is_none() {
-        return;
-    }
-    let hub = hub::serve_on(NODE.parse().unwrap()).await;
-    apply(&[namespace(SYSTEM), namespace(AGENTS), volume()]);
-    helm(&[
-        "upgrade",
-        "--install",
-        "loci-crds",
-        "charts/loci-crds",
-        "--namespace",
-        SYSTEM,
-    ]);
-    install(&hub, &[]);
-    helm(&["test", "loci", "--namespace", SYSTEM]);
-
-    // kubectl apply, kubectl wait, a query through the Service with citations.
-    apply(&[&[documents("The workshop opens at nine.")], &pipeline()[..]].concat());
-    kubectl(&[
-        "-n",
-        AGENTS,
-        "wait",
-        "--for=condition=Ready",
-        "memorypipeline/shop",
-        "--timeout=180s",
-    ]);
-    rolled_out(AGENTS, "deployment/shop-recall");
-    let address = field("service/shop-recall", AGENTS, "{.spec.clusterIP}");
-    let (url, asking) = (format!("http://{address}:7700"), client());
-    let answer = ask(&asking, &url).await.unwrap();
-    assert_eq!(answer["release"], "shop-1");
-    let citation = &answer["passages"][0]["citation"];
-    assert_eq!(citation["source"], "docs", "{citation}");
-
-    // Steady, for comparison.
-    let load = Load::start(&url);
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let steady = load.stop().await;
-    assert!(steady.failed.is_empty(), "{:?}", steady.failed);
-
-    let load = Load::start(&url);
-    let swaps = 50;
-    for number in 2..=swaps + 1 {
-        apply(&[documents(&format!(
-            "The workshop opens at {number} o'clock."
-        ))]);
-        serving(number);
-    }
-    let swapped = load.stop().await;
-    println!(
-        "50 swaps: {} asked, {} failed, p99 {:?} (steady {:?})",
-        swapped.asked,
-        swapped.failed.len(),
-        swapped.p99(),
-        steady.p99()
-    );
-    assert!(swapped.failed.is_empty(), "{:?}", swapped.failed);
-
-    let during = async |what: &str, act: &dyn Fn()| {
-        let load = Load::start(&url);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        tokio::task::block_in_place(act);
-        tokio::time::sleep(Duration::from_secs(8)).await;
-        let report = load.stop().await;
-        println!(
-            "{what}: {} asked, {} failed, p99 {:?}",
-            report.asked,
-            report.failed.len(),
-            report.p99()
+impl Story {
+    /// Installs Loci, and has a pipeline serve.
+    pub async fn begin() -> Arc<Self> {
+        let hub = hub::serve_on(NODE.parse().unwrap()).await;
+        apply(&[
+            namespace(SYSTEM),
+            namespace(AGENTS),
+            namespace(RIVALS),
+            volume(),
+        ]);
+        helm(&[
+            "upgrade",
+            "--install",
+            "loci-crds",
+            "charts/loci-crds",
+            "--namespace",
+            SYSTEM,
+        ]);
+        let client = objects::client().await;
+        let history = History::watch(&client).await.unwrap();
+        let story = Self {
+            client,
+            hub,
+            asking: self::client(),
+            history,
+            steady: Mutex::default(),
+            without_rights: Mutex::default(),
+            texts: AtomicU32::default(),
+        };
+        story.install(&[]);
+        apply(
+            &[
+                &[documents(AGENTS, "The workshop opens at nine.")],
+                &pipeline(AGENTS, "shop", from_config_map())[..],
+            ]
+            .concat(),
         );
-        assert!(report.failed.is_empty(), "{what}: {:?}", report.failed);
-    };
-    during("a rollout of the replicas", &|| {
-        kubectl(&["-n", AGENTS, "rollout", "restart", "deployment/shop-recall"]);
+        kubectl(&[
+            "-n",
+            AGENTS,
+            "wait",
+            "--for=condition=Ready",
+            "memorypipeline/shop",
+            "--timeout=180s",
+        ]);
         rolled_out(AGENTS, "deployment/shop-recall");
-    })
-    .await;
-    during("an eviction", &|| {
-        let pod = names(AGENTS, "recall")[0].clone();
-        let name = pod.trim_start_matches("pod/");
-        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": AGENTS}});
+        Arc::new(story)
+    }
+
+    pub fn install(&self, extra: &[&str]) {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), eviction.to_string()).unwrap();
-        let path = format!("/api/v1/namespaces/{AGENTS}/pods/{name}/eviction");
-        kubectl(&["create", "--raw", &path, "-f", file.path().to_str().unwrap()]);
-        rolled_out(AGENTS, "deployment/shop-recall");
-    })
-    .await;
-    during("helm upgrade", &|| {
-        install(
-            &hub,
-            &["--set", "log=warn,recall.resources.requests.cpu=200m"],
+        std::fs::write(file.path(), values(&self.hub).to_string()).unwrap();
+        let values = file.path().to_str().unwrap();
+        let common = [
+            "upgrade",
+            "--install",
+            "loci",
+            "charts/loci",
+            "--namespace",
+            SYSTEM,
+            "--wait",
+            "--timeout=90s",
+            "--values",
+            values,
+        ];
+        helm(&[&common[..], extra].concat());
+    }
+
+    /// Where a pipeline is asked: its Service's address.
+    pub fn url(&self, namespace: &str, name: &str) -> String {
+        let address = field(
+            &format!("service/{name}-recall"),
+            namespace,
+            "{.spec.clusterIP}",
         );
-        rolled_out(AGENTS, "deployment/shop-recall");
-    })
-    .await;
-    for component in ["operator", "nats", "worker"] {
-        during(&format!("a restart of {component}"), &|| {
-            for pod in names(SYSTEM, component) {
-                kubectl(&["-n", SYSTEM, "delete", &pod, "--now"]);
-            }
+        format!("http://{address}:7700")
+    }
+
+    pub fn shop(&self) -> String {
+        self.url(AGENTS, "shop")
+    }
+
+    /// A sentence that was never there before.
+    pub fn news(&self) -> String {
+        let number = self.texts.fetch_add(1, Ordering::Relaxed) + 1;
+        format!("The workshop opens at {number} o'clock.")
+    }
+
+    pub async fn status(&self, namespace: &str, name: &str) -> Value {
+        let found = objects::get(&self.client, namespace, PIPELINE, name).await;
+        found.map(|p| p["status"].clone()).unwrap_or_default()
+    }
+
+    pub async fn served(&self) -> String {
+        let status = self.status(AGENTS, "shop").await;
+        status["servingRelease"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// The runs and the releases of a namespace.
+    pub async fn made(&self, namespace: &str) -> (Vec<Value>, Vec<Value>) {
+        let runs = objects::list(&self.client, namespace, RUN).await;
+        (runs, objects::list(&self.client, namespace, RELEASE).await)
+    }
+
+    /// Changes a document of the shop, and waits until another release serves: that it says so.
+    pub async fn follows(&self) -> String {
+        let text = self.news();
+        let before = self.served().await;
+        objects::apply(&self.client, &documents(AGENTS, &text)).await;
+        self.until("another release serves", async || {
+            let now = self.served().await;
+            !now.is_empty() && now != before
+        })
+        .await;
+        self.says(&text).await;
+        self.served().await
+    }
+
+    /// Waits until answers have this text.
+    pub async fn says(&self, text: &str) {
+        let url = self.shop();
+        self.until(&format!("answers say: {text}"), async || {
+            let answer = ask(&self.asking, &url).await;
+            answer.is_ok_and(|a| a["passages"].to_string().contains(text))
         })
         .await;
     }
-    // All of it is there again, and works.
-    for what in [
-        "deployment/loci-operator",
-        "statefulset/loci-nats",
-        "deployment/loci-worker-cpu",
-    ] {
-        rolled_out(SYSTEM, what);
-    }
-    apply(&[documents("The workshop is closed.")]);
-    serving(swaps + 2);
 
-    // Uninstalled and installed again: what was built is kept, and goes on being served meanwhile.
-    during("uninstalling and reinstalling", &|| {
-        helm(&["uninstall", "loci", "--namespace", SYSTEM, "--wait"]);
-        until("nothing is left behind", || {
-            let kinds = "all,secret,configmap,networkpolicy,role,rolebinding,serviceaccount";
-            let label = "-lapp.kubernetes.io/instance=loci";
-            let left = ["get", kinds, "-A", label, "-oname"];
-            try_kubectl(&left).unwrap().is_empty()
-        });
-        install(&hub, &[]);
-    })
-    .await;
-    apply(&[documents("The workshop opens again.")]);
-    serving(swaps + 3);
+    pub async fn until(&self, what: &str, mut done: impl AsyncFnMut() -> bool) {
+        let started = Instant::now();
+        while !done().await {
+            assert!(
+                started.elapsed() < PATIENCE,
+                "waiting until {what}\n{}",
+                diagnosis()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The load on the shop while something happens, and for a while after.
+    pub async fn under_load<T>(
+        &self,
+        what: &str,
+        after: Duration,
+        act: impl AsyncFnOnce() -> T,
+    ) -> (Report, T) {
+        let load = Load::start(&self.shop());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let result = act().await;
+        tokio::time::sleep(after).await;
+        let report = load.stop().await;
+        let ratio = self
+            .steady
+            .lock()
+            .unwrap()
+            .map(|steady| report.p99().as_secs_f64() / steady.as_secs_f64());
+        println!(
+            "    {what}: {} asked, {} failed, p50 {:?}, p99 {:?}{}",
+            report.asked,
+            report.failed.len(),
+            report.percentile(50),
+            report.p99(),
+            ratio
+                .map(|r| format!(", {r:.2} times steady"))
+                .unwrap_or_default(),
+        );
+        (report, result)
+    }
+
+    /// The same, of which no query may fail.
+    pub async fn unharmed<T>(&self, what: &str, act: impl AsyncFnOnce() -> T) -> T {
+        let (report, result) = self.under_load(what, Duration::from_secs(8), act).await;
+        assert!(report.failed.is_empty(), "{what}: {:?}", report.failed);
+        result
+    }
+}
+
+/// Runs what blocks.
+pub fn blocking<T>(act: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(act)
 }

@@ -1,0 +1,114 @@
+//! `kill -9` for one part after another, under load, while a release is made.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{AGENTS, SYSTEM};
+use crate::install::ended;
+use crate::node::{self, pods};
+use crate::story::{Story, blocking, documents, rolled_out};
+
+/// How long queries may fail after a replica was killed: until it is out of the endpoints on every node.
+const HARM: Duration = Duration::from_secs(5);
+
+/// What is promised for a replica that is killed: the other answers all, but for what reaches the dead one.
+pub async fn a_replica_is_killed(story: Arc<Story>) {
+    let act = async || {
+        let killed = blocking(|| {
+            pods(AGENTS, "recall")
+                .into_iter()
+                .find(|p| p.name.starts_with("shop-"))
+                .unwrap()
+        });
+        let at = Instant::now();
+        assert!(killed.signal(rustix::process::Signal::KILL));
+        at
+    };
+    let began = Instant::now();
+    let (report, at) = story
+        .under_load("kill -9 of a replica", Duration::from_secs(15), act)
+        .await;
+    let kill = at - began;
+    let harm = report
+        .failed
+        .iter()
+        .map(|(when, _)| when.saturating_sub(kill))
+        .max()
+        .unwrap_or_default();
+    println!(
+        "    queries failed until {harm:?} after the kill: {}",
+        report.failed.len()
+    );
+    assert!(harm < HARM, "{:?}", report.failed);
+    blocking(|| rolled_out(AGENTS, "deployment/shop-recall"));
+}
+
+/// One change, a fault while it is worked on, and then: one more release, every run ended, none failed.
+async fn survives(story: &Arc<Story>, what: &str, fault: impl AsyncFn()) {
+    let before = story.made(AGENTS).await.1;
+    let act = async || {
+        let text = story.news();
+        crate::objects::apply(&story.client, &documents(AGENTS, &text)).await;
+        // Work is under way by then, or about to be.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        fault().await;
+        story.says(&text).await;
+    };
+    let began = Instant::now();
+    story.unharmed(what, act).await;
+    println!(
+        "    {what}: the change was answered and settled after {:.1} s",
+        began.elapsed().as_secs_f64() - 9.0
+    );
+    story
+        .until("every run has ended", async || {
+            ended(&story.made(AGENTS).await.0)
+        })
+        .await;
+    let (runs, after) = story.made(AGENTS).await;
+    let number = |releases: &[serde_json::Value]| {
+        releases
+            .iter()
+            .filter_map(|r| r["spec"]["number"].as_i64())
+            .max()
+            .unwrap_or(0)
+    };
+    assert_eq!(
+        number(&after),
+        number(&before) + 1,
+        "one change, one release"
+    );
+    let failed: Vec<_> = runs
+        .iter()
+        .filter(|r| r["status"]["phase"] == "Failed")
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+pub async fn a_worker_is_killed(story: Arc<Story>) {
+    survives(&story, "kill -9 of the worker", async || {
+        assert!(blocking(|| node::kill(SYSTEM, "worker")) > 0);
+    })
+    .await;
+}
+
+pub async fn nats_is_killed_and_its_store_deleted(story: Arc<Story>) {
+    survives(&story, "kill -9 of NATS, its store deleted", async || {
+        blocking(|| node::kill_nats_and_its_store(SYSTEM));
+    })
+    .await;
+}
+
+pub async fn the_operator_is_killed(story: Arc<Story>) {
+    survives(&story, "kill -9 of the operator", async || {
+        assert!(blocking(|| node::kill(SYSTEM, "operator")) > 0);
+    })
+    .await;
+}
+
+pub async fn the_api_server_is_killed(story: Arc<Story>) {
+    survives(&story, "kill -9 of the API server", async || {
+        blocking(node::restart_api_server)
+    })
+    .await;
+}

@@ -1,0 +1,164 @@
+//! From nothing to an answer, and back.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::cluster::{AGENTS, SYSTEM, apply, helm, kubectl, try_kubectl, until};
+use crate::load::ask;
+use crate::story::{Story, blocking, from_config_map, pipeline};
+
+pub async fn a_pipeline_is_applied_and_answers(story: Arc<Story>) {
+    blocking(|| helm(&["test", "loci", "--namespace", SYSTEM]));
+    let answer = ask(&story.asking, &story.shop()).await.unwrap();
+    assert!(
+        answer["release"].as_str().unwrap().starts_with("shop-"),
+        "{answer}"
+    );
+    let citation = &answer["passages"][0]["citation"];
+    assert_eq!(citation["source"], "docs", "{citation}");
+    let explained = blocking(|| kubectl(&["explain", "memorypipeline.spec.index.refresh"]));
+    assert!(
+        explained.contains("interval") && !explained.contains("<empty>"),
+        "{explained}"
+    );
+}
+
+/// What was built stays in the store: the same release serves, and no step is done again.
+pub async fn resources_are_deleted_and_applied_again(story: Arc<Story>) {
+    let text = story.news();
+    crate::objects::apply(&story.client, &crate::story::documents(AGENTS, &text)).await;
+    story.says(&text).await;
+    story
+        .until("the run has ended", async || {
+            ended(&story.made(AGENTS).await.0)
+        })
+        .await;
+    let served = story.served().await;
+    let content = |releases: &[Value]| {
+        let release = releases
+            .iter()
+            .find(|r| r["metadata"]["name"] == served.as_str());
+        release.map(|r| r["spec"].clone()).unwrap_or_default()
+    };
+    let before = content(&story.made(AGENTS).await.1);
+    assert!(before["index"]["contentId"].is_string(), "{before}");
+    blocking(|| {
+        for kind in ["memorypipelines", "memoryruns", "memoryreleases"] {
+            kubectl(&["-n", AGENTS, "delete", kind, "--all", "--wait"]);
+        }
+        until("what served is gone", || {
+            let left = [
+                "-n",
+                AGENTS,
+                "get",
+                "deployment,service,configmap",
+                "-lloci.dev/pipeline=shop",
+                "-oname",
+            ];
+            try_kubectl(&left).unwrap().is_empty()
+        });
+        apply(&pipeline(AGENTS, "shop", from_config_map()));
+        kubectl(&[
+            "-n",
+            AGENTS,
+            "wait",
+            "--for=condition=Ready",
+            "memorypipeline/shop",
+            "--timeout=180s",
+        ]);
+    });
+    story.says(&text).await;
+    let (runs, releases) = story.made(AGENTS).await;
+    assert_eq!(story.served().await, served, "the same release serves");
+    assert_eq!(
+        content(&releases)["index"],
+        before["index"],
+        "{releases:#?}"
+    );
+    let embedded = runs
+        .iter()
+        .flat_map(|r| r["status"]["steps"].as_array().into_iter().flatten());
+    let again: Vec<_> = embedded
+        .filter(|s| s["name"] == "Assemble" || s["name"] == "Evaluate")
+        .collect();
+    assert!(again.is_empty(), "nothing is built again: {again:#?}");
+}
+
+pub fn ended(runs: &[Value]) -> bool {
+    let terminal = ["Succeeded", "Failed", "Cancelled"];
+    runs.iter()
+        .all(|r| terminal.contains(&r["status"]["phase"].as_str().unwrap_or_default()))
+}
+
+/// What the chart made is gone, what pipelines are served by stays and serves, and what was built is taken over.
+pub async fn uninstalled_and_reinstalled(story: Arc<Story>) {
+    let (_, before) = story.made(AGENTS).await;
+    let began = Timestamp::now();
+    story
+        .unharmed("uninstalling and reinstalling", async || {
+            blocking(|| {
+                helm(&["uninstall", "loci", "--namespace", SYSTEM, "--wait"]);
+                until("nothing is left behind", || orphans().is_empty());
+                story.install(&[]);
+            });
+        })
+        .await;
+    story
+        .without_rights
+        .lock()
+        .unwrap()
+        .push((began, Timestamp::now()));
+    let (_, after) = story.made(AGENTS).await;
+    let names = |all: &[Value]| -> Vec<String> {
+        all.iter()
+            .map(|r| r["metadata"]["uid"].to_string())
+            .collect()
+    };
+    assert_eq!(names(&before), names(&after), "releases are kept");
+    story.follows().await;
+}
+
+/// Objects of any kind that the chart made, cluster-scoped ones too, and what the operator made for a pipeline that is
+/// not there. The claim holds the data and is kept on purpose; events tell what was.
+fn orphans() -> Vec<String> {
+    let kinds = kubectl(&["api-resources", "--verbs=list", "-oname"]);
+    let kept = |kind: &&str| !kind.starts_with("events") && *kind != "persistentvolumeclaims";
+    let kinds = kinds.lines().filter(kept).collect::<Vec<_>>().join(",");
+    let labelled = |label: &str| -> Vec<Value> {
+        let found = kubectl(&[
+            "get",
+            &kinds,
+            "-A",
+            "-l",
+            label,
+            "-ojson",
+            "--ignore-not-found",
+        ]);
+        let list: Value = serde_json::from_str(&found).unwrap_or_default();
+        list["items"].as_array().cloned().unwrap_or_default()
+    };
+    let told = |object: &Value| {
+        let metadata = &object["metadata"];
+        format!(
+            "{} {}/{}",
+            object["kind"], metadata["namespace"], metadata["name"]
+        )
+    };
+    let mut left: Vec<String> = labelled("app.kubernetes.io/instance=loci")
+        .iter()
+        .map(told)
+        .collect();
+    let pipelines: Value =
+        serde_json::from_str(&kubectl(&["get", "memorypipelines", "-A", "-ojson"])).unwrap();
+    let there = |object: &&Value| {
+        let owner = &object["metadata"]["labels"]["loci.dev/pipeline"];
+        let all = pipelines["items"].as_array().into_iter().flatten();
+        all.map(|p| &p["metadata"])
+            .any(|m| m["name"] == *owner && m["namespace"] == object["metadata"]["namespace"])
+    };
+    let of_pipelines = labelled("app.kubernetes.io/managed-by=loci-operator");
+    left.extend(of_pipelines.iter().filter(|o| !there(o)).map(told));
+    left
+}

@@ -1,0 +1,110 @@
+//! The node from below: processes of pods, volumes of pods, and the control plane's own processes.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cluster::{field, kubectl, state};
+
+/// A pod by its namespace and name.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// The pods of a component that are not on their way out.
+pub fn pods(namespace: &str, component: &str) -> Vec<Pod> {
+    let label = format!("-lapp.kubernetes.io/component={component}");
+    let path =
+        r#"-ojsonpath={range .items[?(!@.metadata.deletionTimestamp)]}{.metadata.name}{"\n"}{end}"#;
+    let names = kubectl(&["-n", namespace, "get", "pods", &label, path]);
+    let pod = |name: &str| Pod {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    names.lines().map(pod).collect()
+}
+
+impl Pod {
+    pub fn field(&self, path: &str) -> String {
+        field(&format!("pod/{}", self.name), &self.namespace, path)
+    }
+
+    /// The process of its container, if it runs.
+    fn process(&self) -> Option<Pid> {
+        let id = self.field("{.status.containerStatuses[0].containerID}");
+        let id = id.strip_prefix("containerd://")?;
+        let tasks = "containerd/state/io.containerd.runtime.v2.task/k8s.io";
+        let file = state()?.join(tasks).join(id).join("init.pid");
+        let pid = std::fs::read_to_string(file).ok()?;
+        Pid::from_raw(pid.trim().parse().ok()?)
+    }
+
+    /// Signals its process; false when it does not run.
+    pub fn signal(&self, signal: Signal) -> bool {
+        self.process()
+            .is_some_and(|pid| kill_process(pid, signal).is_ok())
+    }
+
+    pub fn volumes(&self) -> PathBuf {
+        let pods = state().unwrap().join("kubelet/pods");
+        pods.join(self.field("{.metadata.uid}")).join("volumes")
+    }
+
+    /// An emptyDir of it, on the node.
+    pub fn empty_dir(&self, volume: &str) -> PathBuf {
+        self.volumes().join("kubernetes.io~empty-dir").join(volume)
+    }
+}
+
+/// `kill -9` for all processes of a component; how many there were.
+pub fn kill(namespace: &str, component: &str) -> usize {
+    signal(&pods(namespace, component), Signal::KILL)
+}
+
+/// Signals the processes of pods; how many there were.
+pub fn signal(pods: &[Pod], signal: Signal) -> usize {
+    pods.iter().filter(|pod| pod.signal(signal)).count()
+}
+
+/// `kill -9` for NATS, whose store is gone when it comes back.
+pub fn kill_nats_and_its_store(namespace: &str) {
+    for pod in pods(namespace, "nats") {
+        // Stopped first: it must not write while its files go, nor be started again before they are gone.
+        pod.signal(Signal::STOP);
+        let store = pod.empty_dir("data");
+        for entry in std::fs::read_dir(&store).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => std::fs::remove_dir_all(path).unwrap(),
+                false => std::fs::remove_file(path).unwrap(),
+            }
+        }
+        pod.signal(Signal::KILL);
+    }
+}
+
+/// `kill -9` for the API server, which is started again as it was.
+pub fn restart_api_server() {
+    let state = state().unwrap();
+    let file = state.join("api.pid");
+    let old = std::fs::read_to_string(&file).unwrap();
+    let old = Pid::from_raw(old.trim().parse().unwrap()).unwrap();
+    kill_process(old, Signal::KILL).unwrap();
+    let log = std::fs::File::options()
+        .append(true)
+        .open(state.join("api.log"))
+        .unwrap();
+    let mut again = Command::new("setsid")
+        .args(["nice", "-n", "10", "bash", "api.sh"])
+        .current_dir(&state)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    std::fs::write(file, format!("{}\n", again.id())).unwrap();
+    std::thread::spawn(move || again.wait());
+}
