@@ -8,7 +8,8 @@ use loci_plan::Intents;
 pub const REFRESH: &str = "loci.dev/refresh";
 /// The same, by Flux' convention (`flux reconcile` and its kin set it).
 const REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";
-/// Serve the release of this number and promote nothing, until the annotation is removed.
+/// Serve the release of this number and promote nothing, until the annotation is removed. Written by a field manager whose
+/// name does not begin with `kubectl`: Flux takes those over, and drops what is not in Git.
 pub const ROLLBACK: &str = "loci.dev/rollback";
 /// Names of held runs, separated by commas, that may delete what they would delete.
 pub const APPROVE: &str = "loci.dev/approve";

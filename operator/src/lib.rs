@@ -19,7 +19,7 @@ mod replica;
 mod watch;
 
 pub use annotations::{APPROVE, CANCEL, REFRESH, ROLLBACK};
-pub use fleet::{PORT, STATUS_PORT, Template};
+pub use fleet::{Network, PORT, STATUS_PORT, Template, objects};
 pub use operator::{Options, Serving, run};
 pub use replica::{ReplicaOptions, replicate};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use loci_models::DeviceRequest;
-use loci_operator::{Options, Serving, Template};
+use loci_operator::{Network, Options, Serving, Template};
 use loci_recall::{Auth, Tokens};
 
 use super::nats::Nats;
@@ -76,6 +76,17 @@ struct Replicas {
         value_name = "SECRET"
     )]
     token_secret: Option<String>,
+    /// Who may query those pods, as a JSON list of a NetworkPolicy's peers: [] for everybody. What a pod has loaded is told
+    /// to the operator alone. `open` lets everybody ask for everything; without it, no policies are made
+    #[arg(
+        long = "recall-queriers",
+        env = "LOCI_RECALL_QUERIERS",
+        value_name = "PEERS"
+    )]
+    queriers: Option<String>,
+    /// The namespace that the operator runs in
+    #[arg(long, env = "LOCI_NAMESPACE", value_name = "NAMESPACE")]
+    operator_namespace: Option<String>,
     /// Where those pods get revisions from
     #[arg(long, default_value = "0.0.0.0:7710")]
     artifacts: SocketAddr,
@@ -93,6 +104,10 @@ impl Replicas {
             .artifacts_url
             .context("say how pods reach the operator's artefacts: --artifacts-url")?;
         let resources = serde_json::from_str(&self.resources).context("--recall-resources")?;
+        let network = self
+            .queriers
+            .as_deref()
+            .map(|queriers| network(queriers, self.operator_namespace));
         let template = Template {
             image,
             pull_policy: self.pull_policy,
@@ -100,6 +115,7 @@ impl Replicas {
             resources,
             token_secret: self.token_secret,
             hub: hub.cloned(),
+            network: network.transpose()?,
         };
         Ok(Serving::Replicas {
             template: Box::new(template),
@@ -107,6 +123,17 @@ impl Replicas {
             artifacts_url,
         })
     }
+}
+
+/// Who may reach replicas.
+fn network(queriers: &str, operator: Option<String>) -> Result<Network> {
+    if queriers == "open" {
+        return Ok(Network::Open);
+    }
+    Ok(Network::Guarded {
+        queriers: serde_json::from_str(queriers).context("--recall-queriers")?,
+        operator: operator.context("say where the operator runs: --operator-namespace")?,
+    })
 }
 
 impl Operator {

@@ -3,6 +3,7 @@
 //! The operator writes into the ConfigMap `<pipeline>-serving` which releases to load and which to answer with, and asks
 //! each replica what it has come to. Replicas need neither the operator nor NATS to go on serving.
 
+mod network;
 mod objects;
 mod task;
 mod wanted;
@@ -19,7 +20,8 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::artifacts::Artifacts;
 use crate::lock;
-pub use objects::{COMPONENT, PORT, STATUS_PORT, Template};
+pub use network::Network;
+pub use objects::{COMPONENT, PORT, STATUS_PORT, Template, objects};
 pub use wanted::{DESIRED, RELEASES, Releases, Report, Wanted, config_map};
 
 /// What the fleets of all pipelines are made with.

@@ -5,6 +5,7 @@ use loci_crds::MemoryPipeline;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::network::{self, Network};
 use super::wanted::config_map;
 use crate::cluster::PIPELINE;
 
@@ -31,6 +32,8 @@ pub struct Template {
     pub token_secret: Option<String>,
     /// The hub that hf:// models come from.
     pub hub: Option<Url>,
+    /// Who may reach them. Without it no policy is made.
+    pub network: Option<Network>,
 }
 
 /// All objects, in the order of their creation: kind and plural come with each.
@@ -76,7 +79,9 @@ pub fn objects(pipeline: &MemoryPipeline, template: &Template) -> Vec<Value> {
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": {"metadata": {"labels": labels}, "spec": pod(pipeline, template, &full)},
     });
-    vec![
+    let policy = |n: &Network| json!({"spec": network::policy(&selector, n)});
+    let policy = template.network.as_ref().map(policy);
+    let mut all = vec![
         object("v1", "ServiceAccount", json!({})),
         object(
             "rbac.authorization.k8s.io/v1",
@@ -86,8 +91,10 @@ pub fn objects(pipeline: &MemoryPipeline, template: &Template) -> Vec<Value> {
         object("rbac.authorization.k8s.io/v1", "RoleBinding", bound),
         object("v1", "Service", json!({"spec": service})),
         object("policy/v1", "PodDisruptionBudget", json!({"spec": budget})),
-        object("apps/v1", "Deployment", json!({"spec": deployment})),
-    ]
+    ];
+    all.extend(policy.map(|p| object("networking.k8s.io/v1", "NetworkPolicy", p)));
+    all.push(object("apps/v1", "Deployment", json!({"spec": deployment})));
+    all
 }
 
 fn pod(pipeline: &MemoryPipeline, template: &Template, account: &str) -> Value {

@@ -16,7 +16,7 @@ const RETURNS: (&str, &str) = (
     "# Returns\n\nA parcel can be sent back within thirty days.\n",
 );
 
-async fn annotate(site: &Site, key: &str, value: Option<&str>) {
+pub async fn annotate(site: &Site, key: &str, value: Option<&str>) {
     let patch = json!({"metadata": {"annotations": {key: value}}});
     site.api::<MemoryPipeline>()
         .patch("shop", &PatchParams::default(), &Patch::Merge(patch))

@@ -1,5 +1,7 @@
 //! The operator against the real API server of a bare control plane.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod argo;
 mod life;
+mod objects;
 mod site;

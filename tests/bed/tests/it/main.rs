@@ -1,6 +1,7 @@
 //! The control plane is a real one, ends when it should, and takes Loci's definitions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod charts;
 mod definitions;
 mod plane;
 mod policies;

@@ -1,0 +1,136 @@
+//! What can be set, what cannot, and the examples.
+
+use serde_json::{Value, json};
+
+use super::{VALUES, named, of_kind, rendered, selects, template};
+
+#[test]
+fn wrong_values_are_refused_by_name() {
+    for (set, expected) in [
+        ("operators.a=1", "'operators' not allowed"),
+        ("operator.replica=2", "'replica' not allowed"),
+        (
+            "operator.tolerations[0].efect=NoSchedule",
+            "'efect' not allowed",
+        ),
+        ("operator.affinity.node=x", "'node' not allowed"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("image.tags=x", "'tags' not allowed"),
+        ("imagePullSecrets[0].secret=x", "'secret' not allowed"),
+        (
+            "workers[0].class=fetch,workers[0].replicas=1",
+            "/workers/0/class",
+        ),
+        (
+            "workers[0].class=a,workers[0].replicas=many",
+            "/workers/0/replicas",
+        ),
+        (
+            "workers[0].class=a,workers[0].replicas=1,workers[0].gpus=1",
+            "'gpus' not allowed",
+        ),
+        (
+            "workers[0].class=a,workers[0].replicas=1,workers[0].resources.limit.cpu=1",
+            "'limit' not allowed",
+        ),
+        (
+            "workers[0].class=a,workers[0].replicas=1,workers[1].class=a,workers[1].replicas=1",
+            "the class a stands twice",
+        ),
+        ("recall.replicas=0", "/recall/replicas"),
+        ("recall.queriers[0].pods=x", "'pods' not allowed"),
+        ("nats.replicas=2", "/nats/replicas"),
+        ("nats.enabled=false", "/nats"),
+        ("nats.enabled=false,nats.url=http://nats", "/nats/url"),
+        ("nats.url=nats://nats:4222", "set nats.enabled=false"),
+        ("nats.storage.size=lots", "/nats/storage/size"),
+        ("store.size=lots", "/store/size"),
+        ("store.accessModes={ReadOnlyMany}", "/store/accessModes/0"),
+        ("watchNamespaces={Agents}", "/watchNamespaces/0"),
+        (
+            "clusterWide=true,watchNamespaces={agents}",
+            "give one of them",
+        ),
+        ("clusterWide=perhaps", "/clusterWide"),
+        ("hub=ftp://hub.example", "/hub"),
+        ("log=", "/log"),
+        ("networkPolicies.enable=true", "'enable' not allowed"),
+    ] {
+        let said = template("loci", &["--set", set]).expect_err(set);
+        assert!(said.contains(expected), "{set}: {said}");
+    }
+    let said = template("loci-crds", &["--set", "policies.enabled=false"]).unwrap_err();
+    assert!(said.contains("'policies' not allowed"), "{said}");
+}
+
+#[test]
+fn workers_go_to_the_devices_of_their_class() {
+    let all = rendered(VALUES[2]);
+    let spec = |name: &str| named(&all, "Deployment", name)["spec"]["template"]["spec"].clone();
+    let gpu = spec("loci-worker-gpu-l4");
+    assert_eq!(gpu["runtimeClassName"], "nvidia");
+    assert_eq!(gpu["nodeSelector"]["nvidia.com/gpu.product"], "NVIDIA-L4");
+    assert_eq!(gpu["tolerations"][0]["key"], "nvidia.com/gpu");
+    let container = &gpu["containers"][0];
+    assert_eq!(container["resources"]["limits"]["nvidia.com/gpu"], 1);
+    assert!(
+        container["args"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("--class=gpu-l4"))
+    );
+    let cpu = spec("loci-worker-cpu");
+    for field in ["runtimeClassName", "nodeSelector", "tolerations"] {
+        assert!(
+            cpu.get(field)
+                .is_none_or(|f| f.as_array().is_some_and(Vec::is_empty)),
+            "{field}"
+        );
+    }
+}
+
+#[test]
+fn nothing_stands_alone_in_the_example_for_production() {
+    let all = rendered(VALUES[1]);
+    assert!(of_kind(&all, "StatefulSet").is_empty(), "NATS is elsewhere");
+    for name in ["loci-operator", "loci-worker-cpu"] {
+        let deployment = named(&all, "Deployment", name);
+        let spec = &deployment["spec"]["template"]["spec"];
+        assert!(
+            deployment["spec"]["replicas"].as_i64().unwrap() > 1,
+            "{name}"
+        );
+        let env = spec["containers"][0]["env"].as_array().unwrap();
+        let value = |key: &str| {
+            let found = env.iter().find(|e| e["name"] == key);
+            found.unwrap_or_else(|| panic!("{name}: no {key}"))["value"].clone()
+        };
+        assert_eq!(value("LOCI_NATS_URL"), "tls://nats.nats.svc:4222");
+        assert_eq!(value("LOCI_NATS_REPLICAS"), "3");
+        let volumes = spec["volumes"].as_array().unwrap();
+        assert!(
+            volumes
+                .iter()
+                .any(|v| v["secret"]["secretName"] == "loci-nats"),
+            "{name}"
+        );
+    }
+    let operator = named(&all, "Deployment", "loci-operator");
+    let labels = &operator["spec"]["template"]["metadata"]["labels"];
+    let budget = named(&all, "PodDisruptionBudget", "loci-operator");
+    assert!(selects(&budget["spec"]["selector"], labels));
+    let spread = &operator["spec"]["template"]["spec"]["topologySpreadConstraints"][0];
+    assert!(selects(&spread["labelSelector"], labels));
+    // A budget for one would keep a node from being drained.
+    assert!(of_kind(&rendered(&[]), "PodDisruptionBudget").is_empty());
+}
+
+#[test]
+fn the_charts_and_the_program_are_of_one_version() {
+    for chart in ["loci", "loci-crds"] {
+        let text = crate::definitions::text(&format!("charts/{chart}/Chart.yaml"));
+        let chart: Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(chart["version"], chart["appVersion"]);
+    }
+}
