@@ -10,9 +10,10 @@ export LOCI_TEST_PYTHON := $(VENV)/bin/python
 export LOCI_TEST_KUBE := $(KUBE)
 export LOCI_TEST_KUBECTL := $(VENV)/bin/kubectl
 export LOCI_TEST_NATS := $(VENV)/bin/nats-server
+export LOCI_TEST_HELM := $(KUBE)/helm
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build image test e2e chaos packages lint model python tools crds bench help
+.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model python tools crds bench help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +37,13 @@ e2e: build python ## Runs the tests that need a whole Kubernetes, on one that it
 chaos: build python ## Breaks a cluster again and again, for LOCI_CHAOS_MINUTES (10), by LOCI_CHAOS_SEED (root)
 	CACHE=$(CACHE) BIN=$(KUBE) LOCI=$(LOCI) tests/cluster/run.sh chaos statuses_agree
 
+cluster: build python model ## Makes a Kubernetes with Loci on this machine, which stays, and says how to use it (root)
+	cargo build --release --locked --bin loci-testbed
+	CACHE=$(CACHE) BIN=$(KUBE) LOCI=$(LOCI) TESTBED=$(dir $(LOCI))loci-testbed MODEL=$(MODEL) tests/cluster/dev.sh
+
+cluster-down: ## Ends that
+	STATE=$(CACHE)/cluster NETNS=loci-dev tests/cluster/down.sh
+
 packages: ## Installs the Debian packages that `make e2e` needs (root)
 	scripts/install-packages.sh
 
@@ -58,8 +66,8 @@ $(VENV)/.done: tests/python/requirements.txt
 	$(VENV)/bin/pip install --quiet --requirement $<
 	touch $@
 
-tools: ## Builds the Kubernetes control plane that tests start
-	scripts/build-tools.sh $(KUBE)
+tools: ## Builds the Kubernetes control plane that tests start, and Helm
+	scripts/build-tools.sh $(KUBE) etcd kube-apiserver kube-controller-manager helm
 
 # The text that is measured on: the documentation of the crates that Loci is built from.
 DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src

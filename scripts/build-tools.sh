@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs that tests run beside Loci into the directory $1: the names that follow, or a bare control plane.
 # Each comes from a module of tests/tools, pinned by go.mod and go.sum, and is built anew only when these or the flags change.
-# A program that KUBEBUILDER_ASSETS holds is taken from there.
+# A program that KUBEBUILDER_ASSETS holds is taken from there. Beside a controller come its definitions, in NAME.crds.
 set -euo pipefail
 PATH=$PATH:/usr/local/go/bin # where go.dev's own instructions put it
 to=${1:?usage: build-tools.sh DIRECTORY [NAME…]}
@@ -18,6 +18,8 @@ kube-scheduler           controlplane  k8s.io/kubernetes/cmd/kube-scheduler
 kubelet                  controlplane  k8s.io/kubernetes/cmd/kubelet
 kube-proxy               controlplane  k8s.io/kubernetes/cmd/kube-proxy
 coredns                  coredns       github.com/coredns/coredns
+source-controller        flux          github.com/fluxcd/source-controller
+kustomize-controller     flux          github.com/fluxcd/kustomize-controller
 helm                     helm          helm.sh/helm/v4/cmd/helm
 "
 
@@ -37,6 +39,16 @@ need_go() {
     exit 1
 }
 
+# The definitions that a controller's module brings, if any.
+definitions() {
+    local bases
+    bases=$(cd "$modules/$2" && go list -f '{{with .Module}}{{.Dir}}{{end}}' "$3")/config/crd/bases
+    [ -d "$bases" ] || return 0
+    rm -rf "$to/$1.crds"
+    mkdir "$to/$1.crds"
+    cp --no-preserve=mode "$bases"/*.yaml "$to/$1.crds"
+}
+
 # One program: its name, module and package.
 provide() {
     local name=$1 module=$2 package=$3 given=${KUBEBUILDER_ASSETS:-} flags key
@@ -53,6 +65,7 @@ provide() {
     need_go "$name"
     echo "building $name (minutes when it is the first of its module)"
     (cd "$modules/$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$to/.$name.new" "$package")
+    definitions "$name" "$module" "$package"
     mv -f "$to/.$name.new" "$to/$name"
     echo "$key" >"$to/.$name.key"
 }

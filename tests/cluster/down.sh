@@ -16,6 +16,7 @@ end() {
 end kubelet kubelet
 end proxy kube-proxy
 end coredns coredns
+end hub loci-testbed
 end scheduler kube-scheduler
 end controllers kube-controller-manager
 # An API server waits long for a store that is gone.

@@ -6,22 +6,14 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 
-missing=()
-[ "$(id -u)" = 0 ] || missing+=("root")
-for program in containerd runc iptables ip nsenter openssl buildah mmdebstrap cc; do
-    command -v "$program" >/dev/null || missing+=("$program")
-done
-[ -d /usr/lib/cni ] || missing+=("/usr/lib/cni (Debian: containernetworking-plugins)")
-if [ ${#missing[@]} = 0 ] && ! unshare --net true 2>/dev/null; then
-    missing+=("the right to make network namespaces")
-fi
-if [ ${#missing[@]} -gt 0 ]; then
-    echo "end-to-end tests skipped: they make a whole Kubernetes on this machine and lack ${missing[*]}" >&2
+missing=$("$here/missing.sh")
+if [ -n "$missing" ]; then
+    echo "end-to-end tests skipped: they make a whole Kubernetes on this machine and lack $missing" >&2
     [ -z "${CI:-}" ] || { echo "in CI they have to run: \`make packages\`, as root on Debian, installs what they need" >&2; exit 1; }
     exit 0
 fi
 
-scripts/build-tools.sh "$BIN" etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns helm
+scripts/build-tools.sh "$BIN" etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns helm source-controller kustomize-controller
 export IMAGES=$CACHE/images BIN NETNS=loci-$$
 export STATE=${TMPDIR:-/tmp}/loci-cluster-$$ KUBECTL=$LOCI_TEST_KUBECTL
 tests/cluster/images.sh "$IMAGES" "$LOCI" "$LOCI_TEST_NATS"
@@ -35,4 +27,4 @@ for line in sys.stdin:
 trap 'tests/cluster/down.sh' EXIT
 echo "making a cluster"
 tests/cluster/up.sh
-nsenter --net="/run/netns/$NETNS" env CARGO_MANIFEST_DIR="$PWD/tests/e2e" LOCI_TEST_CLUSTER="$STATE" LOCI_TEST_HELM="$BIN/helm" "$tests" "$@"
+nsenter --net="/run/netns/$NETNS" env CARGO_MANIFEST_DIR="$PWD/tests/e2e" LOCI_TEST_CLUSTER="$STATE" LOCI_TEST_HELM="$BIN/helm" LOCI_TEST_FLUX="$BIN" "$tests" "$@"

@@ -1,7 +1,8 @@
-//! A model hub on loopback with one small model, so that hf:// works without a network.
+//! A model hub with one model, so that hf:// works without a network.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,6 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use loci_digest::Digest;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::root;
 
@@ -19,42 +21,74 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// The model, by the reference that a pipeline gives.
 pub const MODEL: &str = "hf://org/tiny@main";
 
-type Files = Arc<BTreeMap<String, Vec<u8>>>;
+/// A model, and the directory with its files.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// `org/name`; its revision is `main`.
+    pub name: String,
+    /// Its files.
+    pub directory: PathBuf,
+}
 
-/// Serves on loopback until the process ends; gives the address.
+impl Model {
+    /// The smallest, which [`MODEL`] means.
+    fn tiny() -> Self {
+        Self {
+            name: "org/tiny".to_owned(),
+            directory: root().join("models/tests/reference/tiny"),
+        }
+    }
+
+    /// Path and size of each file below a folder, which is empty or ends with a slash.
+    fn files(&self, folder: &str) -> Vec<(String, u64)> {
+        let entries = std::fs::read_dir(self.directory.join(folder)).unwrap();
+        let of = |entry: std::io::Result<std::fs::DirEntry>| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            match path.is_dir() {
+                true => self.files(&format!("{folder}{name}/")),
+                false => vec![(format!("{folder}{name}"), path.metadata().unwrap().len())],
+            }
+        };
+        entries.flat_map(of).collect()
+    }
+
+    /// Answers on `listener` until the process ends.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
+        let name = &self.name;
+        let router = Router::new()
+            .route(
+                &format!("/api/models/{name}/revision/{{revision}}"),
+                get(commit),
+            )
+            .route(&format!("/api/models/{name}/tree/{COMMIT}"), get(tree))
+            .route(&format!("/{name}/resolve/{COMMIT}/{{*path}}"), get(file))
+            .with_state(Arc::new(self));
+        axum::serve(listener, router).await
+    }
+}
+
+/// Serves the smallest model on loopback until the process ends; gives the address.
 pub async fn serve() -> String {
     serve_on("127.0.0.1".parse().unwrap()).await
 }
 
-/// Serves until the process ends, on a port of this address.
-pub async fn serve_on(address: std::net::IpAddr) -> String {
-    let tiny = root().join("models/tests/reference/tiny");
-    let files: Files = Arc::new(
-        std::fs::read_dir(tiny)
-            .unwrap()
-            .map(|entry| entry.unwrap())
-            .map(|e| {
-                (
-                    e.file_name().into_string().unwrap(),
-                    std::fs::read(e.path()).unwrap(),
-                )
-            })
-            .collect(),
-    );
-    let router = Router::new()
-        .route("/api/models/org/tiny/revision/{revision}", get(commit))
-        .route(&format!("/api/models/org/tiny/tree/{COMMIT}"), get(tree))
-        .route(&format!("/org/tiny/resolve/{COMMIT}/{{*path}}"), get(file))
-        .with_state(files);
-    let listener = tokio::net::TcpListener::bind((address, 0)).await.unwrap();
+/// Serves the smallest model until the process ends, on a port of this address.
+pub async fn serve_on(address: IpAddr) -> String {
+    let listener = TcpListener::bind(SocketAddr::new(address, 0))
+        .await
+        .unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    tokio::spawn(Model::tiny().serve(listener));
     format!("http://{address}")
 }
 
-async fn commit(UrlPath(revision): UrlPath<String>) -> Response {
+async fn commit(State(model): State<Arc<Model>>, UrlPath(revision): UrlPath<String>) -> Response {
     match revision.as_str() {
-        "main" => Json(json!({"id": "org/tiny", "sha": COMMIT})).into_response(),
+        "main" => Json(json!({"id": model.name, "sha": COMMIT})).into_response(),
         _ => {
             let code = [("x-error-code", "RevisionNotFound")];
             (StatusCode::NOT_FOUND, code).into_response()
@@ -62,21 +96,20 @@ async fn commit(UrlPath(revision): UrlPath<String>) -> Response {
     }
 }
 
-async fn tree(State(files): State<Files>) -> Json<Vec<Value>> {
-    let entry = |(path, content): (&String, &Vec<u8>)| json!({"type": "file", "oid": "0".repeat(40), "size": content.len(), "path": path});
-    Json(files.iter().map(entry).collect())
+async fn tree(State(model): State<Arc<Model>>) -> Json<Vec<Value>> {
+    let entry = |(path, size): (String, u64)| json!({"type": "file", "oid": "0".repeat(40), "size": size, "path": path});
+    Json(model.files("").into_iter().map(entry).collect())
 }
 
-async fn file(State(files): State<Files>, UrlPath(path): UrlPath<String>) -> Response {
-    let Some(content) = files.get(&path) else {
+async fn file(State(model): State<Arc<Model>>, UrlPath(path): UrlPath<String>) -> Response {
+    if !model.files("").iter().any(|(known, _)| *known == path) {
         return StatusCode::NOT_FOUND.into_response();
-    };
+    }
+    let content = tokio::fs::read(model.directory.join(&path)).await.unwrap();
+    let etag = format!("\"{}\"", &Digest::of(&content).to_hex()[..40]);
     Response::builder()
         .header("x-repo-commit", COMMIT)
-        .header(
-            "etag",
-            format!("\"{}\"", &Digest::of(content).to_hex()[..40]),
-        )
-        .body(Body::from(content.clone()))
+        .header("etag", etag)
+        .body(Body::from(content))
         .unwrap()
 }

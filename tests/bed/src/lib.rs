@@ -6,6 +6,7 @@
 
 mod commands;
 mod control;
+pub mod git;
 mod guard;
 mod history;
 pub mod hub;

@@ -1,108 +1,30 @@
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Redirect};
 use axum::routing::get;
+use loci_testbed::git::{Repository, backend};
 use loci_worker::source::{GitRef, GitSpec, Listing, Probe, SourceKind, SourceSpec, probe};
-use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
 
 use crate::http::serve;
 use crate::support::{Sink, documents, skipped, spec};
 
-/// A work tree, and the bare repository that it pushes to.
-struct Repository {
-    folder: TempDir,
+fn source_at(repository: &Repository, url: String, reference: GitRef) -> SourceSpec {
+    let cache = repository.folder().join("cache");
+    let (include, exclude) = (Vec::new(), vec!["drafts".into()]);
+    let git = GitSpec {
+        url,
+        reference,
+        include,
+        exclude,
+        credentials: None,
+        allow_private: false,
+        cache,
+    };
+    spec(SourceKind::Git(git))
 }
 
-impl Repository {
-    fn new() -> Self {
-        let repository = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        let path = repository.folder.path();
-        run(
-            path,
-            &[
-                "init",
-                "--quiet",
-                "--bare",
-                "--initial-branch=main",
-                "bare.git",
-            ],
-        );
-        run(path, &["init", "--quiet", "--initial-branch=main", "work"]);
-        repository.git(&["remote", "add", "origin", "../bare.git"]);
-        repository
-    }
-
-    fn git(&self, arguments: &[&str]) -> String {
-        run(&self.folder.path().join("work"), arguments)
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        let path = self.folder.path().join("work").join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    }
-
-    /// Commits all and pushes it; the commit's id.
-    fn push(&self) -> String {
-        self.git(&["add", "--all"]);
-        self.git(&["commit", "--quiet", "--message", "change"]);
-        self.git(&["push", "--quiet", "--tags", "origin", "main"]);
-        self.git(&["rev-parse", "HEAD"])
-    }
-
-    fn url(&self) -> String {
-        format!("file://{}", self.folder.path().join("bare.git").display())
-    }
-
-    fn source(&self, url: String, reference: GitRef) -> SourceSpec {
-        let cache = self.folder.path().join("cache");
-        let (include, exclude) = (Vec::new(), vec!["drafts".into()]);
-        let git = GitSpec {
-            url,
-            reference,
-            include,
-            exclude,
-            credentials: None,
-            allow_private: false,
-            cache,
-        };
-        spec(SourceKind::Git(git))
-    }
-
-    fn main(&self) -> SourceSpec {
-        self.source(self.url(), GitRef::Branch("main".into()))
-    }
-}
-
-fn run(folder: &Path, arguments: &[&str]) -> String {
-    let identity = [
-        "-c",
-        "user.name=t",
-        "-c",
-        "user.email=t@localhost",
-        "-c",
-        "commit.gpgsign=false",
-    ];
-    let output = Command::new("git")
-        .args(identity)
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "git {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+fn main_branch(repository: &Repository) -> SourceSpec {
+    source_at(repository, repository.url(), GitRef::Branch("main".into()))
 }
 
 fn version<'a>(listing: &'a Listing, document: &str) -> &'a str {
@@ -124,9 +46,9 @@ async fn changes_are_found_by_tree_diff() {
         "lfs.md",
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
     );
-    std::os::unix::fs::symlink("a.md", repository.folder.path().join("work/link.md")).unwrap();
+    std::os::unix::fs::symlink("a.md", repository.folder().join("work/link.md")).unwrap();
     let commit = repository.push();
-    let (source, sink) = (repository.main(), Sink::default());
+    let (source, sink) = (main_branch(&repository), Sink::default());
     let first = sink.snapshot(&source, None).await.unwrap();
     assert_eq!(documents(&first), ["a.md", "c.md", "deep/b.md"]);
     assert_eq!(
@@ -173,7 +95,7 @@ async fn changes_are_found_by_tree_diff() {
     repository.git(&["add", "--all"]);
     repository.git(&["commit", "--quiet", "--message", "other"]);
     repository.git(&["push", "--quiet", "--force", "origin", "main"]);
-    std::fs::remove_dir_all(repository.folder.path().join("cache")).unwrap();
+    std::fs::remove_dir_all(repository.folder().join("cache")).unwrap();
     sink.forget(&second, "deep/b.md");
     let third = sink.snapshot(&source, Some(&second)).await.unwrap();
     assert_eq!(documents(&third), ["a.md", "c.md", "deep/b.md", "f.md"]);
@@ -190,7 +112,7 @@ async fn tags_and_commits_name_what_is_read() {
     repository.push();
     let sink = Sink::default();
     for reference in [GitRef::Tag("v1".into()), GitRef::Commit(first.clone())] {
-        let source = repository.source(repository.url(), reference);
+        let source = source_at(&repository, repository.url(), reference);
         let listing = sink.snapshot(&source, None).await.unwrap();
         assert_eq!(sink.text(&listing, "a.md"), "one");
         assert!(listing.documents[0].uri.contains(&first));
@@ -209,13 +131,14 @@ async fn a_missing_branch_or_repository_fails_with_the_way_out() {
     repository.write("a.md", "a");
     repository.push();
     let sink = Sink::default();
-    let branch = repository.source(repository.url(), GitRef::Branch("nope".into()));
+    let branch = source_at(&repository, repository.url(), GitRef::Branch("nope".into()));
     let error = sink.snapshot(&branch, None).await.unwrap_err().to_string();
     assert!(
         error.starts_with("source \"docs\": git.ref: ") && error.contains("refs/heads/nope"),
         "{error}"
     );
-    let gone = repository.source(
+    let gone = source_at(
+        &repository,
         "file:///nonexistent/repo.git".into(),
         GitRef::Branch("main".into()),
     );
@@ -223,57 +146,12 @@ async fn a_missing_branch_or_repository_fails_with_the_way_out() {
     assert!(error.contains("git.url must name a repository"), "{error}");
 }
 
-/// Serves `git http-backend` as CGI, as web servers do.
-async fn backend(root: std::path::PathBuf, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let header = |name: &str| {
-        parts
-            .headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
-            .to_owned()
-    };
-    let mut child = tokio::process::Command::new("git")
-        .arg("http-backend")
-        .env("GIT_PROJECT_ROOT", root)
-        .env("GIT_HTTP_EXPORT_ALL", "1")
-        .env("REQUEST_METHOD", parts.method.as_str())
-        .env("PATH_INFO", parts.uri.path())
-        .env("QUERY_STRING", parts.uri.query().unwrap_or_default())
-        .env("CONTENT_TYPE", header("content-type"))
-        .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
-        .env("GIT_PROTOCOL", header("git-protocol"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let body = to_bytes(body, usize::MAX).await.unwrap();
-    child.stdin.take().unwrap().write_all(&body).await.unwrap();
-    let output = child.wait_with_output().await.unwrap().stdout;
-    let split = output
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .unwrap();
-    let mut response = Response::new(Body::from(output[split + 4..].to_vec()));
-    for line in String::from_utf8_lossy(&output[..split]).lines() {
-        let (name, value) = line.split_once(": ").unwrap();
-        match name {
-            "Status" => *response.status_mut() = value[..3].parse().unwrap(),
-            _ => drop(response.headers_mut().insert(
-                header::HeaderName::try_from(name).unwrap(),
-                value.parse().unwrap(),
-            )),
-        }
-    }
-    response
-}
-
 #[tokio::test]
 async fn over_http_addresses_are_guarded_and_redirects_are_not_followed() {
     let repository = Repository::new();
     repository.write("a.md", "over http");
     repository.push();
-    let root = repository.folder.path().to_owned();
+    let root = repository.folder().to_owned();
     let private = || async {
         (
             StatusCode::UNAUTHORIZED,
@@ -292,7 +170,7 @@ async fn over_http_addresses_are_guarded_and_redirects_are_not_followed() {
     let sink = Sink::default();
     let source = |host: &str, name: &str, allow: bool| {
         let url = format!("http://{host}:{}/{name}", address.port());
-        let mut source = repository.source(url, GitRef::Branch("main".into()));
+        let mut source = source_at(&repository, url, GitRef::Branch("main".into()));
         let SourceKind::Git(git) = &mut source.kind else {
             panic!("git")
         };
