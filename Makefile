@@ -18,8 +18,8 @@ LOCI := $(CARGO_TARGET_DIR)/release/loci
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-quickstart: build examples/quickstart/model ## Builds Loci and serves the example on 127.0.0.1:7700
-	$(LOCI) up examples/quickstart/pipeline.yaml --state .loci
+quickstart: build examples/local/model ## Builds Loci and serves the example on 127.0.0.1:7700
+	$(LOCI) up examples/local/pipeline.yaml --state .loci
 
 build: ## Builds the `loci` binary
 	cargo build --release --locked --bin loci
@@ -56,7 +56,7 @@ model: $(MODEL)/model.safetensors
 $(MODEL)/model.safetensors: scripts/fetch-model.sh
 	scripts/fetch-model.sh $(MODEL)
 
-examples/quickstart/model: $(MODEL)/model.safetensors
+examples/local/model: $(MODEL)/model.safetensors
 	ln -sfn $(MODEL) $@
 
 python: $(VENV)/.done
@@ -72,9 +72,9 @@ tools: ## Builds the Kubernetes control plane that tests start, and Helm
 # The text that is measured on: the documentation of the crates that Loci is built from.
 DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 
-bench: build model examples/quickstart/model $(BENCH)/.done ## Measures what docs/performance.md reports
+bench: build model examples/local/model $(BENCH)/.done ## Measures what docs/performance.md reports
 	$(LOCI) bench embed --model $(MODEL) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
-	$(LOCI) bench serve examples/quickstart/pipeline.yaml
+	$(LOCI) bench serve examples/local/pipeline.yaml
 	$(LOCI) bench refresh --model $(MODEL) --documents $(DOCUMENTS)
 
 $(BENCH)/.done: tests/python/bench.txt

@@ -63,7 +63,7 @@ cat <<TEXT
 A Kubernetes with Loci is up. A shell in its network, with kubectl, helm and loci:
 
   $STATE/shell
-  kubectl apply -f examples/kubernetes
+  kubectl apply -f examples/quickstart
   kubectl wait --for=condition=Ready memorypipeline/handbook --timeout=2m
   loci query --url "http://\$(kubectl get service handbook-recall -o jsonpath='{.spec.clusterIP}'):7700" "When is the workshop open?"
 

@@ -185,7 +185,7 @@ fn a_shrunken_listing_is_held_until_it_is_approved() {
 #[test]
 fn the_quickstart_is_built_judged_and_served() {
     let site = Site::new();
-    let example = loci_testbed::root().join("examples/quickstart");
+    let example = loci_testbed::root().join("examples/local");
     crate::harness::copy(&example, &site.path(""));
     std::os::unix::fs::symlink(model(), site.path("model")).unwrap();
     let mut up = site.up();

@@ -89,8 +89,8 @@ fn relative_paths_start_at_the_file() {
             .to_owned()
     };
     assert_eq!(
-        directory("examples/quickstart/pipeline.yaml"),
-        Path::new("examples/quickstart")
+        directory("examples/local/pipeline.yaml"),
+        Path::new("examples/local")
     );
     assert_eq!(directory("pipeline.yaml"), Path::new("."));
 }

@@ -1,4 +1,4 @@
-//! A model hub with one model, so that hf:// works without a network.
+//! A model hub with a model or two, so that hf:// works without a network.
 #![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, SocketAddr};
@@ -39,6 +39,13 @@ impl Model {
         }
     }
 
+    /// That of the quickstart, where it is: `make model` puts it where `LOCI_TEST_MODEL` says.
+    fn packaged() -> Option<Self> {
+        let directory = PathBuf::from(std::env::var_os("LOCI_TEST_MODEL")?);
+        let name = "sentence-transformers/all-MiniLM-L6-v2".to_owned();
+        directory.is_dir().then_some(Self { name, directory })
+    }
+
     /// Path and size of each file below a folder, which is empty or ends with a slash.
     fn files(&self, folder: &str) -> Vec<(String, u64)> {
         let entries = std::fs::read_dir(self.directory.join(folder)).unwrap();
@@ -58,31 +65,38 @@ impl Model {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
+        axum::serve(listener, self.routes()).await
+    }
+
+    fn routes(self) -> Router {
         let name = &self.name;
-        let router = Router::new()
+        Router::new()
             .route(
                 &format!("/api/models/{name}/revision/{{revision}}"),
                 get(commit),
             )
             .route(&format!("/api/models/{name}/tree/{COMMIT}"), get(tree))
             .route(&format!("/{name}/resolve/{COMMIT}/{{*path}}"), get(file))
-            .with_state(Arc::new(self));
-        axum::serve(listener, router).await
+            .with_state(Arc::new(self))
     }
 }
 
-/// Serves the smallest model on loopback until the process ends; gives the address.
+/// Serves the models of tests on loopback until the process ends; gives the address.
 pub async fn serve() -> String {
     serve_on("127.0.0.1".parse().unwrap()).await
 }
 
-/// Serves the smallest model until the process ends, on a port of this address.
+/// Serves them until the process ends, on a port of this address.
 pub async fn serve_on(address: IpAddr) -> String {
     let listener = TcpListener::bind(SocketAddr::new(address, 0))
         .await
         .unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(Model::tiny().serve(listener));
+    let mut routes = Model::tiny().routes();
+    if let Some(packaged) = Model::packaged() {
+        routes = routes.merge(packaged.routes());
+    }
+    tokio::spawn(async move { axum::serve(listener, routes).await });
     format!("http://{address}")
 }
 
