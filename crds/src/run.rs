@@ -24,10 +24,12 @@ use crate::source::LocalRef;
     printcolumn(
         name = "Pipeline",
         type_ = "string",
-        json_path = ".spec.pipelineRef.name"
+        json_path = ".spec.pipelineRef.name",
+        priority = 1
     ),
     printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.steps[-1:].name"),
     printcolumn(name = "Release", type_ = "string", json_path = ".status.release"),
     printcolumn(
         name = "Age",
@@ -168,6 +170,9 @@ pub struct MemoryRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub steps: Vec<StepStatus>,
+    /// How far the step at work has come. Written every 30 seconds at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<RunProgress>,
     /// The release that came of it, or the one that already holds the same content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
@@ -178,6 +183,23 @@ pub struct MemoryRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How far the step at work has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunProgress {
+    /// The step.
+    pub step: StepName,
+    /// How much is done, in units.
+    pub done: i64,
+    /// How much there is to do; absent while that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+    /// What is counted: documents, chunks, queries.
+    pub unit: String,
+    /// When it was so.
+    pub time: Time,
 }
 
 /// One step of a run.

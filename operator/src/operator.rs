@@ -8,12 +8,12 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use kube::{Client, ResourceExt};
-use loci_bus::{Dispatcher, LocalBus, Progress, WorkQueue};
+use loci_bus::{Dispatcher, LocalBus, WorkQueue};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_models::{DeviceRequest, HubOptions};
 use loci_nats::{NatsBus, NatsOptions};
 use loci_recall::{Auth, Recall, RecallOptions};
-use loci_shell::{CLASS, Dispatch, FETCH, Garbage, News, Progresses, Shared, Sources};
+use loci_shell::{CLASS, Dispatch, FETCH, Garbage, News, Shared, Sources};
 use loci_store::Store;
 use loci_worker::service;
 use loci_worker::step::{Encoders, Revisions, StepContext};
@@ -102,14 +102,6 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     ended
 }
 
-/// Nobody looks: progress is in the runs' status.
-struct Unwatched;
-
-impl Progresses for Unwatched {
-    fn progress(&self, _: &str, _: &Progress) {}
-    fn finished(&self, _: &str) {}
-}
-
 type Bus = (
     Arc<dyn Dispatcher>,
     Arc<dyn WorkQueue>,
@@ -171,7 +163,8 @@ async fn services(
     let (dispatch, stop) = (shared.dispatch.clone(), shutdown.clone());
     tasks.spawn(async move {
         tokio::select! {
-            ended = dispatch.listen(events, Arc::new(Unwatched)) => ended,
+            // Progress is in the runs' status.
+            ended = dispatch.listen(events, None) => ended,
             () = stop.cancelled() => Ok(()),
         }
     });

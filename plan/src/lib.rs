@@ -21,6 +21,7 @@ mod history;
 mod judge;
 pub mod metrics;
 mod plan;
+mod progress;
 mod rollout;
 mod runs;
 pub mod schedule;
@@ -33,6 +34,7 @@ pub mod world;
 
 pub use action::{Action, Decision, StepInput};
 pub use plan::plan;
+pub use progress::PERIOD as PROGRESS_PERIOD;
 pub use rollout::rollback_target;
 pub use spec::{FieldError, Impact, Pipeline, impact};
 pub use status::refused;

@@ -14,7 +14,6 @@ use crate::judge::{marked, sentence};
 use crate::plan::Draft;
 use crate::runs::retry_at;
 use crate::view::{Hold, ReleaseView, View};
-use crate::world::World;
 
 pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
     let hold = view.hold();
@@ -173,21 +172,10 @@ fn prepare(view: &View<'_>, release: &MemoryRelease, draft: &mut Draft) {
 
 /// The release that `loci rollback` without a number goes to: the newest that served before the one
 /// that serves now.
-pub fn rollback_target(world: &World) -> Option<i64> {
-    let desired = world.serving.desired.as_deref()?;
-    let number = world
-        .releases
-        .iter()
-        .find(|r| r.name() == desired)?
-        .spec
-        .number;
+pub fn rollback_target(releases: &[MemoryRelease], serving: &str) -> Option<i64> {
+    let number = releases.iter().find(|r| r.name() == serving)?.spec.number;
     let served = |r: &&MemoryRelease| {
         r.phase() == ReleasePhase::Retired && r.passed() && r.spec.number < number
     };
-    world
-        .releases
-        .iter()
-        .filter(served)
-        .map(|r| r.spec.number)
-        .max()
+    releases.iter().filter(served).map(|r| r.spec.number).max()
 }

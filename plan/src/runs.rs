@@ -122,9 +122,16 @@ fn held(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
             run,
             "the listing that was held changed: a new run reads it",
         ));
-    } else if requested(view).is_some() {
+    } else if requested(view).is_some() || waits(view, run) {
         draft.act(supersede(view, run, "a person asked for a new run"));
     }
+}
+
+/// Whether a run that a person made waits for this one to end.
+fn waits(view: &View<'_>, run: &MemoryRun) -> bool {
+    let other = |r: &&&MemoryRun| r.name() != run.name() && !r.phase().is_terminal();
+    let mut waiting = view.runs.iter().filter(other);
+    waiting.any(|r| r.spec.trigger == RunTrigger::Requested)
 }
 
 fn supersede(view: &View<'_>, run: &MemoryRun, message: &str) -> Action {
@@ -184,6 +191,7 @@ pub(crate) fn ended(
     status.reason = Some(reason.to_owned());
     status.message = Some(message.to_owned());
     status.completion_time = Some(stamp(view.now));
+    status.progress = None;
     status
 }
 

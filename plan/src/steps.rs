@@ -8,6 +8,7 @@ use crate::action::{Action, StepInput};
 use crate::clock::stamp;
 use crate::judge;
 use crate::plan::Draft;
+use crate::progress;
 use crate::runs::{MAX_ATTEMPTS, end, ended, retry_at, update};
 use crate::view::{ReleaseView, RunView, View, status_of};
 use crate::world::{Assembled, Evaluated, Snapshot, StepFailure, StepKey, StepOutcome, StepResult};
@@ -46,12 +47,16 @@ pub(crate) fn advance(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
         attempt: status.attempt,
     };
     match view.outcome(&key) {
+        None if view.world.in_flight.contains(&key) => {
+            progress::plan(view, run, status, &key, draft)
+        }
         None => dispatch(view, run, key, draft),
         Some(StepOutcome {
             result: Ok(result),
             time,
             ..
         }) => {
+            status.progress = None;
             if let Some(done) = status.steps.iter_mut().find(|s| s.name == step) {
                 done.completion_time = Some(stamp(*time));
                 (done.output, done.summary) = said(result);
@@ -74,6 +79,7 @@ fn fail(
     draft: &mut Draft,
 ) {
     let attempt = status.attempt;
+    status.progress = None;
     let message = format!(
         "{} failed at attempt {attempt}: {}",
         step.as_str(),
@@ -89,11 +95,8 @@ fn fail(
     draft.act(update(view, run, status));
 }
 
-/// Dispatches an attempt, unless it is under way or must wait after a failure.
+/// Dispatches an attempt that is not under way, unless it must wait after a failure.
 fn dispatch(view: &View<'_>, run: &MemoryRun, key: StepKey, draft: &mut Draft) {
-    if view.world.in_flight.contains(&key) {
-        return;
-    }
     let before = StepKey {
         attempt: key.attempt - 1,
         ..key.clone()
@@ -370,7 +373,7 @@ fn begin(
     draft: &mut Draft,
 ) {
     status.attempt = 1;
-    (status.reason, status.message) = (None, None);
+    (status.reason, status.message, status.progress) = (None, None, None);
     status.steps.retain(|s| s.name != step);
     status.steps.push(StepStatus {
         name: step,

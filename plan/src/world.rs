@@ -40,6 +40,8 @@ pub struct World {
     pub outcomes: Vec<StepOutcome>,
     /// Steps that are dispatched and have not ended.
     pub in_flight: BTreeSet<StepKey>,
+    /// What the attempt at work last said of how far it is. It may be lost.
+    pub reported: Option<Reported>,
     /// The pipeline's releases, in any order.
     pub releases: Vec<MemoryRelease>,
     /// What is served.
@@ -107,6 +109,19 @@ pub struct StepKey {
     pub step: StepName,
     /// From 1.
     pub attempt: i32,
+}
+
+/// How far an attempt has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Which attempt.
+    pub key: StepKey,
+    /// How much is done, in `unit`.
+    pub done: u64,
+    /// How much there is to do, when that is known.
+    pub total: Option<u64>,
+    /// What is counted.
+    pub unit: String,
 }
 
 /// How an attempt ended.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_digest::Digest;
-use loci_plan::{Look, Pipeline, PrepareFailure, Serving, StepOutcome, World, plan};
+use loci_plan::{Look, Pipeline, PrepareFailure, Reported, Serving, StepOutcome, World, plan};
 use loci_recall::Recall;
 use loci_store::Store;
 use loci_worker::step::{Encoders, Revisions};
@@ -26,6 +26,8 @@ use crate::sources::Sources;
 pub enum News {
     /// A step ended.
     Outcome(Box<StepOutcome>),
+    /// A step has come so far.
+    Progress(Reported),
     /// A probe ended.
     Look(Box<Look>),
     /// A watched source changed.
@@ -124,6 +126,7 @@ impl Controller {
             runs,
             outcomes: kept.outcomes,
             in_flight: Default::default(),
+            reported: None,
             releases,
             serving: Serving {
                 desired: kept.desired,
@@ -213,6 +216,7 @@ impl Controller {
                 self.world.outcomes.push(*outcome);
                 self.keep().await?;
             }
+            News::Progress(reported) => self.world.reported = Some(reported),
             News::Look(look) => {
                 let source = look.probe.source.clone();
                 self.world.probing.remove(&source);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
@@ -9,8 +10,8 @@ use jiff::Timestamp;
 use loci_bus::{Dispatcher, Event, Events, Outcome, Priority, Progress, WorkItem};
 use loci_digest::Digest;
 use loci_plan::{
-    Assembled, Embedded, Evaluated, Pipeline, Snapshot, SourceSnapshot, StepFailure, StepInput,
-    StepKey, StepOutcome, StepResult, Subjects,
+    Assembled, Embedded, Evaluated, Pipeline, Reported, Snapshot, SourceSnapshot, StepFailure,
+    StepInput, StepKey, StepOutcome, StepResult, Subjects,
 };
 use loci_store::Store;
 use loci_worker::chunk::ChunkerConfig;
@@ -23,6 +24,9 @@ use crate::controller::{Declared, News};
 pub const CLASS: &str = "cpu";
 /// The class of workers that know sources and their credentials.
 pub const FETCH: &str = "fetch";
+
+/// How often a pipeline's loop hears of progress, at most.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// Who watches steps at work.
 pub trait Progresses: Send + Sync + 'static {
@@ -46,6 +50,25 @@ struct Live {
     subjects: Subjects,
     pipeline: Arc<Pipeline>,
     reply: mpsc::UnboundedSender<News>,
+    /// When the loop last heard of progress.
+    heard: Option<Instant>,
+}
+
+impl Live {
+    /// Tells the loop how far its step is, unless it has just heard of it.
+    fn report(&mut self, progress: &Progress) {
+        if self.heard.is_some_and(|h| h.elapsed() < BEAT) {
+            return;
+        }
+        self.heard = Some(Instant::now());
+        // A closed channel is a controller that has ended.
+        let _ = self.reply.send(News::Progress(Reported {
+            key: self.key.clone(),
+            done: progress.done,
+            total: progress.total,
+            unit: progress.unit.to_string(),
+        }));
+    }
 }
 
 impl Dispatch {
@@ -82,6 +105,7 @@ impl Dispatch {
             subjects,
             pipeline: pipeline.clone(),
             reply,
+            heard: None,
         };
         self.live().insert(id.clone(), live);
         let item = WorkItem {
@@ -124,19 +148,28 @@ impl Dispatch {
         Ok(self.bus.events().await?)
     }
 
-    /// Hands on what happens until the bus closes.
-    pub async fn listen(self, mut events: Events, watching: Arc<dyn Progresses>) -> Result<()> {
+    /// Hands on what happens until the bus closes; progress also to who is `watching`.
+    pub async fn listen(
+        self,
+        mut events: Events,
+        watching: Option<Arc<dyn Progresses>>,
+    ) -> Result<()> {
         while let Some(event) = events.next().await {
             match event {
                 Event::Claimed { .. } => {}
                 Event::Progress(progress) => {
-                    let step = self.live().get(&progress.id).map(|l| l.key.step);
-                    if let Some(step) = step {
+                    let step = self.live().get_mut(&progress.id).map(|live| {
+                        live.report(&progress);
+                        live.key.step
+                    });
+                    if let (Some(step), Some(watching)) = (step, &watching) {
                         watching.progress(step.as_str(), &progress);
                     }
                 }
                 Event::Finished { id, outcome, .. } => {
-                    watching.finished(&id);
+                    if let Some(watching) = &watching {
+                        watching.finished(&id);
+                    }
                     let live = self.live().remove(&id);
                     if let Some(live) = live {
                         self.answer(live, outcome).await;

@@ -2,7 +2,6 @@
 
 pub mod declare;
 mod keeper;
-mod progress;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,8 +28,8 @@ use tracing_subscriber::EnvFilter;
 
 use declare::Declaration;
 use keeper::Files;
-use progress::Screen;
 
+use crate::screen::{Lines, Screen};
 use crate::state::{PipelineState, State, intents, read_json};
 
 /// How often the file with what people ask for is looked at.
@@ -75,7 +74,7 @@ impl Up {
             .with_writer(std::io::stderr)
             .init();
         let (manifests, pipelines) = declare::load(&self.files)?;
-        let screen = Arc::new(Screen::new(false));
+        let screen = Arc::new(Screen::new(Lines::Stderr));
         for note in &manifests.notes {
             screen.line(note.to_string());
         }
@@ -144,7 +143,7 @@ impl Up {
             shutdown.clone(),
         )));
         let events = shared.dispatch.events().await?;
-        listening.spawn(shared.dispatch.clone().listen(events, screen.clone()));
+        listening.spawn(shared.dispatch.clone().listen(events, Some(screen.clone())));
         for class in [FETCH, CLASS] {
             let (bus, context, stop) = (bus.clone(), context.clone(), shutdown.clone());
             tasks.spawn(async move {

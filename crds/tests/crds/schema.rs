@@ -12,7 +12,7 @@ fn every_field_is_described() {
             .as_str()
             .is_some_and(|d| !d.trim().is_empty());
         assert!(
-            described || path.ends_with("[]"),
+            described || path.ends_with("[]") && schema["type"] != "object",
             "{path} has no description: write a doc comment"
         );
     });

@@ -11,6 +11,7 @@ use loci_plan::{Action, Difference, Look, StepKey, StepResult, World};
 
 use crate::lookups::{named, newest, newest_good, phase, release_phase, snapshot_of};
 use crate::outside::{Listing, Outside};
+use crate::progress::is_written_seldom;
 use crate::waited;
 
 #[derive(Default)]
@@ -103,6 +104,7 @@ impl Checks {
                     "{now}: {key:?}: {first} then {input}"
                 );
             }
+            Action::UpdateRun { name, status } => is_written_seldom(now, world, name, status),
             Action::CreateRelease { name, spec, .. } => {
                 assert!(
                     named(world, Some(name)).is_none(),

@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use loci_crds::release::{Outcome, ReleasePhase};
 use loci_crds::run::RunPhase;
 use loci_crds::values::Fraction;
-use loci_plan::rollback_target;
 
-use crate::lookups::{named, newest_good, phase, release_phase, snapshot_of};
+use crate::lookups::{named, newest_good, phase, release_phase, rollback_target, snapshot_of};
 use crate::shell::{Shell, Trouble};
 
 /// Lets the pipeline live until `end`, with something happening every `pace` seconds or so.

@@ -14,6 +14,16 @@ pub fn named<'a>(world: &'a World, name: Option<&str>) -> Option<&'a MemoryRelea
         .find(|r| r.metadata.name.as_deref() == name)
 }
 
+pub fn run<'a>(world: &'a World, name: &str) -> Option<&'a MemoryRun> {
+    let is = |r: &&MemoryRun| r.metadata.name.as_deref() == Some(name);
+    world.runs.iter().find(is)
+}
+
+/// Where a rollback without a number goes to.
+pub fn rollback_target(world: &World) -> Option<i64> {
+    loci_plan::rollback_target(&world.releases, world.serving.desired.as_deref()?)
+}
+
 pub fn phase(run: &MemoryRun) -> RunPhase {
     run.status.as_ref().map(|s| s.phase).unwrap_or_default()
 }

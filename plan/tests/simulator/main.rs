@@ -7,6 +7,7 @@ mod draws;
 mod life;
 mod lookups;
 mod outside;
+mod progress;
 mod scenarios;
 mod shell;
 mod waited;

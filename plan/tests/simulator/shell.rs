@@ -14,6 +14,7 @@ use loci_plan::{
 use crate::checks::Checks;
 use crate::draws::Draws;
 use crate::outside::Outside;
+use crate::progress;
 
 /// How often things go wrong, once in so many; 0 for never.
 #[derive(Clone, Copy, Default)]
@@ -63,6 +64,7 @@ impl Shell {
             runs: Vec::new(),
             outcomes: Vec::new(),
             in_flight: BTreeSet::new(),
+            reported: None,
             releases: Vec::new(),
             serving: Serving::default(),
             status: Default::default(),
@@ -144,6 +146,10 @@ impl Shell {
     /// Plans until there is nothing to do.
     fn settle(&mut self) {
         for _ in 0..200 {
+            // One at a time is at work.
+            let at_work = self.steps.iter().next_back();
+            let at_work = at_work.map(|(key, (end, _))| progress::report(self.now, key, *end));
+            self.world.reported = at_work.or(self.world.reported.take());
             let decision = plan(self.now, &self.world);
             if self.actions.is_multiple_of(16) {
                 assert_eq!(
@@ -187,6 +193,7 @@ impl Shell {
         self.loads.clear();
         self.follows = None;
         self.world.in_flight.clear();
+        self.world.reported = None;
         self.world.probing.clear();
         self.world.hints.clear();
         let desired = self.world.serving.desired.take();

@@ -3,9 +3,10 @@
 use loci_crds::release::Outcome;
 use loci_crds::run::{RunTrigger, StepName};
 use loci_crds::values::Fraction;
-use loci_plan::{FieldError, refused, rollback_target};
+use loci_plan::{FieldError, refused};
 
 use super::*;
+use crate::lookups::rollback_target;
 
 #[test]
 fn the_same_candidate_gets_the_same_verdict() {

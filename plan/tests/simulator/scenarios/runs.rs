@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use loci_crds::run::{RunPhase, RunTrigger};
 use loci_crds::values::{Fraction, GoDuration, Percent};
 use serde_json::json;
 
 use super::*;
+use crate::lookups::run;
 
 #[test]
 fn a_crash_after_any_action_changes_nothing_in_the_end() {
@@ -140,6 +142,27 @@ fn a_shrunken_listing_waits_for_approval_or_for_better_days() {
     shell.edit(|r| r.spec.index.max_deletion = Some(Percent("90%".into())));
     shell.sleep(HOUR);
     assert_eq!(served(&shell), 4);
+}
+
+#[test]
+fn a_held_run_gives_way_to_one_that_a_person_makes() {
+    let mut shell = serving();
+    shell.change("notices", 5);
+    shell.sleep(2 * HOUR);
+    let held = newest(&shell).metadata.name.clone().unwrap();
+    assert_eq!(phase(newest(&shell)), RunPhase::Held);
+    let spec =
+        json!({"pipelineRef": {"name": "support"}, "kind": "Refresh", "trigger": "Requested"});
+    let mut by_hand = MemoryRun::new("by-hand", serde_json::from_value(spec).unwrap());
+    by_hand.metadata.creation_timestamp = Some(Time(shell.now));
+    shell.world.runs.push(by_hand);
+    shell.sleep(HOUR / 4);
+    assert_eq!(reason(run(&shell.world, &held).unwrap()), "Superseded");
+    let by_hand = run(&shell.world, "by-hand").unwrap();
+    assert_eq!(
+        (phase(by_hand), reason(by_hand)),
+        (RunPhase::Held, "MaxDeletionExceeded")
+    );
 }
 
 #[test]
