@@ -1,4 +1,4 @@
-//! Talks to a running `loci up`.
+//! Talks to who serves a pipeline.
 
 use std::path::Path;
 
@@ -12,6 +12,8 @@ pub struct Client {
     url: String,
     token: Option<String>,
     http: reqwest::Client,
+    /// What may be wrong when nobody answers.
+    hint: &'static str,
 }
 
 impl Client {
@@ -24,11 +26,18 @@ impl Client {
                 .and_then(|s| s.server())
                 .map_or_else(|| "http://127.0.0.1:7700".to_owned(), |s| s.url),
         };
+        let hint = "is `loci up` running? give --url when it listens elsewhere";
+        Self::new(&url, token_file, hint)
+    }
+
+    /// The server at `url`.
+    pub fn new(url: &str, token_file: Option<&Path>, hint: &'static str) -> Result<Self> {
         let token = token_file.map(first_token).transpose()?;
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             token,
             http: reqwest::Client::builder().build()?,
+            hint,
         })
     }
 
@@ -39,12 +48,10 @@ impl Client {
         if let Some(token) = &self.token {
             call = call.bearer_auth(token);
         }
-        let answer = call.send().await.with_context(|| {
-            format!(
-                "no answer from {}: is `loci up` running? give --url when it listens elsewhere",
-                self.url
-            )
-        })?;
+        let answer = call
+            .send()
+            .await
+            .with_context(|| format!("no answer from {}: {}", self.url, self.hint))?;
         let status = answer.status();
         let body = answer.bytes().await.context("the answer broke off")?;
         if !status.is_success() {

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Row, Table, presets};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
@@ -39,6 +39,13 @@ pub fn table(headings: &[&str]) -> Table {
     table
 }
 
+/// Adds a row that takes one line of the terminal, whatever has to be cut off.
+pub fn line(table: &mut Table, cells: Vec<String>) {
+    let mut row = Row::from(cells);
+    row.max_height(1);
+    table.add_row(row);
+}
+
 /// Prints a table; a word instead when it is empty.
 pub fn print(table: &Table, empty: &str) {
     if table.is_empty() {
@@ -48,7 +55,7 @@ pub fn print(table: &Table, empty: &str) {
     }
 }
 
-/// How long ago `then` was: `12s`, `5m`, `3h`, `9d`.
+/// How long ago `then` was: `12s`, `5m`, `3h`, `9d`. For what is to come, turn them around.
 pub fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now
         .since(then)

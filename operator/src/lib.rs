@@ -19,7 +19,8 @@ mod replica;
 mod watch;
 
 pub use annotations::{APPROVE, CANCEL, REFRESH, ROLLBACK};
-pub use fleet::{Network, PORT, STATUS_PORT, Template, objects};
+pub use cluster::PIPELINE;
+pub use fleet::{COMPONENT, Network, PORT, STATUS_PORT, Template, objects};
 pub use operator::{Options, Serving, run};
 pub use replica::{ReplicaOptions, replicate};
 

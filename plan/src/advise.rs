@@ -36,8 +36,8 @@ pub struct Corpus {
     pub passages: u64,
     /// Mean tokens of a passage.
     pub tokens_per_passage: f64,
-    /// Bytes of all artefacts that are kept.
-    pub bytes: u64,
+    /// Bytes of all artefacts that are kept, where that is known.
+    pub bytes: Option<u64>,
 }
 
 /// What things cost, in one currency.
@@ -198,7 +198,8 @@ fn placement(pipeline: &Pipeline, all: &mut Vec<Advice>) {
 fn costs(pipeline: &Pipeline, corpus: &Corpus, prices: &Prices) -> Advice {
     let tokens = corpus.passages as f64 * corpus.tokens_per_passage;
     let build = tokens / prices.tokens_per_core_second / 3600.0 * prices.core_hour;
-    let disk = corpus.bytes as f64 / GIB * prices.gib_month;
+    let disk = corpus.bytes.map(|b| b as f64 / GIB * prices.gib_month);
+    let disk = disk.map(|d| format!("; keeping it on disk {d:.4} a month"));
     let looks = pipeline
         .schedule
         .interval()
@@ -211,8 +212,10 @@ fn costs(pipeline: &Pipeline, corpus: &Corpus, prices: &Prices) -> Advice {
         None => String::new(),
     };
     let text = format!(
-        "{} documents, {} passages, about {tokens:.0} tokens: a full build costs {build:.4}{churn}; keeping it on disk {disk:.4} a month. What changes stays cheap in an index; a fine-tune would be paid again with every change",
-        corpus.documents, corpus.passages
+        "{} documents, {} passages, about {tokens:.0} tokens: a full build costs {build:.4}{churn}{}. What changes stays cheap in an index; a fine-tune would be paid again with every change",
+        corpus.documents,
+        corpus.passages,
+        disk.unwrap_or_default()
     );
     Advice {
         level: Level::Info,
@@ -295,7 +298,7 @@ mod tests {
             documents: 10,
             passages: 36_000,
             tokens_per_passage: 100.0,
-            bytes: 1 << 30,
+            bytes: Some(1 << 30),
         };
         let all = advise(&pipeline(json!({})), Some(&corpus), &PRICES);
         let cost = all.iter().find(|a| a.field == "spec.index").unwrap();

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use loci_crds::MemoryRelease;
 use loci_crds::release::ReleasePhase;
 use loci_plan::Pipeline;
-use loci_plan::advise::{Corpus, Prices, advise};
+use loci_plan::advise::{Advice, Corpus, Prices, advise};
 
 use super::Shared;
 use crate::output::{self, Output};
@@ -19,6 +20,13 @@ pub struct Advise {
     /// Files with MemoryPipelines, ConfigMaps and Secrets
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    pricing: Pricing,
+}
+
+/// What things cost.
+#[derive(Debug, Args)]
+pub struct Pricing {
     /// What an hour of one CPU core costs
     #[arg(long, default_value_t = 0.04)]
     core_hour: f64,
@@ -30,43 +38,73 @@ pub struct Advise {
     tokens_per_second: f64,
 }
 
-impl Advise {
-    /// Advises on each pipeline, with the numbers of its serving release where `--state` has one.
-    pub fn run(self, shared: &Shared) -> Result<()> {
-        let (_, pipelines) = declare::load_for(&self.files, |_| Vec::new())?;
+/// A pipeline's name, and what is advised.
+pub type Advised = (String, Vec<Advice>);
+
+impl Pricing {
+    /// Advises on a pipeline.
+    pub fn on(&self, pipeline: &Pipeline, corpus: Option<&Corpus>) -> Advised {
         let prices = Prices {
             core_hour: self.core_hour,
             gib_month: self.gib_month,
             tokens_per_core_second: self.tokens_per_second,
         };
-        let mut all = Vec::new();
-        for pipeline in &pipelines {
-            let corpus = corpus(shared, pipeline)?;
-            all.push((
-                pipeline.name.clone(),
-                advise(pipeline, corpus.as_ref(), &prices),
-            ));
-        }
-        if shared.output == Output::Json {
-            let all: Vec<_> = all
-                .iter()
-                .map(|(name, advice)| serde_json::json!({"pipeline": name, "advice": advice}))
-                .collect();
-            return output::json(&all);
-        }
-        for (name, advice) in all {
-            println!("{name}");
-            let mut table = output::table(&["level", "field", "advice"]);
-            for a in advice {
-                table.add_row([format!("{:?}", a.level), a.field, a.text]);
-            }
-            output::print(&table, "Nothing to say: the manifest is sound.");
-        }
-        Ok(())
+        (pipeline.name.clone(), advise(pipeline, corpus, &prices))
     }
 }
 
+impl Advise {
+    /// Advises on each pipeline, with the numbers of its serving release where `--state` has one.
+    pub fn run(self, shared: &Shared) -> Result<()> {
+        let (_, pipelines) = declare::load_for(&self.files, |_| Vec::new())?;
+        let mut all = Vec::new();
+        for pipeline in &pipelines {
+            let corpus = corpus(shared, pipeline)?;
+            all.push(self.pricing.on(pipeline, corpus.as_ref()));
+        }
+        print(all, shared.output)
+    }
+}
+
+/// Prints what is advised.
+pub fn print(all: Vec<Advised>, output: Output) -> Result<()> {
+    if output == Output::Json {
+        let all: Vec<_> = all
+            .iter()
+            .map(|(name, advice)| serde_json::json!({"pipeline": name, "advice": advice}))
+            .collect();
+        return output::json(&all);
+    }
+    for (name, advice) in all {
+        println!("{name}");
+        let mut table = output::table(&["level", "field", "advice"]);
+        for a in advice {
+            table.add_row([format!("{:?}", a.level), a.field, a.text]);
+        }
+        output::print(&table, "Nothing to say: the manifest is sound.");
+    }
+    Ok(())
+}
+
 /// What the serving release indexes; nothing when none serves. Passages are taken to be half full.
+pub fn corpus_of(
+    releases: &[MemoryRelease],
+    pipeline: &Pipeline,
+    bytes: Option<u64>,
+) -> Option<Corpus> {
+    let serves = |r: &&MemoryRelease| {
+        let phase = r.status.as_ref().map(|s| s.phase);
+        phase == Some(ReleasePhase::Serving)
+    };
+    let serving = releases.iter().find(serves)?;
+    Some(Corpus {
+        documents: serving.spec.index.documents.unsigned_abs(),
+        passages: serving.spec.index.passages.unsigned_abs(),
+        tokens_per_passage: pipeline.chunking.max_tokens as f64 / 2.0,
+        bytes,
+    })
+}
+
 fn corpus(shared: &Shared, pipeline: &Pipeline) -> Result<Option<Corpus>> {
     if !shared.state.is_dir() {
         return Ok(None);
@@ -77,18 +115,8 @@ fn corpus(shared: &Shared, pipeline: &Pipeline) -> Result<Option<Corpus>> {
         .pipeline(namespace, &pipeline.name)
         .releases()
         .list()?;
-    let serving = releases.into_iter().find(|r| {
-        r.status
-            .as_ref()
-            .is_some_and(|s| s.phase == ReleasePhase::Serving)
-    });
     let bytes = size(&state.directory("store")?)?;
-    Ok(serving.map(|release| Corpus {
-        documents: release.spec.index.documents.unsigned_abs(),
-        passages: release.spec.index.passages.unsigned_abs(),
-        tokens_per_passage: pipeline.chunking.max_tokens as f64 / 2.0,
-        bytes,
-    }))
+    Ok(corpus_of(&releases, pipeline, Some(bytes)))
 }
 
 fn size(directory: &std::path::Path) -> Result<u64> {

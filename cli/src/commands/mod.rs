@@ -1,6 +1,6 @@
 //! The command line.
 
-mod advise;
+pub mod advise;
 mod inspect;
 mod intend;
 mod nats;
@@ -20,7 +20,11 @@ use clap_complete::Shell;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+pub use inspect::ReleasesCommand;
+pub use query::Question;
+
 use crate::bench::Bench;
+use crate::kubectl;
 use crate::output::Output;
 use crate::state::{PipelineState, State};
 use crate::up;
@@ -74,6 +78,8 @@ enum Command {
     Worker(worker::Worker),
     Recall(recall::Recall),
     Probe(probe::Probe),
+    /// The same for pipelines of a cluster: `kubectl loci`, without the plugin
+    Kubectl(kubectl::Kubectl),
     /// Prints completions for a shell
     Completions {
         /// The shell
@@ -101,6 +107,7 @@ impl Cli {
             Command::Worker(worker) => worker.run(&shared).await,
             Command::Probe(probe) => probe.run().await,
             Command::Recall(recall) => recall.run(&shared).await,
+            Command::Kubectl(kubectl) => kubectl.run(shared.output).await,
             Command::Completions { shell } => {
                 clap_complete::generate(
                     shell,

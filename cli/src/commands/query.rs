@@ -13,6 +13,19 @@ use crate::output::{self, Output};
 /// Asks for the passages that answer a question
 #[derive(Debug, Args)]
 pub struct Query {
+    #[command(flatten)]
+    question: Question,
+    /// The pipeline; needed when the server has several
+    #[arg(long)]
+    pipeline: Option<String>,
+    /// The server; by default the one that `loci up` announced in --state
+    #[arg(long, env = "LOCI_URL")]
+    url: Option<String>,
+}
+
+/// What is asked, whoever answers.
+#[derive(Debug, Args)]
+pub struct Question {
     /// The question
     text: String,
     /// How many passages
@@ -21,33 +34,42 @@ pub struct Query {
     /// Only passages whose field has this value; may be given several times (all must hold)
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// The pipeline; needed when the server has several
-    #[arg(long)]
-    pipeline: Option<String>,
     /// Also say how the search ran
     #[arg(long)]
     explain: bool,
-    /// The server; by default the one that `loci up` announced in --state
-    #[arg(long, env = "LOCI_URL")]
-    url: Option<String>,
     /// A file with the bearer token
     #[arg(long, env = "LOCI_TOKEN_FILE")]
-    token_file: Option<std::path::PathBuf>,
+    pub token_file: Option<std::path::PathBuf>,
 }
 
 impl Query {
     /// Asks and prints.
     pub async fn run(self, shared: &Shared) -> Result<()> {
-        let client = Client::find(self.url, self.token_file.as_deref(), &shared.state)?;
+        let token = self.question.token_file.clone();
+        let client = Client::find(self.url, token.as_deref(), &shared.state)?;
+        self.question
+            .ask(&client, self.pipeline, shared.output)
+            .await
+    }
+}
+
+impl Question {
+    /// Asks and prints.
+    pub async fn ask(
+        self,
+        client: &Client,
+        pipeline: Option<String>,
+        output: Output,
+    ) -> Result<()> {
         let request = RetrieveRequest {
             query: self.text,
             k: Some(self.k),
             filters: filters(&self.filter)?,
-            pipeline: self.pipeline,
+            pipeline,
             explain: Some(self.explain),
         };
         let answer = client.retrieve(&request).await?;
-        match shared.output {
+        match output {
             Output::Json => output::json(&answer),
             Output::Table => {
                 show(&answer);

@@ -14,7 +14,7 @@ use loci_crds::{
 use loci_plan::{Intents, StepOutcome, StepResult};
 use loci_shell::{Keeper, Kept, Told};
 
-use super::progress::Screen;
+use crate::screen::Screen;
 use crate::state::{PipelineState, intents, write_json};
 
 /// One pipeline's resources in the state directory.

@@ -12,6 +12,7 @@ mod history;
 pub mod hub;
 mod keys;
 pub mod kstatus;
+mod kubectl;
 mod log;
 mod meaning;
 mod nats;

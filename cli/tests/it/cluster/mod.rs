@@ -1,5 +1,7 @@
 //! The operator and its workers as processes of their own, with a real API server and a real NATS server between them.
 
+mod plugin;
+mod progress;
 mod replicas;
 mod steps;
 
@@ -27,6 +29,21 @@ struct Cluster {
     nats: Nats,
     hub: String,
     dir: tempfile::TempDir,
+}
+
+fn manifest() -> Value {
+    json!({
+        "apiVersion": "loci.dev/v1alpha1",
+        "kind": "MemoryPipeline",
+        "metadata": {"name": "shop"},
+        "spec": {
+            "embedder": {"model": hub::MODEL},
+            "sources": [{"name": "docs", "memory": "factual", "configMap": {"name": "docs"}}],
+            "index": {"refresh": {"interval": "1h"}},
+            "suites": [{"name": "faq", "retrieval": {"data": {"configMap": {"name": "faq", "key": "faq.jsonl"}}}}],
+            "gates": [{"suite": "faq", "metric": "recallAt5", "floor": "0.50"}],
+        },
+    })
 }
 
 /// A process; killed when dropped.
@@ -173,19 +190,7 @@ impl Cluster {
         let data = json!({"faq.jsonl": suite.to_string()});
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faq"}, "data": data});
         self.apply("ConfigMap", "faq", map).await;
-        let pipeline = json!({
-            "apiVersion": "loci.dev/v1alpha1",
-            "kind": "MemoryPipeline",
-            "metadata": {"name": "shop"},
-            "spec": {
-                "embedder": {"model": hub::MODEL},
-                "sources": [{"name": "docs", "memory": "factual", "configMap": {"name": "docs"}}],
-                "index": {"refresh": {"interval": "1h"}},
-                "suites": [{"name": "faq", "retrieval": {"data": {"configMap": {"name": "faq", "key": "faq.jsonl"}}}}],
-                "gates": [{"suite": "faq", "metric": "recallAt5", "floor": "0.50"}],
-            },
-        });
-        self.apply("MemoryPipeline", "shop", pipeline).await;
+        self.apply("MemoryPipeline", "shop", manifest()).await;
     }
 
     fn api<K>(&self) -> Api<K>

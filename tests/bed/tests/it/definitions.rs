@@ -25,7 +25,7 @@ pub fn definitions() -> Vec<Value> {
 
 /// The shared control plane with all definitions, each as it stands in its file. An API server refuses those whose
 /// rules cost too much.
-async fn installed() -> &'static ControlPlane {
+pub async fn installed() -> &'static ControlPlane {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
     let plane = ControlPlane::shared().await.unwrap();
     let install = async || plane.install(&definitions()).await.unwrap();

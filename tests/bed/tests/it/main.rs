@@ -3,6 +3,7 @@
 
 mod charts;
 mod definitions;
+mod explain;
 mod plane;
 mod policies;
 

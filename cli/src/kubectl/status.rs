@@ -1,0 +1,307 @@
+//! `kubectl loci status`.
+
+use anyhow::Result;
+use clap::Args;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Resource, ResourceExt};
+use loci_crds::run::RunPhase;
+use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
+use serde::Serialize;
+
+use super::Everywhere;
+use super::cluster::{Cluster, lead};
+use crate::output::{self, Output, age, count};
+use crate::show;
+
+/// `kubectl loci status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// A pipeline to show with its conditions, its sources and the release that serves
+    #[arg(conflicts_with = "all_namespaces")]
+    name: Option<String>,
+    #[command(flatten)]
+    everywhere: Everywhere,
+}
+
+/// A pipeline, and what it does now.
+#[derive(Serialize)]
+struct State {
+    pipeline: MemoryPipeline,
+    run: Option<MemoryRun>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<MemoryRelease>,
+}
+
+impl Status {
+    /// Prints it.
+    pub async fn run(self, cluster: &Cluster, output: Output) -> Result<()> {
+        if let Some(name) = &self.name {
+            return one(cluster, name, output).await;
+        }
+        let scope = self.everywhere.scope();
+        let mut pipelines: Vec<MemoryPipeline> = cluster.list(scope).await?;
+        pipelines.sort_by_key(|p| (p.namespace(), p.name_any()));
+        let runs: Vec<MemoryRun> = cluster.list(scope).await?;
+        let state = |pipeline: MemoryPipeline| State {
+            run: live(&runs, &pipeline).cloned(),
+            pipeline,
+            release: None,
+        };
+        let states: Vec<State> = pipelines.into_iter().map(state).collect();
+        if output == Output::Json {
+            return output::json(&states);
+        }
+        let lead = lead(scope);
+        let headings = ["ready", "release", "fresh", "next look", "now"];
+        let mut table = output::table(&lead.headings(&headings));
+        for state in &states {
+            let pipeline = &state.pipeline;
+            let cells = lead.cells(
+                pipeline,
+                &pipeline.name_any(),
+                cells(state, Timestamp::now()),
+            );
+            output::line(&mut table, cells);
+        }
+        output::print(&table, "No pipelines yet.");
+        Ok(())
+    }
+}
+
+/// The run of a pipeline whose turn it is: the oldest that has not ended.
+fn live<'a>(runs: &'a [MemoryRun], pipeline: &MemoryPipeline) -> Option<&'a MemoryRun> {
+    let name = pipeline.name_any();
+    let of =
+        |r: &&MemoryRun| r.spec.pipeline_ref.name == name && r.namespace() == pipeline.namespace();
+    let phase = |r: &MemoryRun| r.status.as_ref().map(|s| s.phase).unwrap_or_default();
+    let live = runs.iter().filter(of).filter(|r| !phase(r).is_terminal());
+    live.min_by_key(|r| (r.meta().creation_timestamp.clone(), r.name_any()))
+}
+
+fn cells(state: &State, now: Timestamp) -> Vec<String> {
+    let status = state.pipeline.status.clone().unwrap_or_default();
+    vec![
+        ready(&status),
+        serving(&status),
+        fresh(&status, now),
+        next(&state.pipeline, &status, now),
+        state.run.as_ref().map(busy).unwrap_or_default(),
+    ]
+}
+
+fn condition<'a>(status: &'a MemoryPipelineStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|c| c.type_ == kind)
+}
+
+/// Whether it is ready, and if not all is well, why.
+fn ready(status: &MemoryPipelineStatus) -> String {
+    let Some(ready) = condition(status, "Ready") else {
+        return "Unknown".to_owned();
+    };
+    let stalled = condition(status, "Stalled").filter(|c| c.status == "True");
+    let why = match (ready.status.as_str(), stalled) {
+        ("True", None) => return "True".to_owned(),
+        (_, Some(stalled)) => &stalled.reason,
+        (_, None) => &ready.reason,
+    };
+    format!("{}: {why}", ready.status)
+}
+
+fn serving(status: &MemoryPipelineStatus) -> String {
+    let release = status.serving_release.clone().unwrap_or_default();
+    let held = if status.held_on.is_some() {
+        " (held)"
+    } else {
+        ""
+    };
+    format!("{release}{held}")
+}
+
+fn fresh(status: &MemoryPipelineStatus, now: Timestamp) -> String {
+    let fresh = condition(status, "IndexFresh").map_or("Unknown", |c| c.status.as_str());
+    let read = status
+        .last_refresh_time
+        .as_ref()
+        .map(|t| format!(" ({})", age(t.0, now)));
+    format!("{fresh}{}", read.unwrap_or_default())
+}
+
+fn next(pipeline: &MemoryPipeline, status: &MemoryPipelineStatus, now: Timestamp) -> String {
+    match &status.next_refresh_time {
+        _ if pipeline.spec.suspend => "suspended".to_owned(),
+        None => String::new(),
+        Some(time) if time.0 <= now => "now".to_owned(),
+        Some(time) => format!("in {}", age(now, time.0)),
+    }
+}
+
+/// What a run that has not ended does.
+fn busy(run: &MemoryRun) -> String {
+    let status = run.status.clone().unwrap_or_default();
+    match status.phase {
+        RunPhase::Held => format!("held: {}", status.reason.unwrap_or_default()),
+        RunPhase::Pending => "waits".to_owned(),
+        _ => show::doing(run).unwrap_or_else(|| format!("{:?}", status.phase)),
+    }
+}
+
+async fn one(cluster: &Cluster, name: &str, output: Output) -> Result<()> {
+    let pipeline = cluster.pipeline(Some(name)).await?;
+    let serving = pipeline
+        .status
+        .as_ref()
+        .and_then(|s| s.serving_release.clone());
+    let release = match serving {
+        Some(name) => cluster.api::<MemoryRelease>().get_opt(&name).await,
+        None => Ok(None),
+    };
+    let state = State {
+        run: live(&cluster.runs_of(name).await?, &pipeline).cloned(),
+        release: release.map_err(|e| cluster.explain(e))?,
+        pipeline,
+    };
+    if output == Output::Json {
+        return output::json(&state);
+    }
+    let now = Timestamp::now();
+    let status = state.pipeline.status.clone().unwrap_or_default();
+    println!(
+        "{}  fresh {}  next look {}",
+        name,
+        fresh(&status, now),
+        next(&state.pipeline, &status, now)
+    );
+    if let Some(run) = &state.run {
+        println!("{}  {}", run.name_any(), busy(run));
+    }
+    println!();
+    conditions(&status, now);
+    println!();
+    sources(&status, now);
+    if let Some(release) = &state.release {
+        println!();
+        show::release(release, output)?;
+    }
+    Ok(())
+}
+
+fn conditions(status: &MemoryPipelineStatus, now: Timestamp) {
+    let mut table = output::table(&["condition", "status", "for", "message"]);
+    for condition in &status.conditions {
+        table.add_row([
+            condition.type_.clone(),
+            condition.status.clone(),
+            age(condition.last_transition_time.0, now),
+            condition.message.clone(),
+        ]);
+    }
+    output::print(
+        &table,
+        "The operator has not looked at it yet: is one running, and does it watch this namespace?",
+    );
+}
+
+fn sources(status: &MemoryPipelineStatus, now: Timestamp) {
+    let mut table = output::table(&["source", "documents", "left out", "read", "error"]);
+    for source in &status.sources {
+        let read = source.last_success_time.as_ref().map(|t| age(t.0, now));
+        table.add_row([
+            source.name.clone(),
+            count(source.documents.unsigned_abs()),
+            count(source.skipped.unsigned_abs()),
+            read.unwrap_or_default(),
+            source.error.clone().unwrap_or_default(),
+        ]);
+    }
+    output::print(&table, "No source was read yet.");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn state(spec: Value, status: Value, run: Option<Value>) -> State {
+        let mut all = json!({
+            "embedder": {"model": "hf://org/tiny@main"},
+            "sources": [{"name": "docs", "memory": "factual", "configMap": {"name": "docs"}}],
+        });
+        all.as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        let run = run.map(|status| {
+            let spec = json!({"pipelineRef": {"name": "shop"}, "kind": "Refresh", "trigger": "Schedule"});
+            let run = json!({
+                "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryRun", "metadata": {"name": "shop-1"},
+                "spec": spec, "status": status,
+            });
+            serde_json::from_value(run).unwrap()
+        });
+        let pipeline = json!({
+            "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline", "metadata": {"name": "shop"},
+            "spec": all, "status": status,
+        });
+        State {
+            pipeline: serde_json::from_value(pipeline).unwrap(),
+            run,
+            release: None,
+        }
+    }
+
+    fn condition(kind: &str, status: &str, reason: &str) -> Value {
+        json!({"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-11-27T08:00:00Z"})
+    }
+
+    fn row(state: &State) -> Vec<String> {
+        cells(state, "2026-11-27T09:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn a_row_says_what_serves_how_fresh_it_is_and_what_comes_next() {
+        let status = json!({
+            "conditions": [condition("Ready", "True", "Serving"), condition("IndexFresh", "True", "Fresh")],
+            "servingRelease": "shop-3", "lastRefreshTime": "2026-11-27T08:56:00Z", "nextRefreshTime": "2026-11-27T09:06:00Z",
+        });
+        assert_eq!(
+            row(&state(json!({}), status.clone(), None)),
+            ["True", "shop-3", "True (4m)", "in 6m", ""]
+        );
+
+        let mut held = status;
+        held["heldOn"] = json!("shop-3");
+        held["conditions"][1]["status"] = json!("False");
+        let progress = json!({"step": "Embed", "done": 1065, "total": 2660, "unit": "chunks", "time": "2026-11-27T09:00:00Z"});
+        let run = json!({"phase": "Running", "attempt": 2, "progress": progress, "steps": [
+            {"name": "Snapshot", "startTime": "2026-11-27T08:59:00Z", "completionTime": "2026-11-27T08:59:10Z"},
+            {"name": "Embed", "startTime": "2026-11-27T08:59:10Z"},
+        ]});
+        let cells = row(&state(json!({"suspend": true}), held, Some(run)));
+        let embed = "Embed 1,065/2,660 chunks, attempt 2";
+        assert_eq!(
+            cells,
+            ["True", "shop-3 (held)", "False (4m)", "suspended", embed]
+        );
+    }
+
+    #[test]
+    fn a_row_says_why_not() {
+        let status = json!({"conditions": [
+            condition("Ready", "False", "NoRelease"), condition("Stalled", "True", "InvalidSpec"),
+        ]});
+        let run = json!({"phase": "Held", "reason": "MaxDeletionExceeded"});
+        let cells = row(&state(json!({}), status, Some(run)));
+        assert_eq!(
+            cells,
+            [
+                "False: InvalidSpec",
+                "",
+                "Unknown",
+                "",
+                "held: MaxDeletionExceeded"
+            ]
+        );
+        assert_eq!(row(&state(json!({}), json!({}), None))[0], "Unknown");
+    }
+}

@@ -1,0 +1,344 @@
+//! Runs, releases and what serves, as tables for people or JSON for programs: the same whether they come from a state
+//! directory or from a cluster.
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Resource, ResourceExt};
+use loci_crds::release::ReleasePhase;
+use loci_crds::run::{RunPhase, RunProgress};
+use loci_crds::{MemoryRelease, MemoryRun};
+
+use crate::output::{self, Output, age, count};
+
+/// What tables begin with, when they are about several pipelines or namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// All are of one pipeline.
+    None,
+    /// The pipeline.
+    Pipeline,
+    /// The namespace, and the pipeline.
+    Namespace,
+}
+
+impl Lead {
+    /// With these headings after it.
+    pub fn headings(self, more: &[&'static str]) -> Vec<&'static str> {
+        let lead: &[&str] = match self {
+            Self::None => &[],
+            Self::Pipeline => &["pipeline"],
+            Self::Namespace => &["namespace", "pipeline"],
+        };
+        [lead, more].concat()
+    }
+
+    /// With these cells after it.
+    pub fn cells(
+        self,
+        object: &impl ResourceExt,
+        pipeline: &str,
+        more: Vec<String>,
+    ) -> Vec<String> {
+        let mut cells = match self {
+            Self::None => Vec::new(),
+            Self::Pipeline => vec![pipeline.to_owned()],
+            Self::Namespace => vec![object.namespace().unwrap_or_default(), pipeline.to_owned()],
+        };
+        cells.extend(more);
+        cells
+    }
+}
+
+/// Prints runs, the newest first.
+pub fn runs(mut runs: Vec<MemoryRun>, lead: Lead, output: Output) -> Result<()> {
+    runs.sort_by_key(|r| std::cmp::Reverse((created(r), r.name_any())));
+    if output == Output::Json {
+        return output::json(&runs);
+    }
+    let now = Timestamp::now();
+    let headings = ["run", "trigger", "phase", "release", "age", "message"];
+    let mut table = output::table(&lead.headings(&headings));
+    for run in &runs {
+        let status = run.status.clone().unwrap_or_default();
+        let cells = vec![
+            run.name_any(),
+            format!("{:?}", run.spec.trigger),
+            format!("{:?}", status.phase),
+            status.release.clone().unwrap_or_default(),
+            age_of(run, now),
+            doing(run).or(status.message).unwrap_or_default(),
+        ];
+        let cells = lead.cells(run, &run.spec.pipeline_ref.name, cells);
+        output::line(&mut table, cells);
+    }
+    output::print(&table, "No runs yet.");
+    Ok(())
+}
+
+/// Prints one run with its steps.
+pub fn run(run: &MemoryRun, output: Output) -> Result<()> {
+    if output == Output::Json {
+        return output::json(run);
+    }
+    let status = run.status.clone().unwrap_or_default();
+    println!(
+        "{}  {:?}  {:?}",
+        run.name_any(),
+        run.spec.trigger,
+        status.phase
+    );
+    if let Some(message) = &status.message {
+        println!("{message}");
+    }
+    let mut table = output::table(&["step", "took", "what it did"]);
+    for step in &status.steps {
+        let took = step.completion_time.as_ref().map(|end| {
+            let seconds = end.0.duration_since(step.start_time.0).as_secs_f64();
+            format!("{seconds:.1}s")
+        });
+        let open = step.completion_time.is_none();
+        let progress = status
+            .progress
+            .as_ref()
+            .filter(|p| open && p.step == step.name);
+        let far =
+            progress.map(|p| format!("{}, {} ago", so_far(p), age(p.time.0, Timestamp::now())));
+        table.add_row([
+            step.name.as_str().to_owned(),
+            took.unwrap_or_default(),
+            step.summary.clone().or(far).unwrap_or_default(),
+        ]);
+    }
+    output::print(&table, "No step has begun.");
+    Ok(())
+}
+
+/// What a run that is under way does: `Embed 65/266 chunks`.
+pub fn doing(run: &MemoryRun) -> Option<String> {
+    let status = run.status.as_ref()?;
+    let open = status.steps.iter().find(|s| s.completion_time.is_none());
+    let step = open.filter(|_| status.phase == RunPhase::Running)?.name;
+    let progress = status.progress.as_ref().filter(|p| p.step == step);
+    let far = progress.map(|p| format!(" {}", so_far(p)));
+    let retried = (status.attempt > 1).then(|| format!(", attempt {}", status.attempt));
+    Some(
+        [Some(step.as_str().to_owned()), far, retried]
+            .into_iter()
+            .flatten()
+            .collect(),
+    )
+}
+
+fn so_far(progress: &RunProgress) -> String {
+    let done = count(progress.done.unsigned_abs());
+    let total = progress
+        .total
+        .map(|t| format!("/{}", count(t.unsigned_abs())));
+    format!("{done}{} {}", total.unwrap_or_default(), progress.unit)
+}
+
+/// Prints releases, the newest first.
+pub fn releases(mut releases: Vec<MemoryRelease>, lead: Lead, output: Output) -> Result<()> {
+    let of = |r: &MemoryRelease| (r.namespace(), r.spec.pipeline_ref.name.clone());
+    releases.sort_by_key(|r| (of(r), std::cmp::Reverse(r.spec.number)));
+    if output == Output::Json {
+        return output::json(&releases);
+    }
+    let now = Timestamp::now();
+    let headings = [
+        "release",
+        "phase",
+        "gates",
+        "documents",
+        "passages",
+        "content",
+        "age",
+    ];
+    let mut table = output::table(&lead.headings(&headings));
+    for release in &releases {
+        let status = release.status.clone().unwrap_or_default();
+        let gates = status.verdict.map(|v| format!("{:?}", v.outcome));
+        let cells = vec![
+            release.name_any(),
+            format!("{:?}", status.phase),
+            gates.unwrap_or_default(),
+            count(release.spec.index.documents.unsigned_abs()),
+            count(release.spec.index.passages.unsigned_abs()),
+            short(&release.spec.index.content_id),
+            age_of(release, now),
+        ];
+        let cells = lead.cells(release, &release.spec.pipeline_ref.name, cells);
+        output::line(&mut table, cells);
+    }
+    output::print(&table, "No releases yet.");
+    Ok(())
+}
+
+/// Prints one release with what its gates said.
+pub fn release(release: &MemoryRelease, output: Output) -> Result<()> {
+    if output == Output::Json {
+        return output::json(release);
+    }
+    let status = release.status.clone().unwrap_or_default();
+    let index = &release.spec.index;
+    println!(
+        "{}  {:?}  built by {}",
+        release.name_any(),
+        status.phase,
+        release.spec.run
+    );
+    println!(
+        "{} documents, {} passages, content {}",
+        count(index.documents.unsigned_abs()),
+        count(index.passages.unsigned_abs()),
+        short(&index.content_id)
+    );
+    println!(
+        "embedder {} ({})",
+        release.spec.embedder.model,
+        short(&release.spec.embedder.identity)
+    );
+    if let Some(message) = &status.message {
+        println!("{message}");
+    }
+    let Some(verdict) = status.verdict else {
+        return Ok(());
+    };
+    println!(
+        "\ngates: {:?}{}",
+        verdict.outcome,
+        verdict
+            .baseline
+            .map(|b| format!(", compared with {b}"))
+            .unwrap_or_default()
+    );
+    let mut table = output::table(&[
+        "suite",
+        "metric",
+        "gate",
+        "candidate",
+        "serving",
+        "anchor",
+        "bound",
+        "n",
+        "why",
+    ]);
+    for gate in verdict.gates {
+        table.add_row([
+            gate.suite,
+            gate.metric,
+            format!("{:?}", gate.outcome),
+            gate.candidate,
+            gate.serving.unwrap_or_default(),
+            gate.anchor.unwrap_or_default(),
+            gate.bound.unwrap_or_default(),
+            gate.questions.to_string(),
+            gate.message,
+        ]);
+    }
+    output::print(&table, "The pipeline has no gates.");
+    Ok(())
+}
+
+/// Prints a sentence.
+pub fn say(output: Output, text: &str) -> Result<()> {
+    match output {
+        Output::Json => output::json(&serde_json::json!({ "message": text })),
+        Output::Table => {
+            println!("{text}");
+            Ok(())
+        }
+    }
+}
+
+/// The run of this name. `program` is how a person lists them.
+pub fn find_run<'a>(
+    runs: &'a [MemoryRun],
+    wanted: &str,
+    (pipeline, program): (&str, &str),
+) -> Result<&'a MemoryRun> {
+    let found = runs.iter().find(|r| r.name_any() == wanted);
+    found.with_context(|| format!("{pipeline} has no run {wanted}: `{program} runs` lists them"))
+}
+
+/// The release of this number or name.
+pub fn find_release<'a>(
+    releases: &'a [MemoryRelease],
+    wanted: &str,
+    (pipeline, program): (&str, &str),
+) -> Result<&'a MemoryRelease> {
+    let is = |r: &&MemoryRelease| r.name_any() == wanted || r.spec.number.to_string() == wanted;
+    let found = releases.iter().find(is);
+    found.with_context(|| {
+        format!("{pipeline} has no release {wanted}: `{program} releases` lists them")
+    })
+}
+
+/// The release that a rollback goes to: of this number, or the one that served before.
+pub fn rollback_target<'a>(
+    releases: &'a [MemoryRelease],
+    number: Option<i64>,
+    (pipeline, program): (&str, &str),
+) -> Result<&'a MemoryRelease> {
+    let phase = |r: &MemoryRelease| r.status.as_ref().map(|s| s.phase).unwrap_or_default();
+    let serving = releases.iter().find(|r| phase(r) == ReleasePhase::Serving);
+    let before = || loci_plan::rollback_target(releases, &serving?.name_any());
+    let number = number.or_else(before).with_context(|| {
+        format!("no release of {pipeline} served before the one that serves now")
+    })?;
+    let target = find_release(releases, &number.to_string(), (pipeline, program))?;
+    match phase(target) {
+        ReleasePhase::Serving | ReleasePhase::Retired | ReleasePhase::Withdrawn => Ok(target),
+        _ => bail!(
+            "{} never served, so there is nothing to go back to: `{program} releases` shows which did",
+            target.name_any()
+        ),
+    }
+}
+
+/// The held run that is to be approved: of this name, or the only one.
+pub fn held_run<'a>(
+    runs: &'a [MemoryRun],
+    wanted: Option<&str>,
+    (pipeline, program): (&str, &str),
+) -> Result<&'a MemoryRun> {
+    let held = |r: &MemoryRun| r.status.as_ref().is_some_and(|s| s.phase == RunPhase::Held);
+    if let Some(wanted) = wanted {
+        let run = find_run(runs, wanted, (pipeline, program))?;
+        if !held(run) {
+            bail!("{wanted} is not held: there is nothing to approve");
+        }
+        return Ok(run);
+    }
+    let all: Vec<&MemoryRun> = runs.iter().filter(|r| held(r)).collect();
+    match all[..] {
+        [run] => Ok(run),
+        [] => bail!("no run of {pipeline} is held"),
+        _ => bail!("say which: {}", names(all.iter().map(|r| r.name_any()))),
+    }
+}
+
+/// Names for a sentence.
+pub fn names(all: impl Iterator<Item = String>) -> String {
+    all.collect::<Vec<_>>().join(", ")
+}
+
+/// How long ago an object was made.
+pub fn age_of(object: &impl Resource, now: Timestamp) -> String {
+    created(object).map(|t| age(t, now)).unwrap_or_default()
+}
+
+fn created(object: &impl Resource) -> Option<Timestamp> {
+    let time: Option<&Time> = object.meta().creation_timestamp.as_ref();
+    time.map(|t| t.0)
+}
+
+fn short(digest: &str) -> String {
+    digest
+        .strip_prefix("sha256:")
+        .unwrap_or(digest)
+        .chars()
+        .take(12)
+        .collect()
+}
