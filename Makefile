@@ -31,7 +31,7 @@ test: lint model python tools ## Installs what tests need and runs all of them
 image: build ## Builds the image ghcr.io/loci-dev/loci from images/Containerfile
 	$(or $(BUILDER),buildah) build --tag ghcr.io/loci-dev/loci:$(shell sed -n 's/^appVersion: //p' charts/loci/Chart.yaml) --file images/Containerfile $(dir $(LOCI))
 
-e2e: build python ## Runs the tests that need a whole Kubernetes, on one that it makes (root)
+e2e: build python model ## Runs the tests that need a whole Kubernetes, on one that it makes (root)
 	CACHE=$(CACHE) BIN=$(KUBE) LOCI=$(LOCI) tests/cluster/run.sh
 
 chaos: build python ## Breaks a cluster again and again, for LOCI_CHAOS_MINUTES (10), by LOCI_CHAOS_SEED (root)

@@ -65,7 +65,7 @@ A Kubernetes with Loci is up. A shell in its network, with kubectl, helm and loc
   $STATE/shell
   kubectl apply -f examples/quickstart
   kubectl wait --for=condition=Ready memorypipeline/handbook --timeout=2m
-  loci query --url "http://\$(kubectl get service handbook-recall -o jsonpath='{.spec.clusterIP}'):7700" "When is the workshop open?"
+  loci kubectl query "When is the workshop open?"
 
 By hand: nsenter --net=/run/netns/$NETNS, and KUBECONFIG=$STATE/admin.kubeconfig.
 Models come from a hub of its own, which has sentence-transformers/all-MiniLM-L6-v2@main.

@@ -74,6 +74,13 @@ pub fn kubectl(args: &[&str]) -> String {
     expect(command, "")
 }
 
+/// `kubectl loci`, without the link in PATH.
+pub fn plugin(args: &[&str]) -> String {
+    let mut command = program("LOCI");
+    command.arg("kubectl").args(args);
+    expect(command, "")
+}
+
 /// What `kubectl` says, whether it succeeds or not.
 pub fn try_kubectl(args: &[&str]) -> Result<String, String> {
     let mut command = program("LOCI_TEST_KUBECTL");

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::cluster::{AGENTS, SYSTEM, apply, helm, kubectl, try_kubectl, until};
+use crate::cluster::{AGENTS, SYSTEM, apply, helm, kubectl, plugin, try_kubectl, until};
 use crate::load::ask;
-use crate::story::{Story, blocking, from_config_map, pipeline};
+use crate::story::{Story, blocking, from_config_map, pipeline, rolled_out};
 
 pub async fn a_pipeline_is_applied_and_answers(story: Arc<Story>) {
     blocking(|| helm(&["test", "loci", "--namespace", SYSTEM]));
@@ -23,6 +23,33 @@ pub async fn a_pipeline_is_applied_and_answers(story: Arc<Story>) {
         explained.contains("interval") && !explained.contains("<empty>"),
         "{explained}"
     );
+}
+
+/// As README.md says: `kubectl apply`, `kubectl wait`, and a question through the API server.
+pub async fn the_quickstart_is_applied_and_asked(_: Arc<Story>) {
+    blocking(|| {
+        let manifest = loci_testbed::root().join("examples/quickstart");
+        let manifest = manifest.to_str().unwrap();
+        kubectl(&["-n", AGENTS, "apply", "-f", manifest]);
+        let handbook = ["memorypipeline/handbook", "--timeout=180s"];
+        kubectl(
+            &[
+                &["-n", AGENTS, "wait", "--for=condition=Ready"],
+                &handbook[..],
+            ]
+            .concat(),
+        );
+        rolled_out(AGENTS, "deployment/handbook-recall");
+        let question = [
+            "query",
+            "When is the workshop open?",
+            "--pipeline",
+            "handbook",
+        ];
+        let answer = plugin(&[&["-n", AGENTS], &question[..]].concat());
+        assert!(answer.contains("1. hours.md"), "{answer}");
+        kubectl(&["-n", AGENTS, "delete", "-f", manifest, "--wait"]);
+    });
 }
 
 /// What was built stays in the store: the same release serves, and no step is done again.

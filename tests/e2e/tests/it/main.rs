@@ -57,6 +57,7 @@ async fn tell() -> Vec<&'static str> {
     let mut failed = Vec::new();
     for (name, scenario) in scenarios![
         install::a_pipeline_is_applied_and_answers,
+        install::the_quickstart_is_applied_and_asked,
         rollouts::steady,
         rollouts::fifty_releases,
         rollouts::a_worse_candidate_is_rejected,
