@@ -88,7 +88,7 @@ fn under_way(view: &View<'_>) -> Option<(&'static str, String)> {
             return Some(("Running", format!("{} is under way", run.name())));
         }
         None if !view.pipeline.suspend
-            && cause(view, &mut Draft::default()).is_some_and(|c| of_spec(c.trigger)) =>
+            && cause(view, &mut Draft::default()).is_some_and(|c| owed || of_spec(c.trigger)) =>
         {
             return Some(("RunDue", "a run for this generation is due".to_owned()));
         }

@@ -119,16 +119,45 @@ fn rights(rule: &Value) -> Vec<Right> {
     rights
 }
 
+/// All that service accounts asked for so far.
+fn events() -> Vec<Value> {
+    let log = std::fs::read_to_string(state().unwrap().join("audit.log")).unwrap();
+    // What follows the last line's end is being written.
+    let whole = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn at(event: &Value) -> Timestamp {
+    text(&event["requestReceivedTimestamp"]).parse().unwrap()
+}
+
+/// What a pod wrote after a time, and was let write.
+pub fn written_by(pod: &str, after: Timestamp) -> Vec<String> {
+    let by = |e: &&Value| {
+        let names = &e["user"]["extra"]["authentication.kubernetes.io/pod-name"];
+        texts(names).iter().any(|name| name == pod) && at(e) > after
+    };
+    let writes = ["create", "update", "patch", "delete"];
+    let wrote = |e: &&Value| {
+        let done = e["responseStatus"]["code"]
+            .as_i64()
+            .is_some_and(|code| code < 300);
+        done && writes.contains(&text(&e["verb"]).as_str())
+    };
+    let told = |e: &Value| format!("{} {}", e["verb"], e["objectRef"]);
+    events().iter().filter(by).filter(wrote).map(told).collect()
+}
+
 /// What service accounts did, and what they were refused.
 fn used(
     accounts: &BTreeMap<String, String>,
     without_rights: &[(Timestamp, Timestamp)],
 ) -> (Rights, BTreeSet<String>) {
-    let log = std::fs::read_to_string(state().unwrap().join("audit.log")).unwrap();
     let (mut used, mut refused) = (Rights::new(), BTreeSet::new());
-    let whole = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
-    for line in whole.lines() {
-        let event: Value = serde_json::from_str(line).unwrap();
+    for event in events() {
         let Some(whose) = accounts.get(&text(&event["user"]["username"])) else {
             continue;
         };
@@ -147,7 +176,7 @@ fn used(
         );
         let name = object["name"].as_str().map(str::to_owned);
         if code == Some(403) {
-            let at: Timestamp = text(&event["requestReceivedTimestamp"]).parse().unwrap();
+            let at = at(&event);
             if !without_rights
                 .iter()
                 .any(|(from, to)| (*from..=*to).contains(&at))

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{AGENTS, SYSTEM};
+use jiff::Timestamp;
+use rustix::process::Signal;
+
+use crate::audit;
+use crate::cluster::{AGENTS, SYSTEM, field, kubectl};
 use crate::install::ended;
 use crate::node::{self, pods};
 use crate::story::{Story, blocking, documents, rolled_out};
@@ -21,7 +25,7 @@ pub async fn a_replica_is_killed(story: Arc<Story>) {
                 .unwrap()
         });
         let at = Instant::now();
-        assert!(killed.signal(rustix::process::Signal::KILL));
+        assert!(killed.signal(Signal::KILL));
         at
     };
     let began = Instant::now();
@@ -111,4 +115,61 @@ pub async fn the_api_server_is_killed(story: Arc<Story>) {
         blocking(node::restart_api_server)
     })
     .await;
+}
+
+/// How long a leader that is stuck may keep another from leading.
+const HANDOVER: Duration = Duration::from_secs(20);
+
+fn leader() -> String {
+    field("lease/loci-operator", SYSTEM, "{.spec.holderIdentity}")
+}
+
+pub async fn a_leader_that_is_stuck_is_followed_by_another(story: Arc<Story>) {
+    blocking(|| {
+        kubectl(&[
+            "-n",
+            SYSTEM,
+            "scale",
+            "deployment/loci-operator",
+            "--replicas=2",
+        ]);
+        rolled_out(SYSTEM, "deployment/loci-operator");
+    });
+    let pods = blocking(|| pods(SYSTEM, "operator"));
+    let first = blocking(leader);
+    let stuck = pods
+        .iter()
+        .find(|pod| first.contains(&pod.name))
+        .expect("one of them leads")
+        .clone();
+    survives(
+        &story,
+        "SIGSTOP of the leader of two operators",
+        async || {
+            let began = Instant::now();
+            assert!(stuck.signal(Signal::STOP));
+            story
+                .until("another leads", async || blocking(leader) != first)
+                .await;
+            println!("    another led after {:?}", began.elapsed());
+            assert!(began.elapsed() < HANDOVER);
+        },
+    )
+    .await;
+    let followed = Timestamp::now();
+    assert!(stuck.signal(Signal::CONT));
+    // What it was about to write is refused, or it ends before it writes.
+    story.unharmed("the old leader wakes", async || ()).await;
+    let written = blocking(|| audit::written_by(&stuck.name, followed));
+    assert!(written.is_empty(), "the old leader wrote: {written:#?}");
+    blocking(|| {
+        kubectl(&[
+            "-n",
+            SYSTEM,
+            "scale",
+            "deployment/loci-operator",
+            "--replicas=1",
+        ])
+    });
+    story.follows().await;
 }

@@ -71,6 +71,7 @@ async fn tell() -> Vec<&'static str> {
         faults::nats_is_killed_and_its_store_deleted,
         faults::the_operator_is_killed,
         faults::the_api_server_is_killed,
+        faults::a_leader_that_is_stuck_is_followed_by_another,
         secrets::a_planted_secret_is_found_nowhere,
         tenants::none_reads_what_is_anothers,
         chaos::long,
