@@ -17,7 +17,7 @@ scripts/build-tools.sh "$BIN" etcd kube-apiserver kube-controller-manager kube-s
 export IMAGES=$CACHE/images BIN NETNS=loci-$$
 export STATE=${TMPDIR:-/tmp}/loci-cluster-$$ KUBECTL=$LOCI_TEST_KUBECTL
 tests/cluster/images.sh "$IMAGES" "$LOCI" "$LOCI_TEST_NATS"
-tests=$(cargo test --release --locked --workspace --no-run --message-format=json 2>/dev/null |
+tests=$(cargo test --release --locked --workspace --test it --no-run --message-format=json 2>/dev/null |
     "$LOCI_TEST_PYTHON" -c '
 import json, sys
 for line in sys.stdin:
