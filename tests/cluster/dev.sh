@@ -51,6 +51,7 @@ mkdir -p "$STATE/bin"
 ln -sfn "$KUBECTL" "$STATE/bin/kubectl"
 ln -sfn "$BIN/helm" "$STATE/bin/helm"
 ln -sfn "$LOCI" "$STATE/bin/loci"
+ln -sfn "$LOCI" "$STATE/bin/kubectl-loci"
 cat >"$STATE/shell" <<SH
 #!/bin/sh
 # A shell, or the given command, in the cluster's network.
@@ -65,7 +66,7 @@ A Kubernetes with Loci is up. A shell in its network, with kubectl, helm and loc
   $STATE/shell
   kubectl apply -f examples/quickstart
   kubectl wait --for=condition=Ready memorypipeline/handbook --timeout=2m
-  loci kubectl query "When is the workshop open?"
+  kubectl loci query "When is the workshop open?"
 
 By hand: nsenter --net=/run/netns/$NETNS, and KUBECONFIG=$STATE/admin.kubeconfig.
 Models come from a hub of its own, which has sentence-transformers/all-MiniLM-L6-v2@main.
