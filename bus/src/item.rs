@@ -44,6 +44,10 @@ pub struct WorkItem {
     pub class: String,
     /// What the step needs to know; large content is named by digest.
     pub payload: Value,
+    /// The term of the leader that published it; 0 without an election. A bus between processes refuses whoever
+    /// publishes, cancels or redelivers an item under a lower term than has been seen of it.
+    #[serde(default)]
+    pub term: u64,
     /// The W3C `traceparent` of the span that it was planned in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,

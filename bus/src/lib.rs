@@ -77,6 +77,19 @@ pub enum BusError {
         /// Why that failed.
         reason: String,
     },
+    /// Somebody with a higher term has published, cancelled or redelivered the item.
+    #[error(
+        "the work item {id} is of term {seen} and this process speaks for term {term}: another operator has come to lead since. \
+         If none is to be elected any more, delete the stream LOCI_ITEMS: what is under way is published again"
+    )]
+    Superseded {
+        /// The item.
+        id: String,
+        /// The term of this process; 0 without an election.
+        term: u64,
+        /// The highest term seen.
+        seen: u64,
+    },
     /// A message of a version that this build does not know.
     #[error("a {kind} of version {found} arrived but this build reads version {expected}: run the same version of loci everywhere", expected = wire::VERSION)]
     Version {

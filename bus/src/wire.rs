@@ -116,6 +116,7 @@ mod tests {
             priority: Priority::P0,
             class: "cpu".into(),
             payload: json!({"chunks": 12}),
+            term: 3,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         }
     }

@@ -20,16 +20,28 @@ pub(crate) struct Live {
 impl Dispatcher for NatsBus {
     async fn publish(&self, item: WorkItem) -> Result<Published> {
         item.check()?;
+        let item = WorkItem {
+            term: self.term,
+            ..item
+        };
         let json = wire::encode(&item)?;
         watch::start(&self.shared).await?;
         self.shared.publish(item, &json).await
     }
 
     async fn cancel(&self, id: &str) -> Result<Cancelled> {
-        let changed = self.shared.ledger.update("*", id, Record::cancel).await?;
+        let cancel = |record: &Record| match record.under(self.term) {
+            Ok(record) => {
+                let (cancelled, changed) = record.cancel();
+                (Ok(cancelled), changed)
+            }
+            Err(superseded) => (Err(superseded), None),
+        };
+        let changed = self.shared.ledger.update("*", id, cancel).await?;
         let Some((cancelled, changed)) = changed else {
             return Ok(Cancelled::NotLive);
         };
+        let cancelled = cancelled?;
         match cancelled {
             // Without its record the job is worth nothing; whoever gets it before it is gone finds that out.
             Cancelled::Queued => self.shared.ledger.withdraw_job(id).await?,
@@ -42,7 +54,10 @@ impl Dispatcher for NatsBus {
     }
 
     async fn redeliver(&self, id: &str, attempt: u32) -> Result<bool> {
-        let given = self.shared.give_back(id, attempt, |_| true).await?;
+        let given = self
+            .shared
+            .give_back(id, attempt, |record| record.under(self.term).map(Some))
+            .await?;
         if given {
             self.shared.ledger.hint(item_hint(id)).await?;
         }
@@ -63,8 +78,21 @@ impl Shared {
         let subject = item_subject(item.tenant(), &item.id);
         loop {
             let found = self.ledger.read(item.tenant(), &item.id).await?;
+            let found = match found {
+                Some((_, record, sequence)) => match record.under(item.term) {
+                    Ok(ours) => Some((ours != record, ours, sequence)),
+                    Err(superseded) => {
+                        lock(&self.live).remove(&item.id);
+                        return Err(superseded);
+                    }
+                },
+                None => None,
+            };
             let sequence = match found {
-                Some((_, record, _)) if record.live() => {
+                Some((raised, record, sequence)) if record.live() => {
+                    if raised && !self.ledger.write(&subject, &record, sequence).await? {
+                        continue;
+                    }
                     let published = match record.publication == publication {
                         true => Published::Accepted,
                         false => Published::Duplicate,
@@ -117,24 +145,29 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes the item from an attempt, if `of` says that the record is of the publication meant, and has it delivered
-    /// again after a pause. False when that attempt does not hold it.
+    /// Takes the item from an attempt, if `of` gives its record as it is for who does, and has it delivered again after
+    /// a pause. False when that attempt does not hold it.
     pub(crate) async fn give_back(
         &self,
         id: &str,
         attempt: u32,
-        of: impl Fn(&Record) -> bool,
+        of: impl Fn(&Record) -> Result<Option<Record>>,
     ) -> Result<bool> {
         let change = |record: &Record| {
-            let changed = record.give_back(attempt).filter(|_| of(record));
+            let changed = match of(record) {
+                Ok(ours) => ours.and_then(|ours| ours.give_back(attempt)),
+                Err(superseded) => return (Err(superseded), None),
+            };
             let reply = match &record.state {
                 State::Held { reply, .. } => Some(reply.clone()),
                 _ => None,
             };
-            (reply, changed)
+            (Ok(reply), changed)
         };
-        let changed = self.ledger.update("*", id, change).await?;
-        let Some((Some(reply), Some(record))) = changed else {
+        let Some((reply, changed)) = self.ledger.update("*", id, change).await? else {
+            return Ok(false);
+        };
+        let (Some(reply), Some(record)) = (reply?, changed) else {
             return Ok(false);
         };
         if !record.live() {

@@ -152,7 +152,10 @@ impl Claim for Hold {
             return;
         };
         let given = async move {
-            let ours = |record: &Record| record.publication == publication;
+            let ours = |record: &Record| {
+                let ours = record.publication == publication;
+                Ok(ours.then(|| record.clone()))
+            };
             if let Err(error) = shared.give_back(&id, attempt, ours).await {
                 tracing::warn!(id, %error, "an item is given back by silence");
             }

@@ -33,6 +33,8 @@ pub use options::{ConnectError, NatsOptions};
 pub struct NatsBus {
     shared: Arc<Shared>,
     _watching: Arc<DropGuard>,
+    /// Whose items these are.
+    term: u64,
 }
 
 pub(crate) struct Shared {
@@ -73,7 +75,17 @@ impl NatsBus {
         Ok(Self {
             shared: Arc::new(shared),
             _watching: Arc::new(closed.drop_guard()),
+            term: 0,
         })
+    }
+
+    /// The same connection, for the leader of this term: what it publishes, cancels or redelivers is refused once a
+    /// later leader has touched the item. A bus as it is connected speaks for term 0, which is that of no election.
+    pub fn of_term(&self, term: u64) -> Self {
+        Self {
+            term,
+            ..self.clone()
+        }
     }
 
     /// Whether the server answers now.

@@ -111,6 +111,7 @@ async fn take(shared: &Arc<Shared>, message: Message) -> Result<Option<Lease>> {
                     let item = WorkItem {
                         attempt: record.attempt,
                         fence: record.fence,
+                        term: record.term,
                         ..item
                     };
                     return Hold::begin(shared, item, record, message).await.map(Some);

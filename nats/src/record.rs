@@ -1,7 +1,7 @@
 //! Where an item stands, and what may change that. Pure: the ledger stores a record by compare-and-swap, so of two who
 //! change it at once one has to look again.
 
-use loci_bus::{Cancelled, Outcome, WorkItem, wire};
+use loci_bus::{BusError, Cancelled, Outcome, Result, WorkItem, wire};
 use serde::{Deserialize, Serialize};
 
 /// One item from its publication on.
@@ -18,6 +18,9 @@ pub(crate) struct Record {
     pub(crate) fence: u64,
     #[serde(default)]
     pub(crate) redeliveries: u32,
+    /// The highest term of those who published, cancelled or redelivered it.
+    #[serde(default)]
+    pub(crate) term: u64,
     pub(crate) state: State,
 }
 
@@ -71,12 +74,31 @@ impl Record {
             attempt: item.attempt,
             fence: item.fence,
             redeliveries: 0,
+            term: item.term,
             state: State::Waiting,
         }
     }
 
     pub(crate) fn live(&self) -> bool {
         !matches!(self.state, State::Finished { .. })
+    }
+
+    /// The record as it is for a planner of this term.
+    ///
+    /// # Errors
+    /// [`BusError::Superseded`] when the term is over.
+    pub(crate) fn under(&self, term: u64) -> Result<Self> {
+        if term < self.term {
+            return Err(BusError::Superseded {
+                id: self.id.clone(),
+                term,
+                seen: self.term,
+            });
+        }
+        Ok(Self {
+            term,
+            ..self.clone()
+        })
     }
 
     /// Whether this attempt of this publication holds the item, and if so whether it is to stop.
@@ -187,6 +209,7 @@ mod tests {
             priority: Priority::P1,
             class: "cpu".to_owned(),
             payload: serde_json::Value::Null,
+            term: 5,
             traceparent: None,
         };
         Record::new(&item, "p1".to_owned())
@@ -226,6 +249,31 @@ mod tests {
     }
 
     #[test]
+    fn a_term_that_is_over_is_refused_by_name_and_a_later_one_stays() {
+        let record = waiting();
+        let refused = record.under(4).unwrap_err();
+        assert!(matches!(
+            refused,
+            BusError::Superseded {
+                term: 4,
+                seen: 5,
+                ..
+            }
+        ));
+        assert_eq!(record.under(5).unwrap(), record);
+        let later = record.under(6).unwrap();
+        assert!(later.under(5).is_err());
+        assert_eq!(later.cancel().1.unwrap().term, 6);
+    }
+
+    #[test]
+    fn a_record_of_a_build_without_terms_can_be_read() {
+        let mut json = serde_json::to_value(waiting()).unwrap();
+        json.as_object_mut().unwrap().remove("term");
+        assert_eq!(serde_json::from_value::<Record>(json).unwrap().term, 0);
+    }
+
+    #[test]
     fn whatever_happens_one_attempt_holds_the_item_and_the_end_is_the_end() {
         let all = reachable(waiting(), 8);
         assert!(all.len() > 20, "{}", all.len());
@@ -234,6 +282,7 @@ mod tests {
             assert!(holders.count() <= 1);
             assert_eq!(record.fence - 10, u64::from(record.attempt - 1));
             assert_eq!(record.attempt - 1, record.redeliveries);
+            assert_eq!(record.term, 5);
             assert_eq!(record.held_by("p2", record.attempt), None);
             assert_eq!(record.deliver("p2", "reply"), Delivery::Stale);
             let other = Outcome::Done { output: 2.into() };

@@ -71,6 +71,8 @@ impl Artifacts {
     /// When the listener fails.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<()> {
         let router = Router::new()
+            // Whether this process answers at all; a port does also while its process stands still.
+            .route("/healthz", get(async || "ok"))
             .route("/v1/revisions/{revision}", get(manifest))
             .route("/v1/revisions/{revision}/files/{digest}", get(file))
             .with_state(self);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, PostParams};
 use kube::core::object::HasStatus;
 use kube::{Api, Client, Resource, ResourceExt};
 use loci_crds::{
@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 use crate::events::Events;
 use crate::fleet::{DESIRED, config_map};
-use crate::{MANAGER, annotations};
+use crate::{MANAGER, annotations, pointer};
 
 /// Carries a release's first status, so that creating a release is one write.
 const FIRST_STATUS: &str = "loci.dev/first-status";
@@ -41,6 +41,8 @@ pub struct Cluster {
     namespace: String,
     annotations: Annotations,
     events: Events,
+    /// Of the leader that this process is.
+    term: u64,
     /// What the pointer says: written when that changes, not with each look.
     written: Mutex<Pointer>,
 }
@@ -59,6 +61,7 @@ impl Cluster {
         pipeline: MemoryPipeline,
         annotations: Annotations,
         events: Events,
+        term: u64,
     ) -> Self {
         let namespace = pipeline.namespace().unwrap_or_default();
         Self {
@@ -67,6 +70,7 @@ impl Cluster {
             namespace,
             annotations,
             events,
+            term,
             written: Mutex::default(),
         }
     }
@@ -175,8 +179,8 @@ impl Cluster {
         Ok(there)
     }
 
-    /// Writes a status over the version that was read. Somebody may have changed the object's metadata since:
-    /// nobody else writes its status, so that it is read again and written once more.
+    /// Writes a status over the version that was read. Somebody may have changed the object's metadata since: then it is
+    /// read again and written once more. A status that has changed is another leader's, and planning begins anew.
     async fn put_status<K>(&self, object: &K, status: K::Status) -> Result<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -185,7 +189,7 @@ impl Cluster {
             + std::fmt::Debug
             + Serialize
             + DeserializeOwned,
-        K::Status: Clone,
+        K::Status: Clone + PartialEq,
     {
         let (api, name) = (self.api::<K>(), object.name_any());
         let params = PostParams {
@@ -193,11 +197,15 @@ impl Cluster {
             ..PostParams::default()
         };
         let mut object = object.clone();
+        let before = object.status().cloned();
         for _ in 0..3 {
             *object.status_mut() = Some(status.clone());
             match api.replace_status(&name, &params, &object).await {
                 Err(kube::Error::Api(refused)) if refused.is_conflict() => {
                     object = api.get(&name).await?;
+                    if object.status() != before.as_ref() {
+                        bail!("the status of {name} was written by somebody else meanwhile");
+                    }
                 }
                 written => {
                     return written.with_context(|| format!("cannot write the status of {name}"));
@@ -304,12 +312,7 @@ impl Keeper for Cluster {
             data: Some(data),
             ..ConfigMap::default()
         };
-        self.api::<ConfigMap>()
-            .patch(
-                &self.pointer(),
-                &PatchParams::apply(MANAGER).force(),
-                &Patch::Apply(&map),
-            )
+        pointer::write(&self.api(), MANAGER, self.term, map)
             .await
             .context("cannot write which release is to be served")?;
         *self.written() = pointer;

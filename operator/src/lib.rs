@@ -13,14 +13,18 @@ mod cluster;
 mod dereference;
 mod events;
 mod fleet;
+mod leader;
 mod operator;
 mod pipeline;
+mod pointer;
 mod replica;
+mod warm;
 mod watch;
 
 pub use annotations::{APPROVE, CANCEL, REFRESH, ROLLBACK};
 pub use cluster::PIPELINE;
 pub use fleet::{COMPONENT, Network, PORT, STATUS_PORT, Template, objects};
+pub use leader::{Election, Timing};
 pub use operator::{Options, Serving, run};
 pub use replica::{ReplicaOptions, replicate};
 

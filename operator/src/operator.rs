@@ -3,31 +3,26 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
-use kube::{Client, ResourceExt};
-use loci_bus::{Dispatcher, LocalBus, WorkQueue};
+use kube::{Config, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
-use loci_models::{DeviceRequest, HubOptions};
-use loci_nats::{NatsBus, NatsOptions};
-use loci_recall::{Auth, Recall, RecallOptions};
-use loci_shell::{CLASS, Dispatch, FETCH, Garbage, News, Shared, Sources};
-use loci_store::Store;
-use loci_worker::service;
-use loci_worker::step::{Encoders, Revisions, StepContext};
+use loci_models::DeviceRequest;
+use loci_nats::NatsOptions;
+use loci_recall::Auth;
+use loci_shell::News;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::artifacts::Artifacts;
-use crate::bind;
 use crate::dereference::references;
-use crate::fleet::{Template, Yard};
+use crate::fleet::Template;
+use crate::leader::{self, Election, Standing};
 use crate::pipeline::{Change, Site, Supervisor};
-use crate::watch::{Any, Key, Seen, key, replicas, watch};
+use crate::warm::Warm;
+use crate::watch::{Any, Key, Seen, key, watch};
 
 /// How the operator runs.
 pub struct Options {
@@ -45,6 +40,8 @@ pub struct Options {
     pub device: DeviceRequest,
     /// Where workers take steps from. Without, they run in this process.
     pub nats: Option<NatsOptions>,
+    /// Who leads of several operators. Without, this one is alone.
+    pub election: Option<Election>,
 }
 
 /// Who answers queries.
@@ -67,27 +64,46 @@ pub enum Serving {
     },
 }
 
-/// Runs until `shutdown`.
+/// Runs until `shutdown`. With an election, it leads from when it is elected; until then it is warm: it serves artefacts
+/// and knows all pipelines.
 ///
 /// # Errors
-/// When the state directory or the address cannot be had, or a service of the process ends.
-pub async fn run(client: Client, options: Options, shutdown: CancellationToken) -> Result<()> {
+/// When the state directory or the address cannot be had, a service of the process ends, or leadership is lost: what
+/// the process has under way belongs to a term that is over, and ends with the process.
+pub async fn run(config: Config, options: Options, shutdown: CancellationToken) -> Result<()> {
     let mut tasks = JoinSet::new();
-    let site = services(client.clone(), &options, &mut tasks, &shutdown).await?;
+    let standing = Standing::new(options.election.is_some());
+    let client = leader::client(config.clone(), &standing)?;
+    let warm = Warm::up(client.clone(), &options, &mut tasks, &shutdown).await?;
+    let released = CancellationToken::new();
+    let election = options.election.as_ref();
+    let mut election = leader::stand(config, election, &standing, released.clone())?;
     let mut operator = Operator {
-        site,
+        site: None,
         pipelines: HashMap::new(),
         tasks: JoinSet::new(),
         shutdown: shutdown.clone(),
         waiting: Some(HashMap::new()),
+        listed: false,
         owners: HashMap::new(),
     };
     let mut seen = watch(&client, &options.namespaces);
     let ended = loop {
         tokio::select! {
             () = shutdown.cancelled() => break Ok(()),
+            // At once: nothing that is under way may be finished.
+            lost = &mut election => {
+                shutdown.cancel();
+                return lost.context("the election ended unexpectedly")?;
+            }
             Some(ended) = tasks.join_next() => {
                 break ended.context("a service ended unexpectedly").and_then(|r| r);
+            }
+            term = standing.leads(), if operator.site.is_none() => {
+                match warm.lead(term, &mut tasks, &shutdown).await {
+                    Ok(site) => operator.lead(site),
+                    Err(error) => break Err(error),
+                }
             }
             any = seen.next() => match any {
                 Some(any) => operator.hear(any),
@@ -99,132 +115,8 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     operator.pipelines.clear();
     while operator.tasks.join_next().await.is_some() {}
     while tasks.join_next().await.is_some() {}
-    ended
-}
-
-type Bus = (
-    Arc<dyn Dispatcher>,
-    Arc<dyn WorkQueue>,
-    &'static [&'static str],
-);
-
-/// The bus, and the classes that this process works for: it alone knows sources.
-async fn bus(options: &Options) -> Result<Bus> {
-    let Some(nats) = &options.nats else {
-        let bus = Arc::new(LocalBus::new());
-        return Ok((bus.clone(), bus, &[FETCH, CLASS]));
-    };
-    let bus = Arc::new(NatsBus::connect(nats.clone()).await?);
-    Ok((bus.clone(), bus, &[FETCH]))
-}
-
-async fn services(
-    client: Client,
-    options: &Options,
-    tasks: &mut JoinSet<Result<()>>,
-    shutdown: &CancellationToken,
-) -> Result<Site> {
-    let directory = |name: &str| -> Result<PathBuf> {
-        let path = options.state.join(name);
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(path)
-    };
-    let store = Store::open_local(&options.store).await?;
-    let recall = Recall::new(RecallOptions::default())?;
-    let (bus, queue, classes) = bus(options).await?;
-    let revisions = Revisions::new(directory("revisions")?, store.clone());
-    let hub = HubOptions {
-        cache: directory("models")?,
-        endpoint: options.hub.clone(),
-        token: None,
-    };
-    let sources = Sources::default();
-    let gate = recall.bulk_gate();
-    let context = StepContext {
-        store: store.clone(),
-        encoders: Encoders::new(hub, options.device),
-        revisions: revisions.clone(),
-        sources: Arc::new(sources.clone()),
-        pace: Arc::new(move || gate.yield_to_queries()),
-    };
-    let shared = Shared {
-        dispatch: Dispatch::new(bus, store.clone()),
-        store,
-        revisions,
-        encoders: context.encoders.clone(),
-        recall: recall.clone(),
-        sources,
-        garbage: Garbage::new([]),
-        collecting: Arc::default(),
-    };
-    let events = shared.dispatch.events().await?;
-    let yard = serve(&client, options, &shared, tasks, shutdown).await?;
-    let (dispatch, stop) = (shared.dispatch.clone(), shutdown.clone());
-    tasks.spawn(async move {
-        tokio::select! {
-            // Progress is in the runs' status.
-            ended = dispatch.listen(events, None) => ended,
-            () = stop.cancelled() => Ok(()),
-        }
-    });
-    for class in classes {
-        let (queue, context, stop) = (queue.clone(), context.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            service::serve(&*queue, class, &context, stop).await;
-            Ok(())
-        });
-    }
-    Ok(Site {
-        client,
-        shared,
-        yard,
-        git_cache: directory("git")?,
-    })
-}
-
-/// Begins to serve; what replicas are made with, if they are to serve.
-async fn serve(
-    client: &Client,
-    options: &Options,
-    shared: &Shared,
-    tasks: &mut JoinSet<Result<()>>,
-    shutdown: &CancellationToken,
-) -> Result<Option<Yard>> {
-    let stop = shutdown.clone();
-    match &options.serving {
-        Serving::Here { listen, auth } => {
-            let (listener, recall, auth) =
-                (bind(*listen).await?, shared.recall.clone(), auth.clone());
-            tasks.spawn(async move { Ok(loci_recall::serve(listener, recall, auth, stop).await?) });
-            Ok(None)
-        }
-        Serving::Replicas {
-            template,
-            artifacts,
-            artifacts_url,
-        } => {
-            let listener = bind(*artifacts).await?;
-            let artifacts =
-                Artifacts::new(shared.store.clone(), &options.store, artifacts_url.clone())?;
-            tasks.spawn(artifacts.clone().serve(listener, stop.clone()));
-            let (pods, watching) = replicas(client, &options.namespaces);
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = watching => {}
-                    () = stop.cancelled() => {}
-                }
-                Ok(())
-            });
-            Ok(Some(Yard {
-                client: client.clone(),
-                pods,
-                template: Arc::new((**template).clone()),
-                artifacts,
-                http: reqwest::Client::builder().build()?,
-            }))
-        }
-    }
+    released.cancel();
+    ended.and(election.await.context("the election ended unexpectedly")?)
 }
 
 struct Entry {
@@ -235,17 +127,37 @@ struct Entry {
 }
 
 struct Operator {
-    site: Site,
+    /// What pipelines are run with; none before this process leads.
+    site: Option<Site>,
     pipelines: HashMap<Key, Entry>,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
-    /// Pipelines of the first list. They start when all are known, so that garbage collection knows of all.
+    /// Pipelines until they start: when this process leads and all are known, so that garbage collection knows of all.
     waiting: Option<HashMap<Key, MemoryPipeline>>,
+    /// Whether all are known.
+    listed: bool,
     /// The pipeline of each run and release, by kind: a deletion does not tell.
     owners: HashMap<(&'static str, Key), Key>,
 }
 
 impl Operator {
+    fn lead(&mut self, site: Site) {
+        self.site = Some(site);
+        self.begin();
+    }
+
+    /// Starts all pipelines, once this process leads and knows them.
+    fn begin(&mut self) {
+        let Some(site) = self.site.as_ref().filter(|_| self.listed) else {
+            return;
+        };
+        let waiting = self.waiting.take().unwrap_or_default();
+        for key in waiting.keys() {
+            site.shared.garbage.expect(full(key));
+        }
+        waiting.into_values().for_each(|p| self.pipeline(p));
+    }
+
     fn hear(&mut self, any: Any) {
         match any {
             Any::Pipeline(Seen::There(pipeline)) => match &mut self.waiting {
@@ -254,11 +166,8 @@ impl Operator {
             },
             Any::Pipeline(Seen::Gone(key)) => self.gone(&key),
             Any::Pipeline(Seen::All) => {
-                let waiting = self.waiting.take().unwrap_or_default();
-                for key in waiting.keys() {
-                    self.site.shared.garbage.expect(full(key));
-                }
-                waiting.into_values().for_each(|p| self.pipeline(p));
+                self.listed = true;
+                self.begin();
             }
             Any::Run(Seen::There(run)) => {
                 let owner = owner(&run, |r: &MemoryRun| &r.spec.pipeline_ref.name);
@@ -300,11 +209,12 @@ impl Operator {
             let _ = entry.changes.send(Change::Written(Box::new(pipeline)));
             return;
         }
-        self.site.shared.garbage.expect(full(&key));
+        let Some(site) = &self.site else { return };
+        site.shared.garbage.expect(full(&key));
         let (changes, inbox) = mpsc::unbounded_channel();
         let uid = pipeline.uid();
         let stop = self.shutdown.child_token();
-        let supervisor = Supervisor::new(self.site.clone(), pipeline, inbox, stop);
+        let supervisor = Supervisor::new(site.clone(), pipeline, inbox, stop);
         let task = self.tasks.spawn(supervisor.run());
         let entry = Entry {
             uid,
@@ -320,11 +230,11 @@ impl Operator {
         if let Some(waiting) = &mut self.waiting {
             waiting.remove(key);
         }
-        if self.pipelines.remove(key).is_some() {
+        if let (Some(_), Some(site)) = (self.pipelines.remove(key), &self.site) {
             let name = full(key);
-            self.site.shared.recall.withdraw(&name);
-            self.site.shared.sources.forget(&name);
-            self.site.shared.garbage.forget(&name);
+            site.shared.recall.withdraw(&name);
+            site.shared.sources.forget(&name);
+            site.shared.garbage.forget(&name);
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Site {
     pub yard: Option<Yard>,
     /// Where repositories are cached.
     pub git_cache: PathBuf,
+    /// Of the leader that this process is; 0 without an election.
+    pub term: u64,
 }
 
 impl Site {
@@ -138,6 +140,7 @@ impl Supervisor {
             self.resource.clone(),
             self.annotations.clone(),
             self.events.clone(),
+            self.site.term,
         );
         let Dereferenced { declared, sources } = match found {
             Ok(found) => found,

@@ -118,6 +118,8 @@ impl Dispatch {
             priority: Priority::P1,
             class: class(input).to_owned(),
             payload: serde_json::to_value(payload(declared, key, input))?,
+            // Who leads says so at the bus.
+            term: 0,
             traceparent: None,
         };
         self.bus

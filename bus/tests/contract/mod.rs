@@ -57,6 +57,7 @@ pub fn item(id: &str, priority: Priority) -> WorkItem {
         priority,
         class: "cpu".to_owned(),
         payload: json!({"of": id}),
+        term: 0,
         traceparent: None,
     }
 }

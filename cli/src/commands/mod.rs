@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod advise;
+mod election;
 mod inspect;
 mod intend;
 mod nats;
@@ -132,10 +133,14 @@ fn service_log() {
 }
 
 /// By KUBECONFIG, or a pod's service account.
-async fn api_server() -> Result<kube::Client> {
-    kube::Client::try_default()
+async fn api_config() -> Result<kube::Config> {
+    kube::Config::infer()
         .await
         .context("no way to an API server: set KUBECONFIG, or run in a pod with a service account")
+}
+
+async fn api_server() -> Result<kube::Client> {
+    Ok(kube::Client::try_from(api_config().await?)?)
 }
 
 /// Fires at Ctrl-C or SIGTERM.

@@ -9,8 +9,9 @@ use loci_models::DeviceRequest;
 use loci_operator::{Network, Options, Serving, Template};
 use loci_recall::{Auth, Tokens};
 
+use super::election::Leadership;
 use super::nats::Nats;
-use super::{Shared, api_server, service_log, until_terminated};
+use super::{Shared, api_config, service_log, until_terminated};
 use crate::up::device;
 
 /// `loci operator`.
@@ -36,6 +37,8 @@ pub struct Operator {
     store: Option<PathBuf>,
     #[command(flatten)]
     nats: Nats,
+    #[command(flatten)]
+    leadership: Leadership,
     #[command(flatten)]
     replicas: Replicas,
 }
@@ -140,7 +143,7 @@ impl Operator {
     /// Runs until Ctrl-C or SIGTERM.
     pub async fn run(self, shared: &Shared) -> Result<()> {
         service_log();
-        let client = api_server().await?;
+        let config = api_config().await?;
         let auth = match &self.token_file {
             Some(path) => Auth::Bearer(Tokens::from_file(path)?),
             None => Auth::Off,
@@ -156,7 +159,8 @@ impl Operator {
             device: self.device,
             nats: self.nats.options("loci-operator"),
             store: self.store.unwrap_or(shared.state.join("store")),
+            election: self.leadership.election()?,
         };
-        loci_operator::run(client, options, until_terminated()).await
+        loci_operator::run(config, options, until_terminated()).await
     }
 }

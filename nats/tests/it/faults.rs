@@ -211,6 +211,55 @@ async fn of_two_planners_one_publishes_and_both_hear() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_planner_whose_term_is_over_publishes_cancels_and_redelivers_nothing() {
+    let server = Nats::start();
+    let connection = connect(&server).await;
+    let (old, new) = (connection.of_term(7), connect(&server).await.of_term(8));
+    let superseded = |error: &BusError| {
+        matches!(
+            error,
+            BusError::Superseded {
+                term: 7,
+                seen: 8,
+                ..
+            }
+        )
+    };
+    assert_eq!(publish(&old, "a").await, Published::Accepted);
+    assert_eq!(publish(&old, "b").await, Published::Accepted);
+    // The next leader asks for the same step: it is under way, and from now on its own.
+    assert_eq!(publish(&new, "a").await, Published::Duplicate);
+    let again = old.publish(item("a", Priority::P1)).await.unwrap_err();
+    assert!(superseded(&again), "{again}");
+    assert!(again.to_string().contains("the work item a is of term 8"));
+    let refused = old.cancel("a").await.unwrap_err();
+    assert!(superseded(&refused), "{refused}");
+    let lease = take(&connection).await;
+    assert_eq!((lease.item().id.as_str(), lease.item().term), ("a", 8));
+    assert!(superseded(&old.redeliver("a", 1).await.unwrap_err()));
+    assert!(!lease.cancelled().is_cancelled());
+    assert_eq!(lease.finish(done(1)).await.unwrap(), Recorded::Won);
+    // Its end is remembered as well, so that nothing is done twice.
+    let late = old.publish(item("a", Priority::P1)).await.unwrap_err();
+    assert!(superseded(&late), "{late}");
+
+    // An item that nobody else has touched is the old one's still; one without a term is over too.
+    let lease = take(&connection).await;
+    assert_eq!((lease.item().id.as_str(), lease.item().term), ("b", 7));
+    assert!(old.redeliver("b", 1).await.unwrap());
+    assert!(matches!(
+        connection.cancel("b").await.unwrap_err(),
+        BusError::Superseded {
+            term: 0,
+            seen: 7,
+            ..
+        }
+    ));
+    assert_eq!(new.cancel("b").await.unwrap(), Cancelled::Queued);
+    drop(lease);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_is_named_with_its_reason() {
     let server = Nats::with("authorization { user: loci, password: right }");
     let wrong = server.url().replace("nats://", "nats://loci:wrong@");

@@ -37,6 +37,18 @@ pub struct Yard {
     pub artifacts: Artifacts,
     /// Asks replicas.
     pub http: reqwest::Client,
+    /// Of the leader that this process is; 0 without an election.
+    pub term: u64,
+}
+
+impl Yard {
+    /// The same, for the leader of this term.
+    pub fn of_term(&self, term: u64) -> Self {
+        Self {
+            term,
+            ..self.clone()
+        }
+    }
 }
 
 /// The replicas of one pipeline. They outlive this.

@@ -23,7 +23,7 @@ use super::wanted::{
 };
 use super::{Command, Observed, Yard};
 use crate::cluster::PIPELINE;
-use crate::lock;
+use crate::{lock, pointer};
 
 /// Owns the releases in the ConfigMap, and the objects that serve.
 const MANAGER: &str = "loci-operator-serving";
@@ -185,15 +185,12 @@ impl Task {
             self.objects_due = false;
         }
         if self.releases_due {
-            let map = json!({
-                "apiVersion": "v1", "kind": "ConfigMap",
-                "metadata": {"name": config_map(&self.name)},
-                "data": {RELEASES: serde_json::to_string(&self.wanted)?},
-            });
+            let releases = serde_json::to_string(&self.wanted)?;
+            let mut map = ConfigMap::default();
+            map.metadata.name = Some(config_map(&self.name));
+            map.data = Some([(RELEASES.to_owned(), releases)].into());
             let api = Api::<ConfigMap>::namespaced(self.yard.client.clone(), &self.namespace);
-            let params = PatchParams::apply(MANAGER).force();
-            let (name, map) = (config_map(&self.name), Patch::Apply(&map));
-            let written = api.patch(&name, &params, &map).await;
+            let written = pointer::write(&api, MANAGER, self.yard.term, map).await;
             written.context("which releases to load")?;
             self.releases_due = false;
         }

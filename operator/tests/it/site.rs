@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_models::DeviceRequest;
-use loci_operator::{Options, Serving};
+use loci_operator::{Election, Options, Serving};
 use loci_recall::Auth;
 use loci_testbed::{ControlPlane, History};
 use serde::de::DeserializeOwned;
@@ -59,6 +59,11 @@ impl Site {
 
     /// Starts an operator for the namespace.
     pub async fn start(&self) -> Running {
+        self.start_as("", None).await
+    }
+
+    /// Starts one of several, with caches of its own beside the same store.
+    pub async fn start_as(&self, name: &str, election: Option<Election>) -> Running {
         let stop = CancellationToken::new();
         // Free now; nobody else on this machine takes it within the moment.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -66,7 +71,7 @@ impl Site {
         drop(listener);
         let options = Options {
             namespaces: vec![self.namespace.clone()],
-            state: self.state.path().to_owned(),
+            state: self.state.path().join(name),
             store: self.state.path().join("store"),
             serving: Serving::Here {
                 listen,
@@ -75,8 +80,10 @@ impl Site {
             hub: Some(self.hub.parse().unwrap()),
             device: DeviceRequest::Cpu,
             nats: None,
+            election,
         };
-        let running = loci_operator::run(self.client.clone(), options, stop.clone());
+        let config = ControlPlane::shared().await.unwrap().config().await;
+        let running = loci_operator::run(config.unwrap(), options, stop.clone());
         Running {
             url: format!("http://{listen}"),
             task: tokio::spawn(running),
@@ -219,6 +226,12 @@ impl Running {
             .json(&json!({"query": question, "k": 1}));
         let answer: Value = asked.send().await.ok()?.json().await.ok()?;
         Some(answer["passages"][0]["text"].as_str()?.to_owned())
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(mut self) -> anyhow::Result<()> {
+        let ended = tokio::time::timeout(PATIENCE, &mut self.task).await;
+        ended.expect("it ends").unwrap()
     }
 
     /// Ends it cleanly.

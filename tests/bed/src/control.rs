@@ -146,7 +146,11 @@ impl ControlPlane {
         Ok(Client::try_from(config)?)
     }
 
-    async fn config(&self) -> Result<Config> {
+    /// What [`client`](Self::client) is made of.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be read.
+    pub async fn config(&self) -> Result<Config> {
         let file = Kubeconfig::read_from(self.kubeconfig())?;
         Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
     }

@@ -1,12 +1,13 @@
 //! The operator and its workers as processes of their own, with a real API server and a real NATS server between them.
 
+mod leaders;
 mod plugin;
 mod progress;
 mod replicas;
 mod steps;
 
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -88,12 +89,17 @@ impl Cluster {
     }
 
     fn spawn(&self, name: &str, args: &[&str]) -> Process {
+        self.spawn_with(name, args, |_| {})
+    }
+
+    fn spawn_with(&self, name: &str, args: &[&str], change: impl FnOnce(&mut Command)) -> Process {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log(name))
             .unwrap();
-        let child = loci()
+        let mut command = loci();
+        command
             .args(args)
             .args(["--hub", &self.hub, "--device", "cpu"])
             .arg("--state")
@@ -102,10 +108,9 @@ impl Cluster {
             .env("LOCI_NATS_URL", self.nats.url())
             .env("LOCI_STORE", self.dir.path().join("store"))
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Process(child)
+            .stderr(log);
+        change(&mut command);
+        Process(command.spawn().unwrap())
     }
 
     fn operator(&self) -> Process {
