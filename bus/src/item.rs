@@ -69,9 +69,7 @@ impl Priority {
 impl WorkItem {
     /// Whose work it is: the namespace of its pipeline.
     pub fn tenant(&self) -> &str {
-        self.pipeline
-            .split_once('/')
-            .map_or("default", |(namespace, _)| namespace)
+        owner(&self.pipeline).0
     }
 
     /// Checks that the names fit into the subject of a message.
@@ -83,12 +81,19 @@ impl WorkItem {
             ("id", self.id.as_str()),
             ("class", &self.class),
             ("tenant", self.tenant()),
+            ("pipeline", &owner(&self.pipeline).1),
         ];
         for (field, value) in names {
             check_name(field, value)?;
         }
         Ok(())
     }
+}
+
+/// A pipeline's tenant and name as parts of a subject. Names of Kubernetes have dots but no underscores.
+pub fn owner(pipeline: &str) -> (&str, String) {
+    let (tenant, name) = pipeline.split_once('/').unwrap_or(("default", pipeline));
+    (tenant, name.replace('.', "_"))
 }
 
 fn check_name(field: &'static str, value: &str) -> Result<()> {

@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 pub use event::{Event, Outcome, Progress, Unit};
-pub use item::{Priority, WorkItem, redelivery_pause};
+pub use item::{Priority, WorkItem, owner, redelivery_pause};
 pub use lease::{Claim, Lease, Recorded, Reporter};
 pub use listeners::Listeners;
 pub use local::LocalBus;
@@ -150,6 +150,13 @@ pub trait Dispatcher: Send + Sync {
     /// # Errors
     /// When the bus cannot be reached.
     async fn redeliver(&self, id: &str, attempt: u32) -> Result<bool>;
+
+    /// Removes all that the bus keeps of a pipeline (`namespace/name`) that is gone. Nothing of it is delivered any
+    /// more; whoever holds an item of it is told, and its outcome is refused. Listeners hear nothing of it.
+    ///
+    /// # Errors
+    /// When the bus cannot be reached.
+    async fn forget(&self, pipeline: &str) -> Result<()>;
 
     /// Listens. Listen before publishing: earlier events are not repeated.
     ///

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::source::SourceSpec;
@@ -74,6 +75,9 @@ pub struct MemoryPipelineSpec {
     /// What serving promises.
     #[serde(default)]
     pub serving: ServingSpec,
+    /// What becomes of its releases and artefacts when the pipeline is deleted; Retain when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
     /// Adapters to fine-tune. Not built yet, and refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_list")]
@@ -86,6 +90,16 @@ pub struct MemoryPipelineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub workers: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// What becomes of a deleted pipeline's releases and artefacts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// They stay in the store: applied again, the pipeline serves the same release without building anything.
+    #[default]
+    Retain,
+    /// They are deleted once the pipeline has been gone for the operator's grace period, an hour by default.
+    Delete,
 }
 
 /// The model that turns text into vectors.
@@ -225,7 +239,7 @@ pub struct MemoryPipelineStatus {
     /// The generation that this status speaks of; -1 before the first look.
     #[serde(default = "never_observed")]
     pub observed_generation: i64,
-    /// Ready, Reconciling, Stalled, SourcesSynced, IndexFresh, GatePassed, Serving.
+    /// Ready, Reconciling, Stalled, SourcesSynced, IndexFresh, GatePassed, Serving, BudgetAvailable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

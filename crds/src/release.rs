@@ -158,6 +158,13 @@ pub struct Verdict {
     /// The gates, one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateResult>,
+    /// Results left out because a release is kept small: those that decided stay.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: i64,
+}
+
+fn is_zero(n: &i64) -> bool {
+    *n == 0
 }
 
 /// What a gate, or all of them, said.

@@ -5,7 +5,7 @@ use loci_bus::{
     Cancelled, Dispatcher, Events, Published, Result, WorkItem, redelivery_pause, wire,
 };
 
-use crate::ledger::{class_hint, item_hint, item_subject};
+use crate::ledger::{ANY, class_hint, item_hint, item_subject, owned_by};
 use crate::record::{Record, State};
 use crate::{NatsBus, Shared, lock, watch};
 
@@ -37,7 +37,7 @@ impl Dispatcher for NatsBus {
             }
             Err(superseded) => (Err(superseded), None),
         };
-        let changed = self.shared.ledger.update("*", id, cancel).await?;
+        let changed = self.shared.ledger.update(ANY, id, cancel).await?;
         let Some((cancelled, changed)) = changed else {
             return Ok(Cancelled::NotLive);
         };
@@ -64,6 +64,15 @@ impl Dispatcher for NatsBus {
         Ok(given)
     }
 
+    async fn forget(&self, pipeline: &str) -> Result<()> {
+        // First, or they would be published again.
+        lock(&self.shared.live).retain(|_, live| live.item.pipeline != pipeline);
+        for id in self.shared.ledger.forget(pipeline).await? {
+            self.shared.ledger.hint(item_hint(&id)).await?;
+        }
+        Ok(())
+    }
+
     async fn events(&self) -> Result<Events> {
         watch::start(&self.shared).await?;
         Ok(lock(&self.shared.listeners).add())
@@ -75,9 +84,10 @@ impl Shared {
     async fn publish(&self, item: WorkItem, json: &[u8]) -> Result<Published> {
         self.ensure_class(&item.class).await?;
         let publication = self.ledger.client.new_inbox();
-        let subject = item_subject(item.tenant(), &item.id);
+        let owner = owned_by(&item.pipeline);
+        let subject = item_subject(&owner, &item.id);
         loop {
-            let found = self.ledger.read(item.tenant(), &item.id).await?;
+            let found = self.ledger.read(&owner, &item.id).await?;
             let found = match found {
                 Some((_, record, sequence)) => match record.under(item.term) {
                     Ok(ours) => Some((ours != record, ours, sequence)),
@@ -123,7 +133,8 @@ impl Shared {
     pub(crate) async fn republish(&self) -> Result<()> {
         let live: Vec<Live> = lock(&self.live).values().cloned().collect();
         for Live { item, publication } in live {
-            let found = self.ledger.read(item.tenant(), &item.id).await?;
+            let owner = owned_by(&item.pipeline);
+            let found = self.ledger.read(&owner, &item.id).await?;
             match found {
                 Some((_, record, _)) if !record.live() && record.publication == publication => {}
                 _ => {
@@ -164,7 +175,7 @@ impl Shared {
             };
             (Ok(reply), changed)
         };
-        let Some((reply, changed)) = self.ledger.update("*", id, change).await? else {
+        let Some((reply, changed)) = self.ledger.update(ANY, id, change).await? else {
             return Ok(false);
         };
         let (Some(reply), Some(record)) = (reply?, changed) else {

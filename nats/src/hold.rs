@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::item_hint;
+use crate::ledger::{item_hint, owned_by};
 use crate::record::{Ending, Record};
 use crate::{Shared, lock};
 
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Hold {
     shared: Arc<Shared>,
     tenant: String,
+    /// As in the item's subject.
+    owner: String,
     id: String,
     publication: String,
     attempt: u32,
@@ -50,6 +52,7 @@ impl Hold {
         let hold = Arc::new(Self {
             shared: Arc::clone(shared),
             tenant: item.tenant().to_owned(),
+            owner: owned_by(&item.pipeline),
             id: item.id.clone(),
             publication: record.publication,
             attempt: record.attempt,
@@ -92,7 +95,7 @@ impl Hold {
 
     /// Whether the item is lost to this attempt; if so, or if it is cancelled, the worker is told.
     async fn look(&self) -> bool {
-        let held = match self.shared.ledger.read(&self.tenant, &self.id).await {
+        let held = match self.shared.ledger.read(&self.owner, &self.id).await {
             Ok(found) => {
                 found.and_then(|(_, record, _)| record.held_by(&self.publication, self.attempt))
             }
@@ -129,7 +132,7 @@ impl Hold {
         let changed = self
             .shared
             .ledger
-            .update(&self.tenant, &self.id, change)
+            .update(&self.owner, &self.id, change)
             .await?;
         // Without a record the server has lost the item, and its planner will publish it again.
         Ok(changed.map_or(Recorded::Stale, |(recorded, _)| recorded))

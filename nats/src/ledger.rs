@@ -15,7 +15,8 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, HeaderMap};
-use loci_bus::{BusError, Priority, Result, WorkItem, wire};
+use futures::TryStreamExt;
+use loci_bus::{BusError, Priority, Result, WorkItem, owner, wire};
 use tokio::sync::watch;
 
 use crate::options::Link;
@@ -41,13 +42,23 @@ pub(crate) struct Ledger {
     ack_wait: Duration,
 }
 
-pub(crate) fn item_subject(tenant: &str, id: &str) -> String {
-    format!("item.v1.{tenant}.{id}")
+/// Of a pipeline that is not known.
+pub(crate) const ANY: &str = "*.*";
+
+/// The part of a subject that tells whose item it is: tenant and pipeline.
+pub(crate) fn owned_by(pipeline: &str) -> String {
+    let (tenant, name) = owner(pipeline);
+    format!("{tenant}.{name}")
+}
+
+pub(crate) fn item_subject(owner: &str, id: &str) -> String {
+    format!("item.v1.{owner}.{id}")
 }
 
 fn job_subject(item: &WorkItem) -> String {
     let (class, priority) = (&item.class, priority(item.priority));
-    format!("job.v1.{class}.{priority}.{}.{}", item.tenant(), item.id)
+    let owner = owned_by(&item.pipeline);
+    format!("job.v1.{class}.{priority}.{owner}.{}", item.id)
 }
 
 /// Told when something of a class may be due.
@@ -106,7 +117,9 @@ impl Ledger {
     pub(crate) async fn ensure(&self) -> Result<(Info, Info)> {
         let jobs = Config {
             name: JOBS.to_owned(),
-            description: Some("Work that may be due, by class, priority and tenant".to_owned()),
+            description: Some(
+                "Work that may be due, by class, priority, tenant and pipeline".to_owned(),
+            ),
             subjects: vec!["job.v1.>".to_owned()],
             retention: RetentionPolicy::WorkQueue,
             max_messages_per_subject: 1,
@@ -170,11 +183,11 @@ impl Ledger {
         found.map_err(|e| self.unreachable(&format!("find the stream {name}"), &e))
     }
 
-    /// Reads a record; `tenant` may be `*`. Answers with its subject too.
-    pub(crate) async fn read(&self, tenant: &str, id: &str) -> Result<Option<Found>> {
+    /// Reads a record; `owner` may be [`ANY`]. Answers with its subject too.
+    pub(crate) async fn read(&self, owner: &str, id: &str) -> Result<Option<Found>> {
         let stream = self.stream(ITEMS).await?;
         let found = stream
-            .get_last_raw_message_by_subject(&item_subject(tenant, id))
+            .get_last_raw_message_by_subject(&item_subject(owner, id))
             .await;
         match found {
             Ok(message) => {
@@ -211,12 +224,12 @@ impl Ledger {
     /// anything to write.
     pub(crate) async fn update<T>(
         &self,
-        tenant: &str,
+        owner: &str,
         id: &str,
         change: impl Fn(&Record) -> (T, Option<Record>),
     ) -> Result<Option<(T, Option<Record>)>> {
         loop {
-            let Some((subject, record, sequence)) = self.read(tenant, id).await? else {
+            let Some((subject, record, sequence)) = self.read(owner, id).await? else {
                 return Ok(None);
             };
             let (answer, changed) = change(&record);
@@ -261,7 +274,31 @@ impl Ledger {
 
     /// Removes the job of an item that has ended while nobody held it.
     pub(crate) async fn withdraw_job(&self, id: &str) -> Result<()> {
-        self.withdraw(&format!("job.v1.*.*.*.{id}")).await
+        self.withdraw(&format!("job.v1.*.*.{ANY}.{id}")).await
+    }
+
+    /// Removes the records and jobs of a pipeline. Answers with the ids of those that had a record.
+    pub(crate) async fn forget(&self, pipeline: &str) -> Result<Vec<String>> {
+        let owner = owned_by(pipeline);
+        let (items, jobs) = (
+            format!("item.v1.{owner}.*"),
+            format!("job.v1.*.*.{owner}.*"),
+        );
+        self.ensure().await?;
+        let refused = |e: &dyn std::error::Error| self.unreachable("list a pipeline's items", e);
+        let stream = self.stream(ITEMS).await?;
+        let mut found = stream
+            .info_with_subjects(&items)
+            .await
+            .map_err(|e| refused(&e))?;
+        let mut ids = Vec::new();
+        while let Some((subject, _)) = found.try_next().await.map_err(|e| refused(&e))? {
+            ids.extend(subject.rsplit('.').next().map(str::to_owned));
+        }
+        self.withdraw(&jobs).await?;
+        let purged = stream.purge().filter(items).await;
+        purged.map_err(|e| self.unreachable("remove a pipeline's items", &e))?;
+        Ok(ids)
     }
 
     async fn withdraw(&self, subject: &str) -> Result<()> {

@@ -89,9 +89,9 @@ async fn take(shared: &Arc<Shared>, message: Message) -> Result<Option<Lease>> {
             return Ok(None);
         }
     };
-    let (tenant, id) = (item.tenant(), &item.id);
+    let (owner, id) = (ledger::owned_by(&item.pipeline), &item.id);
     loop {
-        let Some((subject, record, sequence)) = shared.ledger.read(tenant, id).await? else {
+        let Some((subject, record, sequence)) = shared.ledger.read(&owner, id).await? else {
             done_with(&message).await;
             return Ok(None);
         };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use loci_digest::Digest;
 use loci_plan::Intents;
 
 /// Run now: each new value asks for one run.
@@ -15,6 +16,9 @@ pub const ROLLBACK: &str = "loci.dev/rollback";
 pub const APPROVE: &str = "loci.dev/approve";
 /// Names of runs, separated by commas, that should stop.
 pub const CANCEL: &str = "loci.dev/cancel";
+
+/// The longest request that a run can name; a longer one is named by its digest.
+const REQUEST: usize = 256;
 
 /// Reads them. A rollback to what is no number is told in the second part.
 pub fn intents(annotations: &BTreeMap<String, String>) -> (Intents, Option<String>) {
@@ -37,7 +41,10 @@ pub fn intents(annotations: &BTreeMap<String, String>) -> (Intents, Option<Strin
     };
     // Either asks: a run for one must not hide the other's request.
     let refresh = [REFRESH, REQUESTED].into_iter().filter_map(get);
-    let refresh = refresh.collect::<Vec<_>>().join(" ");
+    let mut refresh = refresh.collect::<Vec<_>>().join(" ");
+    if refresh.len() > REQUEST {
+        refresh = Digest::of(&refresh).to_string();
+    }
     let intents = Intents {
         refresh: (!refresh.is_empty()).then_some(refresh),
         hold: hold.and_then(Result::ok),
@@ -77,5 +84,10 @@ mod tests {
         let both = token(&[(REFRESH, "1"), (REQUESTED, "1")]);
         assert!(ours.is_some() && both.is_some() && ours != both);
         assert_eq!(token(&[(REFRESH, "")]), None);
+        let long = |end: &str| {
+            let value = format!("{}{end}", "x".repeat(300));
+            read(&[(REFRESH, &value)]).0.refresh
+        };
+        assert!(long("a").unwrap().len() <= REQUEST && long("a") != long("b"));
     }
 }

@@ -25,8 +25,6 @@ use crate::events::Events;
 use crate::fleet::{DESIRED, config_map};
 use crate::{MANAGER, annotations, pointer};
 
-/// Carries a release's first status, so that creating a release is one write.
-const FIRST_STATUS: &str = "loci.dev/first-status";
 /// The pipeline that a resource belongs to.
 pub const PIPELINE: &str = "loci.dev/pipeline";
 const COLLECTED: &str = "collected";
@@ -79,6 +77,7 @@ impl Cluster {
     pub async fn read(&self) -> Result<(Kept, Vec<MemoryRun>, Vec<MemoryRelease>)> {
         let name = self.pipeline.name_any();
         let pointer = self.api::<ConfigMap>().get_opt(&self.pointer()).await?;
+        let pointer = pointer.filter(|p| self.owns(p));
         let data = pointer.and_then(|p| p.data).unwrap_or_default();
         let pointer = Pointer {
             desired: data.get(DESIRED).cloned(),
@@ -99,23 +98,21 @@ impl Cluster {
         let of_us = |r: &MemoryRelease| r.spec.pipeline_ref.name == name;
         let mut own = Vec::new();
         for release in releases.into_iter().filter(of_us) {
-            own.push(self.completed(release).await?);
+            if unwritten(&release) && self.owns(&release) {
+                // Its creation was cut off before its status was written: who wanted it makes it again.
+                self.delete_release(&release.name_any()).await?;
+            } else {
+                own.push(release);
+            }
         }
         Ok((kept, runs.collect(), own))
     }
 
-    /// A release whose creation was cut off before its status was written gets it now.
-    async fn completed(&self, release: MemoryRelease) -> Result<MemoryRelease> {
-        let first = release.annotations().get(FIRST_STATUS);
-        let observed = release.status.as_ref().and_then(|s| s.observed_generation);
-        match (observed, first) {
-            (None | Some(-1), Some(first)) => {
-                let status = serde_json::from_str(first)
-                    .with_context(|| format!("{}: {FIRST_STATUS}", release.name_any()))?;
-                self.update_release(&release, status).await
-            }
-            _ => Ok(release),
-        }
+    /// Whether an object is this pipeline's, and not of one that had its name before.
+    fn owns<K: Resource>(&self, object: &K) -> bool {
+        let ours = self.pipeline.uid();
+        let owners = object.owner_references();
+        owners.iter().any(|owner| Some(&owner.uid) == ours.as_ref())
     }
 
     fn api<K>(&self) -> Api<K>
@@ -123,6 +120,11 @@ impl Cluster {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The pipeline's.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     fn pointer(&self) -> String {
@@ -168,12 +170,7 @@ impl Cluster {
             Err(kube::Error::Api(status)) if status.is_already_exists() => api.get(&name).await?,
             created => return created.with_context(|| format!("cannot create {name}")),
         };
-        let ours = self.pipeline.uid();
-        if there
-            .owner_references()
-            .iter()
-            .all(|o| Some(&o.uid) != ours.as_ref())
-        {
+        if !self.owns(&there) {
             bail!("{name} exists already and belongs to something else: delete or rename it");
         }
         Ok(there)
@@ -230,6 +227,12 @@ impl Cluster {
     }
 }
 
+/// Whether a release has no status but what an API server gives it.
+fn unwritten(release: &MemoryRelease) -> bool {
+    let observed = release.status.as_ref().and_then(|s| s.observed_generation);
+    release.status.is_none() || observed == Some(-1)
+}
+
 #[async_trait]
 impl Keeper for Cluster {
     async fn intents(&self) -> Result<Intents> {
@@ -243,6 +246,18 @@ impl Keeper for Cluster {
             self.tell(Told::Trouble(wrong));
         }
         Ok(intents)
+    }
+
+    async fn confirm(&self) -> Result<()> {
+        let name = self.pipeline.name_any();
+        let there = self.api::<MemoryPipeline>().get(&name).await?;
+        if there.uid() != self.pipeline.uid() {
+            bail!("{name} was deleted and made anew");
+        }
+        if there.metadata.deletion_timestamp.is_some() {
+            bail!("{name} is being deleted");
+        }
+        Ok(())
     }
 
     async fn create_run(&self, name: &str, spec: MemoryRunSpec) -> Result<MemoryRun> {
@@ -262,10 +277,6 @@ impl Keeper for Cluster {
     async fn create_release(&self, mut release: MemoryRelease) -> Result<MemoryRelease> {
         let status = release.status.take().unwrap_or_default();
         release.metadata = self.metadata(&release.name_any());
-        let first = serde_json::to_string(&status)?;
-        release
-            .annotations_mut()
-            .insert(FIRST_STATUS.to_owned(), first);
         let created = self.create(&release).await?;
         self.update_release(&created, status).await
     }

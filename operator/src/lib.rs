@@ -18,6 +18,7 @@ mod operator;
 mod pipeline;
 mod pointer;
 mod replica;
+mod sweep;
 mod warm;
 mod watch;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
@@ -21,6 +22,7 @@ use crate::dereference::references;
 use crate::fleet::Template;
 use crate::leader::{self, Election, Standing};
 use crate::pipeline::{Change, Site, Supervisor};
+use crate::sweep;
 use crate::warm::Warm;
 use crate::watch::{Any, Key, Seen, key, watch};
 
@@ -42,6 +44,8 @@ pub struct Options {
     pub nats: Option<NatsOptions>,
     /// Who leads of several operators. Without, this one is alone.
     pub election: Option<Election>,
+    /// How long a pipeline has to be gone before its `deletionPolicy` is carried out.
+    pub deletion_grace: Duration,
 }
 
 /// Who answers queries.
@@ -101,7 +105,11 @@ pub async fn run(config: Config, options: Options, shutdown: CancellationToken) 
             }
             term = standing.leads(), if operator.site.is_none() => {
                 match warm.lead(term, &mut tasks, &shutdown).await {
-                    Ok(site) => operator.lead(site),
+                    Ok(site) => {
+                        let (watched, grace) = (options.namespaces.clone(), options.deletion_grace);
+                        tasks.spawn(sweep::run(site.clone(), watched, grace, shutdown.clone()));
+                        operator.lead(site);
+                    }
                     Err(error) => break Err(error),
                 }
             }
@@ -235,6 +243,12 @@ impl Operator {
             site.shared.recall.withdraw(&name);
             site.shared.sources.forget(&name);
             site.shared.garbage.forget(&name);
+            let dispatch = site.shared.dispatch.clone();
+            self.tasks.spawn(async move {
+                if let Err(error) = dispatch.abandon(&name).await {
+                    tracing::warn!(pipeline = name, "its work is not stopped yet: {error:#}");
+                }
+            });
         }
     }
 

@@ -145,6 +145,9 @@ impl Supervisor {
         let Dereferenced { declared, sources } = match found {
             Ok(found) => found,
             Err(Refused(errors)) => {
+                // What its record names is kept.
+                let name = format!("{}/{}", cluster.namespace(), self.resource.name_any());
+                shared.garbage.put(name, Vec::new());
                 let now = Timestamp::now();
                 let status = loci_plan::refused(now, &self.resource, &errors);
                 if self.resource.status.as_ref() != Some(&status) {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::clock::stamp;
+use crate::limits::{MESSAGE, REASON, clip};
 
 /// The three statuses of a condition.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,8 +69,8 @@ pub(crate) fn conditions(
         Condition {
             type_: finding.kind.to_owned(),
             status: status.to_owned(),
-            reason: finding.reason,
-            message: finding.message,
+            reason: clip(&finding.reason, REASON),
+            message: clip(&finding.message, MESSAGE),
             observed_generation: generation,
             last_transition_time: same
                 .map_or_else(|| stamp(now), |c| c.last_transition_time.clone()),

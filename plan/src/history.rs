@@ -110,30 +110,15 @@ fn needed_releases<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
 /// of releases and of runs that succeeded (one is what probes compare with, and another is when a
 /// person deletes that run), and what live runs have made.
 fn roots(view: &View<'_>) -> Vec<Digest> {
-    let evaluation = |r: &&MemoryRelease| -> Option<Digest> {
-        r.status
-            .as_ref()?
-            .verdict
-            .as_ref()?
-            .evaluation
-            .as_ref()?
-            .parse()
-            .ok()
-    };
-    let revisions = view.releases.iter().filter_map(|r| r.revision());
-    let evaluations = view.releases.iter().filter_map(evaluation);
+    let releases = view.releases.iter().flat_map(|r| r.roots());
     let good = view
         .runs
         .iter()
         .filter(|r| r.phase() == RunPhase::Succeeded);
     let snapshots = good.filter_map(|r| r.output(StepName::Snapshot));
-    let snapshots = snapshots.chain(view.releases.iter().filter_map(|r| r.snapshot()));
+    let snapshots = snapshots.chain(view.built().map(|b| b.snapshot));
     let live = view.runs.iter().filter(|r| !r.phase().is_terminal());
     let outputs = live.flat_map(|r| StepName::REFRESH.into_iter().filter_map(|s| r.output(s)));
-    let all: BTreeSet<Digest> = revisions
-        .chain(evaluations)
-        .chain(snapshots)
-        .chain(outputs)
-        .collect();
+    let all: BTreeSet<Digest> = releases.chain(snapshots).chain(outputs).collect();
     all.into_iter().collect()
 }

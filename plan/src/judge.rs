@@ -9,6 +9,7 @@ use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus, MemoryRun
 use crate::clock::stamp;
 use crate::conditions::{Finding, conditions};
 use crate::gate;
+use crate::limits;
 use crate::view::{ReleaseView, RunView, View};
 use crate::world::{Assembled, Evaluated};
 
@@ -70,6 +71,7 @@ pub(crate) fn release(
     let name = format!("{}-{number}", view.pipeline.name);
     let content_id = assembled.content_id.to_string();
     let verdict = verdict(view, evaluated);
+    let anchor = anchor(view, &name, &verdict);
     let phase = match verdict.outcome {
         Outcome::Passed | Outcome::NotApplicable => ReleasePhase::Candidate,
         Outcome::Failed => ReleasePhase::Rejected,
@@ -80,11 +82,11 @@ pub(crate) fn release(
         message: Some(sentence(&name, phase)),
         verdict_inputs: Some(view.verdict_key(&content_id)),
         snapshot: run.output(StepName::Snapshot).map(|d| d.to_string()),
-        anchor: Some(anchor(view, &name, &verdict)),
+        anchor: Some(anchor),
         verdict: Some(verdict),
         ..MemoryReleaseStatus::default()
     };
-    let status = marked(view, None, status);
+    let mut status = marked(view, None, status);
     let spec = MemoryReleaseSpec {
         pipeline_ref: LocalRef {
             name: view.pipeline.name.clone(),
@@ -102,6 +104,7 @@ pub(crate) fn release(
             identity: assembled.embedder.to_string(),
         },
     };
+    limits::release(&spec, &mut status);
     (name, spec, status)
 }
 
@@ -162,6 +165,7 @@ fn verdict(view: &View<'_>, evaluated: Option<&Evaluated>) -> Verdict {
         baseline: view.desired().map(|d| d.name().to_owned()),
         evaluation: evaluated.map(|e| e.output.to_string()),
         gates,
+        omitted: 0,
     }
 }
 

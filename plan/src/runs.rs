@@ -13,6 +13,7 @@ use loci_crds::{MemoryRelease, MemoryRun, MemoryRunSpec, MemoryRunStatus};
 use crate::action::Action;
 use crate::clock::{after, micro, stamp};
 use crate::conditions::{Finding, conditions};
+use crate::limits;
 use crate::plan::Draft;
 use crate::steps;
 use crate::view::{ReleaseView, RunView, SUPERSEDED, View, status_of};
@@ -153,12 +154,14 @@ pub(crate) fn end(
     )
 }
 
-/// Writes a run's status, and what its phase means to who waits for the run.
-pub(crate) fn update(view: &View<'_>, run: &MemoryRun, mut status: MemoryRunStatus) -> Action {
+/// Writes a run's status, in bounds, and what its phase means to who waits for the run.
+pub(crate) fn update(view: &View<'_>, run: &MemoryRun, status: MemoryRunStatus) -> Action {
+    let mut status = limits::run(status);
     let phase = format!("{:?}", status.phase);
     let reason = status.reason.as_ref().unwrap_or(&phase);
     let message = status.message.as_deref().unwrap_or("work is under way");
-    let finding = |kind, truth: bool| Finding::new(kind, truth, reason, message);
+    let message = limits::clip(message, limits::IN_SHORT);
+    let finding = |kind, truth: bool| Finding::new(kind, truth, reason, message.clone());
     let mut findings = vec![finding("Reconciling", !status.phase.is_terminal())];
     match status.phase {
         RunPhase::Succeeded => findings.push(finding("Succeeded", true)),
@@ -290,11 +293,9 @@ pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
 
 /// Why a run is owed, whatever sources say: the newest good one is not what the spec asks for.
 pub(crate) fn owed(view: &View<'_>) -> Option<RunTrigger> {
-    match view.newest_succeeded() {
+    match view.built_inputs() {
         None => Some(RunTrigger::Initial),
-        Some(run) if run.inputs() != Some(&view.pipeline.build_inputs()) => {
-            Some(RunTrigger::SpecChanged)
-        }
+        Some(built) if built != view.pipeline.build_inputs() => Some(RunTrigger::SpecChanged),
         Some(_) => judged_anew(view),
     }
 }

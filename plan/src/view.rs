@@ -8,7 +8,7 @@ use loci_digest::Digest;
 
 use crate::clock::{micro, stamp};
 use crate::spec::{Pipeline, digest};
-use crate::world::{Look, StepKey, StepOutcome, StepResult, Subjects, World};
+use crate::world::{Built, Look, StepKey, StepOutcome, StepResult, Subjects, World};
 
 /// Why a run was cancelled when no person did it: the next one starts at once.
 pub(crate) const SUPERSEDED: &str = "Superseded";
@@ -94,6 +94,8 @@ pub(crate) trait ReleaseView {
     fn snapshot(&self) -> Option<Digest>;
     fn passed(&self) -> bool;
     fn state(&self) -> MemoryReleaseStatus;
+    /// What it needs of the store: the revision, the evaluation, the snapshot.
+    fn roots(&self) -> Vec<Digest>;
 }
 
 impl ReleaseView for MemoryRelease {
@@ -124,6 +126,13 @@ impl ReleaseView for MemoryRelease {
 
     fn state(&self) -> MemoryReleaseStatus {
         self.status.clone().unwrap_or_default()
+    }
+
+    fn roots(&self) -> Vec<Digest> {
+        let verdict = self.status.as_ref().and_then(|s| s.verdict.as_ref());
+        let evaluation = verdict.and_then(|v| v.evaluation.as_ref()?.parse().ok());
+        let all = [self.revision(), evaluation, self.snapshot()];
+        all.into_iter().flatten().collect()
     }
 }
 
@@ -168,6 +177,20 @@ impl<'a> View<'a> {
         self.runs.iter().rev().find(good).copied()
     }
 
+    /// What the newest run that succeeded came to, when no such run is there to tell: they were deleted.
+    pub fn built(&self) -> Option<&'a Built> {
+        let built = self.world.built.as_ref();
+        built.filter(|_| self.newest_succeeded().is_none())
+    }
+
+    /// The build inputs of the newest run that succeeded.
+    pub fn built_inputs(&self) -> Option<&'a str> {
+        match self.newest_succeeded() {
+            Some(run) => Some(run.inputs().unwrap_or_default()),
+            None => self.built().map(|b| b.inputs.as_str()),
+        }
+    }
+
     /// The snapshot that probes compare with: the live run's, or the last good one.
     pub fn basis(&self) -> Option<Digest> {
         let live = self.live().and_then(|r| r.output(StepName::Snapshot));
@@ -192,13 +215,18 @@ impl<'a> View<'a> {
         match (run, release) {
             (Some(run), Some(release)) if run.ended() < created(&release) => release.snapshot(),
             (Some(run), _) => run.output(StepName::Snapshot),
-            (None, release) => release.and_then(ReleaseView::snapshot),
+            (None, release) => {
+                let built = self.built().map(|b| b.snapshot);
+                built.or_else(|| release.and_then(ReleaseView::snapshot))
+            }
         }
     }
 
     /// When all sources were last read by a run.
     pub fn last_snapshot(&self) -> Option<Timestamp> {
-        self.runs.iter().filter_map(|r| r.snapshot_time()).max()
+        let built = self.built().map(|b| b.read);
+        let read = self.runs.iter().filter_map(|r| r.snapshot_time());
+        read.chain(built).max()
     }
 
     /// The newest look at a source, unless a run read it since.
@@ -240,8 +268,11 @@ impl<'a> View<'a> {
 
     /// The release with the newest content: what the newest successful run came to.
     pub fn target(&self) -> Option<&'a MemoryRelease> {
-        let run = self.newest_succeeded()?;
-        self.release(run.status.as_ref()?.release.as_deref()?)
+        let release = match self.newest_succeeded() {
+            Some(run) => run.status.as_ref()?.release.as_deref(),
+            None => self.built()?.release.as_deref(),
+        };
+        self.release(release?)
     }
 
     pub fn hold(&self) -> Option<Hold<'a>> {

@@ -50,6 +50,25 @@ pub struct World {
     pub status: MemoryPipelineStatus,
     /// When garbage collection was last dispatched.
     pub collected: Option<Timestamp>,
+    /// What the newest run that ever succeeded came to. Stands in when runs were deleted, with the pipeline or by a person.
+    pub built: Option<Built>,
+}
+
+/// What a run that succeeded came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Built {
+    /// The digest of all in the spec that the index depends on, as the run found it.
+    pub inputs: String,
+    /// The sources as the run read them.
+    pub snapshot: Digest,
+    /// When it read them.
+    pub read: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// The release that holds the content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
 }
 
 /// What people asked for.

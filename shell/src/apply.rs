@@ -7,13 +7,26 @@ use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRunSpec, MemoryRunStat
 use loci_digest::Digest;
 use loci_plan::{Action, Probe};
 
-use crate::controller::{Controller, News};
+use crate::controller::{Controller, News, Shared};
 use crate::dispatch::full_name;
 use crate::keeper::Told;
 use crate::probe::look;
 
 /// Objects younger than this are never swept: a step that is about to name them may be running.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(3600);
+pub(crate) const GRACE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+impl Shared {
+    /// Sweeps what no pipeline needs, when all have said what that is.
+    pub(crate) async fn collect(&self) -> Result<()> {
+        let _alone = self.collecting.write().await;
+        let Some(roots) = self.garbage.all() else {
+            return Ok(());
+        };
+        self.revisions.sweep(&roots).await?;
+        self.store.gc(&roots, GRACE).await?;
+        Ok(())
+    }
+}
 
 impl Controller {
     pub(crate) async fn apply(&mut self, action: Action) -> Result<()> {
@@ -130,16 +143,7 @@ impl Controller {
             .garbage
             .put(full_name(&self.declared.pipeline), roots);
         tokio::spawn(async move {
-            let _alone = shared.collecting.write().await;
-            let swept = async {
-                let Some(roots) = shared.garbage.all() else {
-                    return anyhow::Ok(());
-                };
-                shared.revisions.sweep(&roots).await?;
-                shared.store.gc(&roots, GRACE).await?;
-                Ok(())
-            };
-            if let Err(error) = swept.await {
+            if let Err(error) = shared.collect().await {
                 keeper.tell(Told::Trouble(format!(
                     "garbage was not collected: {error:#}"
                 )));

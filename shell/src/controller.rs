@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
-use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
+use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use loci_digest::Digest;
 use loci_plan::{Look, Pipeline, PrepareFailure, Reported, Serving, StepOutcome, World, plan};
 use loci_recall::Recall;
@@ -20,6 +20,7 @@ use crate::dispatch::{Dispatch, full_name};
 use crate::fleet::{Fleet, Load};
 use crate::garbage::Garbage;
 use crate::keeper::{Keeper, Kept, Told};
+use crate::lasting::{Lasting, Taken, foreign};
 use crate::sources::Sources;
 
 /// What happened outside of the loop.
@@ -95,18 +96,32 @@ pub struct Controller {
     pub(crate) fleet: Box<dyn Fleet>,
     pub(crate) news: mpsc::UnboundedSender<News>,
     inbox: mpsc::UnboundedReceiver<News>,
+    lasting: Lasting,
 }
 
 impl Controller {
-    /// Picks up what was kept.
+    /// Picks up what was kept. What is missing of it, because the resources were deleted, is made again from the
+    /// pipeline's record in the store.
     pub async fn new(
         shared: Shared,
         declared: Declared,
         keeper: Arc<dyn Keeper>,
-        kept: Kept,
-        (runs, releases): (Vec<MemoryRun>, Vec<MemoryRelease>),
+        mut kept: Kept,
+        (mut runs, mut releases): (Vec<MemoryRun>, Vec<MemoryRelease>),
         mut fleet: Box<dyn Fleet>,
     ) -> Result<Self> {
+        let uid = declared.resource.uid().unwrap_or_default();
+        runs.retain(|r| !foreign(r, &uid));
+        releases.retain(|r| !foreign(r, &uid));
+        let (store, name) = (shared.store.clone(), full_name(&declared.pipeline));
+        let (mut lasting, record) = Lasting::open(store, name).await?;
+        let taken = match record {
+            Some(record) => {
+                let resources = (&mut kept, &*runs, &mut releases);
+                lasting.restore(&*keeper, record, &uid, resources).await?
+            }
+            None => Taken::default(),
+        };
         let now = Timestamp::now();
         let (news, inbox) = mpsc::unbounded_channel();
         fleet.declare(&declared, news.clone());
@@ -122,7 +137,7 @@ impl Controller {
             suite_data: digests,
             looks: kept.looks,
             probing: Default::default(),
-            hints: declared.watched.iter().map(|s| (s.clone(), now)).collect(),
+            hints: hints(&declared, &taken, now),
             runs,
             outcomes: kept.outcomes,
             in_flight: Default::default(),
@@ -134,8 +149,9 @@ impl Controller {
                 prepared: fleet.prepared(),
                 ..Serving::default()
             },
-            status: declared.resource.status.clone().unwrap_or_default(),
+            status: status(&declared, &taken),
             collected: kept.collected,
+            built: taken.built,
         };
         let mut controller = Self {
             shared,
@@ -145,7 +161,11 @@ impl Controller {
             fleet,
             news,
             inbox,
+            lasting,
         };
+        if taken.pointed {
+            controller.keep().await?;
+        }
         // What serves may have changed while nobody heard of it.
         controller.follow();
         Ok(controller)
@@ -164,6 +184,7 @@ impl Controller {
 
     async fn turn_until(&mut self, shutdown: &CancellationToken) -> Result<()> {
         loop {
+            self.remember().await?;
             let decision = plan(Timestamp::now(), &self.world);
             if decision.status != self.world.status {
                 self.keeper.write_status(&decision.status).await?;
@@ -234,15 +255,47 @@ impl Controller {
             News::Serving => self.follow(),
             News::Collected => self.keep().await?,
             News::Asked => self.world.intents = self.keeper.intents().await?,
+            News::Run(run) if foreign(&*run, &self.uid()) => {}
             News::Run(run) => put(&mut self.world.runs, *run),
             News::RunGone(name) => {
                 self.world.runs.retain(|r| r.name_any() != name);
                 self.forget(&name).await?;
             }
+            News::Release(release) if foreign(&*release, &self.uid()) => {}
             News::Release(release) => put(&mut self.world.releases, *release),
-            News::ReleaseGone(name) => self.world.releases.retain(|r| r.name_any() != name),
+            News::ReleaseGone(name) => self.release_gone(&name).await?,
         }
         Ok(())
+    }
+
+    fn uid(&self) -> String {
+        self.declared.resource.uid().unwrap_or_default()
+    }
+
+    /// Somebody else deleted a release: it is made again, unless the pipeline goes with it. Of a release that had its name
+    /// before, it is there.
+    async fn release_gone(&mut self, name: &str) -> Result<()> {
+        let mut releases = self.world.releases.iter_mut();
+        let Some(release) = releases.find(|r| r.name_any() == name) else {
+            return Ok(());
+        };
+        self.keeper.confirm().await?;
+        let again = self.keeper.create_release(release.clone()).await?;
+        if again.uid() != release.uid() {
+            let trouble = format!(
+                "release {name} was deleted and is made again: spec.releases says how many are kept"
+            );
+            self.keeper.tell(Told::Trouble(trouble));
+        }
+        *release = again;
+        Ok(())
+    }
+
+    /// Keeps in the store what outlives the resources.
+    async fn remember(&mut self) -> Result<()> {
+        let record = loci_plan::record(&self.world);
+        self.world.built.clone_from(&record.built);
+        self.lasting.write(&record).await
     }
 
     fn loaded(&mut self, release: String, loaded: Result<()>) {
@@ -309,6 +362,23 @@ impl Controller {
         };
         self.keeper.keep(&kept).await
     }
+}
+
+/// A watched source may have changed while nobody watched; and what no run
+/// tells of is looked at.
+fn hints(declared: &Declared, taken: &Taken, now: Timestamp) -> BTreeMap<String, Timestamp> {
+    let sources = declared.pipeline.sources.iter().map(|s| &s.name);
+    let unread = sources.filter(|_| taken.unread.is_some());
+    let names = declared.watched.iter().chain(unread);
+    names.map(|name| (name.clone(), now)).collect()
+}
+
+fn status(declared: &Declared, taken: &Taken) -> MemoryPipelineStatus {
+    let mut status = declared.resource.status.clone().unwrap_or_default();
+    if let Some(sources) = taken.unread.as_ref().filter(|_| status.sources.is_empty()) {
+        status.sources.clone_from(sources);
+    }
+    status
 }
 
 /// Replaces an object of this name, unless what is there is as new. (Resource versions of one kind can be compared

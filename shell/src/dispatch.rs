@@ -42,6 +42,8 @@ pub struct Dispatch {
     bus: Arc<dyn Dispatcher>,
     store: Store,
     live: Arc<Mutex<HashMap<String, Live>>>,
+    /// Held alone while a pipeline is forgotten: nothing of it is sent out meanwhile.
+    forgetting: Arc<tokio::sync::RwLock<()>>,
 }
 
 #[derive(Clone)]
@@ -78,6 +80,7 @@ impl Dispatch {
             bus,
             store,
             live: Arc::default(),
+            forgetting: Arc::default(),
         }
     }
 
@@ -107,6 +110,7 @@ impl Dispatch {
             reply,
             heard: None,
         };
+        let _sending = self.forgetting.read().await;
         self.live().insert(id.clone(), live);
         let item = WorkItem {
             id,
@@ -143,6 +147,37 @@ impl Dispatch {
             self.bus.cancel(&id).await?;
         }
         Ok(())
+    }
+
+    /// Stops all that a pipeline (`namespace/name`) that is gone has under way.
+    ///
+    /// # Errors
+    /// When the bus cannot be reached.
+    pub async fn abandon(&self, pipeline: &str) -> Result<()> {
+        let ids: Vec<String> = {
+            let mut live = self.live();
+            let of = live.extract_if(|_, l| full_name(&l.pipeline) == pipeline);
+            of.map(|(id, _)| id).collect()
+        };
+        for id in ids {
+            self.bus.cancel(&id).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes all that the bus has of a pipeline that is gone. False when there is one of its name again.
+    ///
+    /// # Errors
+    /// When the bus cannot be reached.
+    pub async fn forget(&self, pipeline: &str) -> Result<bool> {
+        let _alone = self.forgetting.write().await;
+        let of = |l: &Live| full_name(&l.pipeline) == pipeline;
+        if self.live().values().any(|l| of(l) && !l.reply.is_closed()) {
+            return Ok(false);
+        }
+        self.live().retain(|_, l| !of(l));
+        self.bus.forget(pipeline).await?;
+        Ok(true)
     }
 
     /// Everything that happens on the bus from now on.

@@ -30,7 +30,7 @@ impl Garbage {
             .or_default();
     }
 
-    /// A pipeline that is gone needs nothing.
+    /// A pipeline that is gone needs nothing but what its record in the store names.
     pub fn forget(&self, pipeline: &str) {
         self.roots
             .lock()
@@ -44,6 +44,12 @@ impl Garbage {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(pipeline, Some(roots));
+    }
+
+    /// Whether a pipeline has said what it needs.
+    pub fn said(&self, pipeline: &str) -> bool {
+        let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(roots.get(pipeline), Some(Some(_)))
     }
 
     /// All roots, when every pipeline has said.

@@ -53,6 +53,9 @@ pub trait Keeper: Send + Sync + 'static {
     /// What people asked for, as it stands now.
     async fn intents(&self) -> Result<Intents>;
 
+    /// Makes sure that the pipeline is still there, under the same uid, and is not being deleted.
+    async fn confirm(&self) -> Result<()>;
+
     /// Creates a run.
     async fn create_run(&self, name: &str, spec: MemoryRunSpec) -> Result<MemoryRun>;
 

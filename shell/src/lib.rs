@@ -11,8 +11,10 @@ mod dispatch;
 mod fleet;
 mod garbage;
 mod keeper;
+mod lasting;
 mod probe;
 mod sources;
+mod sweep;
 
 pub use controller::{Controller, Declared, News, Shared};
 pub use dispatch::{CLASS, Dispatch, FETCH, Progresses, count, full_name};
@@ -20,3 +22,4 @@ pub use fleet::{Fleet, Load, LocalFleet};
 pub use garbage::Garbage;
 pub use keeper::{Keeper, Kept, Told};
 pub use sources::{Data, Objects, Sources, absolute, model, resolve};
+pub use sweep::{Census, Sweeper};

@@ -136,6 +136,14 @@ pub enum StoreError {
         /// Which field, and why.
         source: serde_json::Error,
     },
+    /// A document that does not fit its type.
+    #[error("{} cannot be read: {source}; it may come from another version of loci: use that, or restore the file from a backup", path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// Which field, and why.
+        source: serde_json::Error,
+    },
 }
 
 fn of(digest: &Option<Digest>) -> String {

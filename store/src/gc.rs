@@ -1,6 +1,6 @@
 //! Garbage collection: mark from the roots, sweep what is unmarked and old.
 //!
-//! Young manifests are roots too: a step that just stored one, or just looked one up, has not yet
+//! What documents name is a root, wherever the collector has its others from. Young manifests are roots too: a step that just stored one, or just looked one up, has not yet
 //! named it in a release, and still needs all of it.
 
 use std::collections::{HashMap, HashSet};
@@ -76,7 +76,9 @@ impl Store {
             missing,
             blobs,
         };
-        let from = [roots.to_vec(), young(&manifests, grace)].concat();
+        // What of these is lost is told as missing: it must not keep all other garbage.
+        let pinned = self.pinned().await?;
+        let from = [roots.to_vec(), pinned, young(&manifests, grace)].concat();
         self.mark(from, &manifests, &mut marks).await?;
         Ok(marks)
     }

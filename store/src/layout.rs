@@ -49,6 +49,24 @@ impl Area {
     }
 }
 
+/// Where documents are: `documents/<name>.json`. A name may have slashes.
+pub(crate) fn documents() -> Path {
+    Path::from("documents")
+}
+
+pub(crate) fn document(name: &str) -> Path {
+    Path::from(format!("documents/{name}.json"))
+}
+
+/// The name of the document at `location`; none for files that are not the store's.
+pub(crate) fn document_name(location: &Path) -> Option<String> {
+    let name = location
+        .as_ref()
+        .strip_prefix("documents/")?
+        .strip_suffix(".json")?;
+    Some(name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

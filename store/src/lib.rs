@@ -1,8 +1,9 @@
 //! Content-addressed artefacts: blobs, manifests that name them, and records of what a step made.
 //!
 //! Everything is immutable and named by its SHA-256, so publishing is put-if-absent and every read
-//! is verified. The one exception are records, which map the key of a step's input to the digest of
-//! its output: the first writer wins, and a record whose output is gone counts as absent.
+//! is verified. There are two exceptions. Records map the key of a step's input to the digest of its
+//! output: the first writer wins, and a record whose output is gone counts as absent. Documents have
+//! names and are replaced whole, by compare-and-swap; what they name is kept.
 //!
 //! An object is complete when it is there and all that it names is complete. Writers store what a
 //! manifest names before the manifest; [`Store::gc`] deletes manifests before what they name. A step
@@ -12,6 +13,7 @@
 //! systems and NFSv4 know. Damage is noticed by each process for itself.
 
 mod blob;
+mod document;
 mod error;
 mod gc;
 mod layout;
@@ -30,6 +32,7 @@ use loci_digest::Digest;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 
+pub use document::Version;
 pub use error::{Result, StoreError};
 pub use gc::GcReport;
 pub use tree::{FileEntry, Tree};
@@ -117,17 +120,16 @@ impl Store {
 
     /// All objects of an area. Files that are not the store's are left out.
     async fn list(&self, area: Area) -> Result<Vec<(Digest, ObjectMeta)>> {
-        let all: Vec<ObjectMeta> = self
-            .inner
-            .objects
-            .list(Some(&area.prefix()))
-            .try_collect()
-            .await
-            .map_err(|e| StoreError::read(&self.inner.root.join(area.name()), io_error(e)))?;
+        let all = self.list_under(&area.prefix()).await?;
         Ok(all
             .into_iter()
             .filter_map(|o| Some((area.digest(&o.location)?, o)))
             .collect())
+    }
+
+    async fn list_under(&self, prefix: &object_store::path::Path) -> Result<Vec<ObjectMeta>> {
+        let listed = self.inner.objects.list(Some(prefix)).try_collect().await;
+        listed.map_err(|e| StoreError::read(&self.inner.root.join(prefix.as_ref()), io_error(e)))
     }
 
     /// What is known of an object without reading it; none when it is absent.

@@ -116,6 +116,15 @@ impl Store {
         Ok(Some(head.refs))
     }
 
+    /// Whether an object and all that it names can be relied on. If so it counts as new for [`Store::gc`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn usable(&self, digest: &Digest) -> Result<bool> {
+        // Marked first: from here on a collection spares it and all that it names.
+        Ok(self.contains(digest).await? && self.complete(digest).await?)
+    }
+
     /// Whether an object and all that it names are stored, as far as can be told without reading
     /// blobs. A damaged manifest counts as absent.
     pub(crate) async fn complete(&self, digest: &Digest) -> Result<bool> {

@@ -49,9 +49,7 @@ impl Store {
         let Some(output) = self.read_record(key).await? else {
             return Ok(None);
         };
-        // Marked first: from here on a collection spares the output and all that it names.
-        let usable = self.contains(&output).await? && self.complete(&output).await?;
-        Ok(usable.then_some(output))
+        Ok(self.usable(&output).await?.then_some(output))
     }
 
     /// Writes a record; false when `mode` is `Create` and there is one.

@@ -59,6 +59,11 @@ impl Dispatcher for LocalBus {
         Ok(self.shared.state().redeliver(id, attempt))
     }
 
+    async fn forget(&self, pipeline: &str) -> Result<()> {
+        self.shared.state().forget(pipeline);
+        Ok(())
+    }
+
     async fn events(&self) -> Result<Events> {
         Ok(self.shared.state().listeners.add())
     }

@@ -45,6 +45,7 @@ struct Waiting {
 /// An item from its publication to its outcome.
 struct Live {
     message: Vec<u8>,
+    pipeline: String,
     class: String,
     place: Place,
     /// Of the current delivery, or of the next one while it waits.
@@ -80,6 +81,7 @@ impl State {
         };
         let live = Live {
             message,
+            pipeline: item.pipeline.clone(),
             class: item.class.clone(),
             place,
             attempt: item.attempt,
@@ -127,6 +129,16 @@ impl State {
         holder.token.cancel();
         self.abandon(id, holder.number);
         true
+    }
+
+    pub(super) fn forget(&mut self, pipeline: &str) {
+        for (_, live) in self.live.extract_if(|_, live| live.pipeline == pipeline) {
+            if let Some(holder) = live.holder {
+                holder.token.cancel();
+            } else if let Some(class) = self.classes.get_mut(&live.class) {
+                class.waiting.remove(&live.place);
+            }
+        }
     }
 
     /// Woken when something arrives for the class.

@@ -71,6 +71,42 @@ async fn cancelled_in_a_workers_hands_an_item_ends_when_the_worker_lets_go() {
 }
 
 #[tokio::test]
+async fn what_is_forgotten_is_delivered_to_nobody_and_its_holder_is_refused() {
+    let bus = crate::bed().await;
+    let mut events = bus.events().await.unwrap();
+    let of = |id: &str, pipeline: &str| WorkItem {
+        pipeline: pipeline.to_owned(),
+        ..item(id, Priority::P1)
+    };
+    let (gone, other) = ("agents/shop.v2", "agents/shop");
+    bus.publish(of("held", gone)).await.unwrap();
+    let held = take(&bus).await;
+    bus.publish(of("queued", gone)).await.unwrap();
+    bus.publish(of("others", other)).await.unwrap();
+    assert_eq!(heard(&mut events, 1).await, [claimed("held", 1)]);
+
+    bus.forget(gone).await.unwrap();
+    bus.forget("agents/never-was").await.unwrap();
+    let told = held.cancelled().cancelled_owned();
+    tokio::time::timeout(SOON, told).await.unwrap();
+    assert_eq!(held.finish(done(1)).await.unwrap(), Recorded::Stale);
+    let lease = take(&bus).await;
+    assert_eq!(lease.item().id, "others");
+    assert_eq!(lease.finish(done(2)).await.unwrap(), Recorded::Won);
+    assert!(pull(&bus, NOW).await.is_none());
+    let expected = [claimed("others", 1), finished("others", 1, done(2))];
+    assert_eq!(heard(&mut events, 2).await, expected);
+
+    // What comes later, of a pipeline of the same name, is another matter.
+    for id in ["held", "queued"] {
+        let published = bus.publish(of(id, gone)).await.unwrap();
+        assert_eq!(published, Published::Accepted);
+        let lease = take(&bus).await;
+        assert_eq!(lease.finish(done(3)).await.unwrap(), Recorded::Won);
+    }
+}
+
+#[tokio::test]
 async fn an_attempt_that_lost_the_item_is_refused() {
     let bus = crate::bed().await;
     let mut events = bus.events().await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -12,7 +13,7 @@ use loci_recall::{Auth, Tokens};
 use super::election::Leadership;
 use super::nats::Nats;
 use super::{Shared, api_config, service_log, until_terminated};
-use crate::up::device;
+use crate::up::{device, duration};
 
 /// `loci operator`.
 #[derive(Debug, Args)]
@@ -35,6 +36,15 @@ pub struct Operator {
     /// The directory of artefacts, shared with workers. By default `store` in the state directory
     #[arg(long, env = "LOCI_STORE")]
     store: Option<PathBuf>,
+    /// How long a pipeline has to be gone before its deletionPolicy is carried out
+    #[arg(
+        long,
+        env = "LOCI_DELETION_GRACE",
+        value_name = "DURATION",
+        default_value = "1h",
+        value_parser = duration
+    )]
+    deletion_grace: Duration,
     #[command(flatten)]
     nats: Nats,
     #[command(flatten)]
@@ -160,6 +170,7 @@ impl Operator {
             nats: self.nats.options("loci-operator"),
             store: self.store.unwrap_or(shared.state.join("store")),
             election: self.leadership.election()?,
+            deletion_grace: self.deletion_grace,
         };
         loci_operator::run(config, options, until_terminated()).await
     }

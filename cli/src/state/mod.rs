@@ -139,6 +139,17 @@ impl State {
         }
     }
 
+    /// Deletes what is kept of a pipeline, by `namespace/name`.
+    pub fn forget(&self, pipeline: &str) -> Result<()> {
+        let path = self.root.join("pipelines").join(pipeline);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot delete {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// All pipelines: (namespace, name).
     pub fn pipelines(&self) -> Result<Vec<(String, String)>> {
         let mut found = Vec::new();

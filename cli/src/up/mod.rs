@@ -11,10 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use loci_bus::LocalBus;
+use loci_crds::values::GoDuration;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, Recall, RecallOptions, Tokens};
 use loci_shell::{
-    CLASS, Controller, Dispatch, FETCH, Garbage, LocalFleet, News, Shared, Sources, full_name,
+    CLASS, Census, Controller, Dispatch, FETCH, Garbage, LocalFleet, News, Shared, Sources,
+    Sweeper, full_name,
 };
 use loci_store::Store;
 use loci_worker::service;
@@ -53,6 +55,15 @@ pub struct Up {
     /// The hub that hf:// models come from
     #[arg(long, env = "HF_ENDPOINT")]
     hub: Option<url::Url>,
+    /// How long a pipeline has to be gone from the files before its deletionPolicy is carried out
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    deletion_grace: Duration,
+}
+
+/// A duration as Go writes it, such as 30m.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let duration = GoDuration(text.to_owned()).to_std();
+    duration.map_err(|error| error.to_string())
 }
 
 /// A device by its name.
@@ -151,6 +162,11 @@ impl Up {
                 Ok(())
             });
         }
+        listening.spawn(sweep(
+            Sweeper::new(shared.clone(), self.deletion_grace),
+            census(&declared),
+            state.clone(),
+        ));
         for one in declared {
             let site = Site {
                 shared: shared.clone(),
@@ -253,6 +269,29 @@ impl Site {
         }
         listening.spawn(hear_people(kept, controller.news()));
         Ok(controller)
+    }
+}
+
+/// Only the given files say which pipelines there are.
+fn census(declared: &[Declaration]) -> Census {
+    let uid = |one: &Declaration| {
+        let uid = one.declared.resource.metadata.uid.clone();
+        (full_name(&one.declared.pipeline), uid.unwrap_or_default())
+    };
+    Census {
+        namespaces: None,
+        complete: true,
+        pipelines: declared.iter().map(uid).collect(),
+    }
+}
+
+/// Deletes what is left of pipelines that are not declared any more, as their policy says.
+async fn sweep(mut sweeper: Sweeper, census: Census, state: State) -> Result<()> {
+    loop {
+        for pipeline in sweeper.round(&census).await? {
+            state.forget(&pipeline)?;
+        }
+        tokio::time::sleep(sweeper.pause()).await;
     }
 }
 

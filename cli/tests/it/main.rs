@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod harness;
 mod input;
+mod lasting;
 mod life;
 mod python;
 mod recovery;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod argo;
+mod lasting;
 mod leaders;
 mod life;
 mod objects;

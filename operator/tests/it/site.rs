@@ -59,17 +59,35 @@ impl Site {
 
     /// Starts an operator for the namespace.
     pub async fn start(&self) -> Running {
-        self.start_as("", None).await
+        self.start_with("", |_| {}).await
     }
 
     /// Starts one of several, with caches of its own beside the same store.
     pub async fn start_as(&self, name: &str, election: Option<Election>) -> Running {
+        self.start_with(name, |options| options.election = election)
+            .await
+    }
+
+    /// The directory of artefacts.
+    pub fn store(&self) -> std::path::PathBuf {
+        self.state.path().join("store")
+    }
+
+    /// As if the operator were installed anew, with the store that there was.
+    pub fn lose_caches(&self) {
+        for cache in ["revisions", "models", "git"] {
+            std::fs::remove_dir_all(self.state.path().join(cache)).unwrap();
+        }
+    }
+
+    /// Starts an operator that differs, with its caches in a directory of this name.
+    pub async fn start_with(&self, name: &str, change: impl FnOnce(&mut Options)) -> Running {
         let stop = CancellationToken::new();
         // Free now; nobody else on this machine takes it within the moment.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let listen = listener.local_addr().unwrap();
         drop(listener);
-        let options = Options {
+        let mut options = Options {
             namespaces: vec![self.namespace.clone()],
             state: self.state.path().join(name),
             store: self.state.path().join("store"),
@@ -80,8 +98,10 @@ impl Site {
             hub: Some(self.hub.parse().unwrap()),
             device: DeviceRequest::Cpu,
             nats: None,
-            election,
+            election: None,
+            deletion_grace: Duration::from_secs(3600),
         };
+        change(&mut options);
         let config = ControlPlane::shared().await.unwrap().config().await;
         let running = loci_operator::run(config.unwrap(), options, stop.clone());
         Running {

@@ -125,7 +125,9 @@ impl Fields {
             (_, Some(rest)) => rest.split_once('@').is_some_and(|(repository, revision)| {
                 let mut parts = repository.split('/');
                 let named = parts.by_ref().take(2).filter(|p| !p.is_empty()).count() == 2;
-                named && parts.next().is_none() && !revision.is_empty() && !revision.contains('@')
+                let plain = |c: char| c.is_ascii_graphic() && !"\"\\<>&".contains(c);
+                let named = named && parts.next().is_none() && rest.chars().all(plain);
+                named && !revision.is_empty() && !revision.contains('@')
             }),
             _ => false,
         };

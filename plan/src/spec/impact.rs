@@ -8,7 +8,7 @@ use super::Pipeline;
 ///
 /// | field changed | impact |
 /// |---|---|
-/// | `suspend`, `index.refresh`, `index.freshness`, `index.maxDeletion`, `rollout`, `releases`, `runs`, `serving` | [`Impact::None`]: holds from now on |
+/// | `suspend`, `index.refresh`, `index.freshness`, `index.maxDeletion`, `rollout`, `releases`, `runs`, `serving`, `deletionPolicy` | [`Impact::None`]: holds from now on |
 /// | `suites`, `gates` | [`Impact::Judge`]: holds for the next candidate; one that was rejected is judged again |
 /// | `sources` | [`Impact::Refresh`]: a run reads them; only changed documents are cut and embedded |
 /// | `index.chunking` | [`Impact::Rechunk`]: every document is cut anew; passages that stay the same keep their vectors |
@@ -58,6 +58,11 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
             Impact::None,
             "spec.serving",
             old.latency_budget != new.latency_budget,
+        ),
+        (
+            Impact::None,
+            "spec.deletionPolicy",
+            old.deletion_policy != new.deletion_policy,
         ),
         (Impact::Judge, "spec.suites", old.suites != new.suites),
         (Impact::Judge, "spec.gates", old.gates != new.gates),

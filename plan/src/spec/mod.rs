@@ -7,6 +7,7 @@ mod source;
 use std::time::Duration;
 
 use loci_crds::MemoryPipeline;
+use loci_crds::pipeline::DeletionPolicy;
 use loci_crds::suite::{GateSpec, SuiteSpec};
 use loci_digest::Digest;
 use serde::Serialize;
@@ -67,6 +68,8 @@ pub struct Pipeline {
     pub run_history: usize,
     /// How long a query may take.
     pub latency_budget: Option<Duration>,
+    /// What becomes of releases and artefacts when the pipeline is deleted.
+    pub deletion_policy: DeletionPolicy,
 }
 
 /// How documents are cut into passages.
@@ -189,6 +192,7 @@ impl Pipeline {
                 "spec.serving.latencyBudget",
                 spec.serving.latency_budget.as_ref(),
             ),
+            deletion_policy: spec.deletion_policy.unwrap_or_default(),
             name,
         }
     }

@@ -260,6 +260,12 @@ pub(super) fn gate_passed(view: &View<'_>) -> Finding {
     Finding::new(kind, truth, reason, format!("{name}: {detail}"))
 }
 
+/// Budgets are refused so far, so that none can be used up.
+pub(super) fn budget() -> Finding {
+    let message = "the pipeline declares no budget: nothing limits what its runs may cost";
+    Finding::new("BudgetAvailable", true, "NoBudget", message)
+}
+
 pub(super) fn serving(view: &View<'_>) -> Finding {
     let Some(current) = view.world.serving.current.as_deref() else {
         return Finding::new("Serving", false, "NoRelease", "nothing answers queries");

@@ -10,6 +10,7 @@ use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRun};
 
 use crate::clock::stamp;
 use crate::conditions::{Finding, conditions};
+use crate::limits;
 use crate::plan::Draft;
 use crate::runs::changed;
 use crate::spec::FieldError;
@@ -82,6 +83,7 @@ pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus
         findings::index_fresh(view, last_refresh_time.as_ref(), draft),
         findings::gate_passed(view),
         findings::serving(view),
+        findings::budget(),
     ];
     let hold = view.hold().and_then(|h| h.release.ok());
     let desired = view.desired();
@@ -164,7 +166,7 @@ fn read<'a>(
 }
 
 fn note(status: &mut SourceStatus, time: Timestamp, error: Option<&String>) {
-    status.error = error.cloned();
+    status.error = error.map(|e| limits::clip(e, limits::SOURCE_ERROR));
     if error.is_none() {
         status.last_success_time = status.last_success_time.take().max(Some(stamp(time)));
     }

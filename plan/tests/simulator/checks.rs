@@ -9,7 +9,9 @@ use loci_crds::{MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use loci_digest::Digest;
 use loci_plan::{Action, Difference, Look, StepKey, StepResult, World};
 
-use crate::lookups::{named, newest, newest_good, phase, release_phase, snapshot_of};
+use crate::lookups::{
+    basis, came_to, named, newest, newest_good, phase, release_phase, snapshot_of,
+};
 use crate::outside::{Listing, Outside};
 use crate::progress::is_written_seldom;
 use crate::waited;
@@ -160,9 +162,7 @@ impl Checks {
     /// A run because of a change: some source is not as the last good run read it, or the run takes the
     /// place of one that gave way.
     fn is_called_for(&self, now: Timestamp, world: &World, outside: &Outside) {
-        let basis = newest_good(world)
-            .and_then(snapshot_of)
-            .map(|d| &outside.store[&d]);
+        let basis = basis(world).map(|d| &outside.store[&d]);
         let differs = |name: &String| {
             let state = &outside.sources[name];
             basis.and_then(|b| b.get(name)) != Some(&(state.version, state.documents))
@@ -299,7 +299,7 @@ impl Checks {
     pub fn status(&mut self, now: Timestamp, world: &World, status: &MemoryPipelineStatus) {
         waited::pipeline(now, world, status);
         let kinds: BTreeSet<_> = status.conditions.iter().map(|c| &c.type_).collect();
-        assert_eq!((kinds.len(), status.conditions.len()), (7, 7), "{now}");
+        assert_eq!((kinds.len(), status.conditions.len()), (8, 8), "{now}");
         let truth = |kind: &str| {
             status
                 .conditions
@@ -315,11 +315,10 @@ impl Checks {
             "{now}: freshness goes back"
         );
         if status.last_refresh_time > world.status.last_refresh_time {
-            let came_to = newest_good(world).and_then(|r| r.status.as_ref()?.release.as_deref());
             let content = |name| named(world, name).map(|r| &r.spec.index.content_id);
             let desired = world.serving.desired.as_deref();
             assert_eq!(
-                content(came_to),
+                content(came_to(world)),
                 content(desired),
                 "{now}: fresh though not served"
             );

@@ -52,6 +52,20 @@ pub fn newest_good(world: &World) -> Option<&MemoryRun> {
     good.max_by_key(order)
 }
 
+/// The sources as the newest good run read them, though it may be gone.
+pub fn basis(world: &World) -> Option<Digest> {
+    let built = world.built.as_ref().map(|b| b.snapshot);
+    newest_good(world).map_or(built, snapshot_of)
+}
+
+/// The release that the newest good run came to, though that may be gone.
+pub fn came_to(world: &World) -> Option<&str> {
+    match newest_good(world) {
+        Some(run) => run.status.as_ref()?.release.as_deref(),
+        None => world.built.as_ref()?.release.as_deref(),
+    }
+}
+
 pub fn snapshot_of(run: &MemoryRun) -> Option<Digest> {
     let steps = &run.status.as_ref()?.steps;
     steps

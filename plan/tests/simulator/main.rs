@@ -5,6 +5,7 @@
 mod checks;
 mod draws;
 mod life;
+mod limits;
 mod lookups;
 mod outside;
 mod progress;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_plan::{
     Action, Look, Pipeline, PrepareFailure, Probe, Serving, StepFailure, StepInput, StepKey,
-    StepOutcome, World, plan,
+    StepOutcome, World, plan, record, restore,
 };
 
 use crate::checks::Checks;
@@ -46,6 +46,28 @@ pub struct Shell {
     follows: Option<Timestamp>,
 }
 
+/// A pipeline that was applied just now.
+pub fn empty(resource: &MemoryPipeline) -> World {
+    World {
+        pipeline: Pipeline::from_resource(resource).unwrap(),
+        generation: 1,
+        intents: Default::default(),
+        suite_data: BTreeMap::new(),
+        looks: BTreeMap::new(),
+        probing: BTreeSet::new(),
+        hints: BTreeMap::new(),
+        runs: Vec::new(),
+        outcomes: Vec::new(),
+        in_flight: BTreeSet::new(),
+        reported: None,
+        releases: Vec::new(),
+        serving: Serving::default(),
+        status: Default::default(),
+        collected: None,
+        built: None,
+    }
+}
+
 impl Shell {
     pub fn new(resource: MemoryPipeline, start: Timestamp, seed: u64) -> Self {
         let pipeline = Pipeline::from_resource(&resource).unwrap();
@@ -53,26 +75,9 @@ impl Shell {
         for source in &pipeline.sources {
             outside.change(&source.name, 20);
         }
-        let world = World {
-            pipeline,
-            generation: 1,
-            intents: Default::default(),
-            suite_data: BTreeMap::new(),
-            looks: BTreeMap::new(),
-            probing: BTreeSet::new(),
-            hints: BTreeMap::new(),
-            runs: Vec::new(),
-            outcomes: Vec::new(),
-            in_flight: BTreeSet::new(),
-            reported: None,
-            releases: Vec::new(),
-            serving: Serving::default(),
-            status: Default::default(),
-            collected: None,
-        };
         Self {
             now: start,
-            world,
+            world: empty(&resource),
             resource,
             outside,
             checks: Checks::default(),
@@ -143,9 +148,40 @@ impl Shell {
         self.completions().chain(self.wake_at).min()
     }
 
+    /// All resources of the pipeline are deleted, with the process down, and the pipeline is made anew.
+    pub fn recreate(&mut self, uid: &str) {
+        self.crash();
+        let kept = record(&self.world);
+        let usable: BTreeSet<_> = self.outside.store.keys().copied().collect();
+        let restored = restore(&kept, None, &[], &usable);
+        assert_eq!(restored.lost, Vec::<String>::new());
+        self.resource.metadata.uid = Some(uid.to_owned());
+        let created = self.second();
+        self.world = World {
+            pipeline: Pipeline::from_resource(&self.resource).unwrap(),
+            generation: 1,
+            hints: kept
+                .sources
+                .iter()
+                .map(|s| (s.name.clone(), self.now))
+                .collect(),
+            releases: restored.releases,
+            serving: Serving {
+                desired: restored.desired,
+                ..Serving::default()
+            },
+            built: restored.built,
+            ..empty(&self.resource)
+        };
+        for release in &mut self.world.releases {
+            release.metadata.creation_timestamp = Some(created.clone());
+        }
+    }
+
     /// Plans until there is nothing to do.
     fn settle(&mut self) {
         for _ in 0..200 {
+            self.world.built = record(&self.world).built;
             // One at a time is at work.
             let at_work = self.steps.iter().next_back();
             let at_work = at_work.map(|(key, (end, _))| progress::report(self.now, key, *end));
@@ -273,7 +309,8 @@ impl Shell {
                 .releases
                 .retain(|r| r.metadata.name.as_ref() != Some(&name)),
             Action::CollectGarbage { roots } => {
-                self.outside.collect(&roots);
+                let pinned = record(&self.world).roots();
+                self.outside.collect(&[roots, pinned].concat());
                 self.world.collected = Some(self.now);
             }
         }

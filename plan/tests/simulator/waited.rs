@@ -8,7 +8,7 @@ use loci_plan::{Action, World};
 use loci_testbed::kstatus::{Kstatus, kstatus, malformed};
 use serde_json::{Value, json};
 
-use crate::lookups::{named, newest, newest_good, phase, release_phase};
+use crate::lookups::{came_to, named, newest, newest_good, phase, release_phase};
 
 /// What kstatus makes of a pipeline agrees with what is so.
 pub fn pipeline(now: Timestamp, world: &World, status: &MemoryPipelineStatus) {
@@ -61,12 +61,14 @@ fn of_spec(run: &MemoryRun) -> bool {
 }
 
 fn target(world: &World) -> Option<&MemoryRelease> {
-    let name = newest_good(world)?.status.as_ref()?.release.as_deref()?;
-    named(world, Some(name))
+    named(world, Some(came_to(world)?))
 }
 
 fn is_built(world: &World) -> bool {
-    let good = newest_good(world).and_then(|r| r.status.as_ref()?.inputs.clone());
+    let good = match newest_good(world) {
+        Some(run) => run.status.as_ref().and_then(|s| s.inputs.clone()),
+        None => world.built.as_ref().map(|b| b.inputs.clone()),
+    };
     good.is_some_and(|inputs| inputs == world.pipeline.build_inputs())
 }
 

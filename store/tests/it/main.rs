@@ -3,6 +3,7 @@
 
 mod blobs;
 mod crash;
+mod documents;
 mod garbage;
 mod names;
 

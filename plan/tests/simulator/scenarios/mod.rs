@@ -1,5 +1,6 @@
 //! Single behaviours, told step by step.
 
+mod record;
 mod releases;
 mod runs;
 

@@ -262,5 +262,5 @@ fn a_refused_spec_says_why_and_leaves_what_serves() {
             "spec.index.refresh.cron: never comes"
         )
     );
-    assert_eq!(status.conditions.len(), 7);
+    assert_eq!(status.conditions.len(), 8);
 }

@@ -250,6 +250,14 @@ fn a_person_may_cancel_and_suspend() {
     shell.sleep(6 * HOUR);
     assert_eq!((shell.world.runs.len(), served(&shell)), (2, 1));
     is(&shell, "IndexFresh", "False", "Suspended");
+    let (status, generation) = (&shell.world.status, shell.world.generation);
+    assert_eq!(status.observed_generation, generation);
+    let observed = status.conditions.iter().map(|c| c.observed_generation);
+    assert!(
+        observed.clone().all(|g| g == Some(generation)),
+        "{status:?}"
+    );
+    is(&shell, "BudgetAvailable", "True", "NoBudget");
     shell.edit(|r| r.spec.suspend = false);
     shell.sleep(HOUR / 3);
     assert_eq!(

@@ -10,12 +10,14 @@ use crate::cluster::{kubectl, state};
 use crate::story::{Story, blocking};
 
 /// Rights that are granted though the story never uses them: whose, of what, and why.
-const GRANTED_UNUSED: [(&str, &str, &str); 3] = [
+const GRANTED_UNUSED: [(&str, &str, &str); 4] = [
     // Where OwnerReferencesPermissionEnforcement is on, who writes an owner reference that blocks deletion needs it.
     ("operator", "loci.dev/memorypipelines/finalizers", "update"),
     // Read again after a conflict with somebody else's write, or when a crash left the object made.
     ("operator", "loci.dev/memoryruns", "get"),
     ("operator", "loci.dev/memoryreleases", "get"),
+    // Asked when a watched namespace cannot be listed: is it gone?
+    ("operator", "/namespaces", "get"),
 ];
 
 /// A verb on a resource, perhaps of one name only.

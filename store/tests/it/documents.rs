@@ -1,0 +1,134 @@
+//! Documents: what is replaced.
+
+use loci_store::Version;
+use serde_json::{Value, json};
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn read(store: &Store, name: &str) -> Option<(Value, Version)> {
+    store.document(name).await.unwrap()
+}
+
+#[tokio::test]
+async fn of_writers_that_have_read_the_same_one_wins() {
+    let (dir, store) = store().await;
+    // As another process would.
+    let other = Store::open_local(&dir.path().join("store")).await.unwrap();
+    let name = "agents/support.v2";
+    assert!(read(&store, name).await.is_none());
+    let first = store
+        .put_document(name, &[], &json!(1), None)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        other
+            .put_document(name, &[], &json!(2), None)
+            .await
+            .unwrap(),
+        None
+    );
+    let (body, version) = read(&other, name).await.unwrap();
+    assert_eq!((body, &version), (json!(1), &first));
+    let second = other
+        .put_document(name, &[], &json!(3), Some(&version))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_ne!(first, second);
+    assert_eq!(
+        store
+            .put_document(name, &[], &json!(4), Some(&first))
+            .await
+            .unwrap(),
+        None
+    );
+    assert!(!store.delete_document(name, &first).await.unwrap());
+    assert_eq!(read(&store, name).await, Some((json!(3), second.clone())));
+    assert_eq!(store.documents().await.unwrap(), [name]);
+
+    assert!(store.delete_document(name, &second).await.unwrap());
+    assert!(!store.delete_document(name, &second).await.unwrap());
+    assert_eq!(
+        other
+            .put_document(name, &[], &json!(5), Some(&second))
+            .await
+            .unwrap(),
+        None
+    );
+    assert!(store.documents().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn among_many_writers_no_write_is_lost() {
+    let (dir, store) = store().await;
+    store.put_document("a/count", &[], &0, None).await.unwrap();
+    let add = |store: Store| async move {
+        for _ in 0..10 {
+            loop {
+                let (n, version) = store.document::<u32>("a/count").await.unwrap().unwrap();
+                let next = n + 1;
+                let put = store.put_document("a/count", &[], &next, Some(&version));
+                if put.await.unwrap().is_some() {
+                    break;
+                }
+            }
+        }
+    };
+    let mut writers = Vec::new();
+    for _ in 0..4 {
+        let own = Store::open_local(&dir.path().join("store")).await.unwrap();
+        writers.push(tokio::spawn(add(own)));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(
+        store.document::<u32>("a/count").await.unwrap().unwrap().0,
+        40
+    );
+}
+
+#[tokio::test]
+async fn what_a_document_names_is_kept_as_long_as_it_does() {
+    let (dir, store) = store().await;
+    let blob = store.put("kept".into()).await.unwrap();
+    let manifest = store.put_manifest("m", &[blob], &0).await.unwrap();
+    let gone = Digest::of("lost long ago");
+    let refs = [manifest, gone];
+    let version = store
+        .put_document("a/b", &refs, &json!({}), None)
+        .await
+        .unwrap()
+        .unwrap();
+    let old = |area: &str, digest: &Digest| set_age(&file(&dir, area, digest), 2 * HOUR);
+    old("blobs", &blob);
+    old("manifests", &manifest);
+    let report = store.gc(&[], HOUR).await.unwrap();
+    assert_eq!(
+        (report.kept, report.swept, report.missing),
+        (2, 0, vec![gone])
+    );
+
+    assert!(store.delete_document("a/b", &version).await.unwrap());
+    let report = store.gc(&[], HOUR).await.unwrap();
+    assert_eq!((report.kept, report.swept), (0, 2));
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_read_stops_the_collection_and_is_named() {
+    let (dir, store) = store().await;
+    let blob = store.put("kept".into()).await.unwrap();
+    set_age(&file(&dir, "blobs", &blob), 2 * HOUR);
+    store
+        .put_document("a/b", &[blob], &json!({}), None)
+        .await
+        .unwrap();
+    let path = dir.path().join("store/documents/a/b.json");
+    fs::write(&path, "{").unwrap();
+    let error = store.gc(&[], HOUR).await.unwrap_err().to_string();
+    assert!(error.contains(&path.display().to_string()), "{error}");
+    assert!(store.contains(&blob).await.unwrap());
+}
