@@ -237,7 +237,7 @@ async fn what_is_retained_outlives_the_grace_and_collections() {
     let (before, made) = (contents(&site.releases().await), steps(&site));
     delete_all(&site).await;
     let short = |options: &mut loci_operator::Options| options.deletion_grace = SHORT;
-    let running = site.start_with(short).await;
+    let running = site.start_with("", short).await;
     until("its grace is over", async || {
         record(&site).unwrap()["purged"] == true
     })
@@ -249,7 +249,7 @@ async fn what_is_retained_outlives_the_grace_and_collections() {
     assert!(report.kept > 0 && report.missing.is_empty(), "{report:?}");
 
     site.pipeline().await;
-    let running = site.start_with(short).await;
+    let running = site.start_with("", short).await;
     // Its steps' lesser outputs are garbage by now, and not needed.
     let left: BTreeSet<_> = steps(&site);
     assert!(left.is_subset(&made));
