@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use loci_crds::GoDuration;
 use loci_operator::{Election, Timing};
+
+use crate::up::duration;
 
 /// Where a pod reads its namespace.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -83,13 +84,7 @@ fn pod_namespace() -> Result<Option<String>> {
     if elsewhere || !Path::new(POD_NAMESPACE).exists() {
         return Ok(None);
     }
-    let read = std::fs::read_to_string(path);
+    let read = std::fs::read_to_string(POD_NAMESPACE);
     let read = read.with_context(|| format!("cannot read {POD_NAMESPACE}"))?;
     Ok(Some(read.trim().to_owned()))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    GoDuration(text.to_owned())
-        .to_std()
-        .map_err(|e| e.to_string())
 }

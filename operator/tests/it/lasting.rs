@@ -269,6 +269,7 @@ fn leftover(pipeline: &str, id: &str) -> WorkItem {
         step: "Embed".to_owned(),
         attempt: 1,
         fence: 0,
+        term: 0,
         priority: Priority::P1,
         class: "cpu".to_owned(),
         payload: Value::Null,
