@@ -8,6 +8,8 @@ mod chaos;
 mod cluster;
 mod disturbances;
 mod faults;
+mod flux;
+mod gitops;
 mod install;
 mod load;
 mod node;
@@ -16,6 +18,7 @@ mod rollouts;
 mod secrets;
 mod story;
 mod tenants;
+mod upgrade;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -53,9 +56,15 @@ async fn tell() -> Vec<&'static str> {
         "chaos::long" => asked.iter().any(|a| a == "chaos"),
         _ => asked.is_empty() || asked.iter().any(|a| name.contains(a.as_str())),
     };
-    let story = Story::begin().await;
+    let upgraded = chosen("upgrade::from_an_earlier_chart");
+    let charts = if upgraded { upgrade::EARLIER } else { "charts" };
+    if upgraded {
+        upgrade::image_of_earlier();
+    }
+    let story = Story::begin(charts).await;
     let mut failed = Vec::new();
     for (name, scenario) in scenarios![
+        upgrade::from_an_earlier_chart,
         install::a_pipeline_is_applied_and_answers,
         install::the_quickstart_is_applied_and_asked,
         rollouts::steady,
@@ -74,6 +83,7 @@ async fn tell() -> Vec<&'static str> {
         faults::a_leader_that_is_stuck_is_followed_by_another,
         secrets::a_planted_secret_is_found_nowhere,
         tenants::none_reads_what_is_anothers,
+        gitops::flux_follows_a_repository,
         chaos::long,
         install::resources_are_deleted_and_applied_again,
         install::uninstalled_and_reinstalled,

@@ -101,13 +101,26 @@ pub fn from_config_map() -> Value {
     json!({"name": "docs", "memory": "factual", "configMap": {"name": "docs"}})
 }
 
+/// Installs the chart with the definitions.
+pub fn definitions(charts: &str) {
+    let chart = format!("{charts}/loci-crds");
+    helm(&[
+        "upgrade",
+        "--install",
+        "loci-crds",
+        &chart,
+        "--namespace",
+        SYSTEM,
+    ]);
+}
+
 pub fn rolled_out(namespace: &str, what: &str) {
     kubectl(&["-n", namespace, "rollout", "status", what, "--timeout=120s"]);
 }
 
 impl Story {
-    /// Installs Loci, and has a pipeline serve.
-    pub async fn begin() -> Arc<Self> {
+    /// Installs Loci from these charts, and has a pipeline serve.
+    pub async fn begin(charts: &str) -> Arc<Self> {
         let hub = hub::serve_on(NODE.parse().unwrap()).await;
         apply(&[
             namespace(SYSTEM),
@@ -115,14 +128,7 @@ impl Story {
             namespace(RIVALS),
             volume(),
         ]);
-        helm(&[
-            "upgrade",
-            "--install",
-            "loci-crds",
-            "charts/loci-crds",
-            "--namespace",
-            SYSTEM,
-        ]);
+        definitions(charts);
         let client = objects::client().await;
         let history = History::watch(&client).await.unwrap();
         let story = Self {
@@ -134,7 +140,7 @@ impl Story {
             without_rights: Mutex::default(),
             texts: AtomicU32::default(),
         };
-        story.install(&[]);
+        story.install_from(charts, &[]);
         apply(
             &[
                 &[documents(AGENTS, "The workshop opens at nine.")],
@@ -155,6 +161,10 @@ impl Story {
     }
 
     pub fn install(&self, extra: &[&str]) {
+        self.install_from("charts", extra);
+    }
+
+    fn install_from(&self, charts: &str, extra: &[&str]) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), values(&self.hub).to_string()).unwrap();
         let values = file.path().to_str().unwrap();
@@ -162,7 +172,7 @@ impl Story {
             "upgrade",
             "--install",
             "loci",
-            "charts/loci",
+            &format!("{charts}/loci"),
             "--namespace",
             SYSTEM,
             "--wait",
