@@ -44,17 +44,21 @@ pub struct Leadership {
 }
 
 impl Leadership {
+    /// Where operators are, as far as is known.
+    pub fn namespace(&self) -> Result<Option<String>> {
+        match self.lease_namespace.clone().filter(|n| !n.is_empty()) {
+            Some(namespace) => Ok(Some(namespace)),
+            None => pod_namespace(),
+        }
+    }
+
     /// None when this operator is the only one.
     pub fn election(self) -> Result<Option<Election>> {
         if self.no_leader_election {
             tracing::info!("no leader election: it is switched off");
             return Ok(None);
         }
-        let namespace = match self.lease_namespace.filter(|n| !n.is_empty()) {
-            Some(namespace) => Some(namespace),
-            None => pod_namespace()?,
-        };
-        let Some(namespace) = namespace else {
+        let Some(namespace) = self.namespace()? else {
             tracing::info!(
                 "no leader election: this is no pod, and --lease-namespace is not given"
             );

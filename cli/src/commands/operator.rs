@@ -97,9 +97,6 @@ struct Replicas {
         value_name = "PEERS"
     )]
     queriers: Option<String>,
-    /// The namespace that the operator runs in
-    #[arg(long, env = "LOCI_NAMESPACE", value_name = "NAMESPACE")]
-    operator_namespace: Option<String>,
     /// Where those pods get revisions from
     #[arg(long, default_value = "0.0.0.0:7710")]
     artifacts: SocketAddr,
@@ -109,7 +106,13 @@ struct Replicas {
 }
 
 impl Replicas {
-    fn serving(self, listen: SocketAddr, auth: Auth, hub: Option<&url::Url>) -> Result<Serving> {
+    /// `home` is the operator's own namespace.
+    fn serving(
+        self,
+        (listen, auth): (SocketAddr, Auth),
+        hub: Option<&url::Url>,
+        home: Option<String>,
+    ) -> Result<Serving> {
         let Some(image) = self.image else {
             return Ok(Serving::Here { listen, auth });
         };
@@ -120,7 +123,7 @@ impl Replicas {
         let network = self
             .queriers
             .as_deref()
-            .map(|queriers| network(queriers, self.operator_namespace));
+            .map(|queriers| network(queriers, home));
         let template = Template {
             image,
             pull_policy: self.pull_policy,
@@ -138,14 +141,15 @@ impl Replicas {
     }
 }
 
-/// Who may reach replicas.
-fn network(queriers: &str, operator: Option<String>) -> Result<Network> {
+/// Who may reach replicas of an operator in the namespace `home`.
+fn network(queriers: &str, home: Option<String>) -> Result<Network> {
     if queriers == "open" {
         return Ok(Network::Open);
     }
     Ok(Network::Guarded {
         queriers: serde_json::from_str(queriers).context("--recall-queriers")?,
-        operator: operator.context("say where the operator runs: --operator-namespace")?,
+        operator: home
+            .context("--recall-queriers: say where the operator runs by --lease-namespace")?,
     })
 }
 
@@ -158,9 +162,11 @@ impl Operator {
             Some(path) => Auth::Bearer(Tokens::from_file(path)?),
             None => Auth::Off,
         };
-        let serving = self
-            .replicas
-            .serving(self.listen, auth, self.hub.as_ref())?;
+        let serving = self.replicas.serving(
+            (self.listen, auth),
+            self.hub.as_ref(),
+            self.leadership.namespace()?,
+        )?;
         let options = Options {
             namespaces: self.watch,
             state: shared.state.clone(),

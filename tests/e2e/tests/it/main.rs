@@ -58,9 +58,6 @@ async fn tell() -> Vec<&'static str> {
     };
     let upgraded = chosen("upgrade::from_an_earlier_chart");
     let charts = if upgraded { upgrade::EARLIER } else { "charts" };
-    if upgraded {
-        upgrade::image_of_earlier();
-    }
     let story = Story::begin(charts).await;
     let mut failed = Vec::new();
     for (name, scenario) in scenarios![

@@ -14,6 +14,7 @@ use crate::cluster::{
 };
 use crate::load::{Load, Report, ask, client};
 use crate::objects::{self, PIPELINE, RELEASE, RUN};
+use crate::upgrade;
 
 /// What scenarios share.
 pub struct Story {
@@ -140,6 +141,9 @@ impl Story {
             without_rights: Mutex::default(),
             texts: AtomicU32::default(),
         };
+        if charts == upgrade::EARLIER {
+            upgrade::lend(&story.helm(&["template", "loci", "charts/loci"]));
+        }
         story.install_from(charts, &[]);
         apply(
             &[
@@ -165,22 +169,18 @@ impl Story {
     }
 
     fn install_from(&self, charts: &str, extra: &[&str]) {
+        let chart = format!("{charts}/loci");
+        let install = ["upgrade", "--install", "loci", &chart];
+        let patience = ["--wait", "--timeout=90s"];
+        self.helm(&[&install[..], &patience, extra].concat());
+    }
+
+    /// `helm`, with the values that Loci is installed with.
+    fn helm(&self, args: &[&str]) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), values(&self.hub).to_string()).unwrap();
         let values = file.path().to_str().unwrap();
-        let common = [
-            "upgrade",
-            "--install",
-            "loci",
-            &format!("{charts}/loci"),
-            "--namespace",
-            SYSTEM,
-            "--wait",
-            "--timeout=90s",
-            "--values",
-            values,
-        ];
-        helm(&[&common[..], extra].concat());
+        helm(&[args, &["--namespace", SYSTEM, "--values", values]].concat())
     }
 
     /// Where a pipeline is asked: its Service's address.

@@ -4,8 +4,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use loci_testbed::root;
+use serde_json::{Value, json};
 
-use crate::cluster::{AGENTS, SYSTEM, field, kubectl, state, until};
+use crate::cluster::{AGENTS, SYSTEM, apply, field, kubectl, state, until};
 use crate::story::{Story, blocking, definitions, rolled_out};
 
 /// The charts as they were released.
@@ -20,8 +21,33 @@ fn image(charts: &str) -> String {
     format!("ghcr.io/loci-dev/loci:{}", version.unwrap())
 }
 
-/// Gives the earlier charts an image under the name that they ask for: this program.
-pub fn image_of_earlier() {
+/// Lets this program run as the earlier charts' own: under the image's name that they ask for, and with the rights that
+/// it asks for since.
+pub fn lend(rendered: &str) {
+    tag();
+    let all: Vec<Value> = serde_saphyr::from_multiple(rendered).unwrap();
+    let of_rights = |o: &Value| {
+        let kind = o["kind"].as_str().unwrap_or_default();
+        kind.ends_with("Role") || kind.ends_with("RoleBinding")
+    };
+    let rights = all.into_iter().filter(of_rights);
+    let rename = |mut object: Value| {
+        let lent = |name: &Value| format!("lent-{}", name.as_str().unwrap()).into();
+        object["metadata"]["name"] = lent(&object["metadata"]["name"]);
+        object["metadata"]["labels"] = json!({"loci.test/lent": "true"});
+        let clusters = object["kind"].as_str().unwrap().starts_with("Cluster");
+        if !clusters && object["metadata"]["namespace"].is_null() {
+            object["metadata"]["namespace"] = SYSTEM.into();
+        }
+        if object["roleRef"].is_object() {
+            object["roleRef"]["name"] = lent(&object["roleRef"]["name"]);
+        }
+        object
+    };
+    apply(&rights.map(rename).collect::<Vec<_>>());
+}
+
+fn tag() {
     let socket = state().unwrap().join("containerd.sock");
     let done = Command::new("ctr")
         .arg("-a")
@@ -51,6 +77,12 @@ pub async fn from_an_earlier_chart(story: Arc<Story>) {
                 image_of(AGENTS, replicas) == now
             });
             rolled_out(AGENTS, replicas);
+            kubectl(&[
+                "delete",
+                "role,rolebinding,clusterrole,clusterrolebinding",
+                "-A",
+                "-lloci.test/lent=true",
+            ]);
         });
     };
     story.unharmed("an upgrade from 0.1.0", act).await;
