@@ -17,12 +17,12 @@ scripts/build-tools.sh "$BIN" etcd kube-apiserver kube-controller-manager kube-s
 export IMAGES=$CACHE/images BIN NETNS=loci-$$
 export STATE=${TMPDIR:-/tmp}/loci-cluster-$$ KUBECTL=$LOCI_TEST_KUBECTL
 tests/cluster/images.sh "$IMAGES" "$LOCI" "$LOCI_TEST_NATS"
-tests=$(cargo test --release --locked --workspace --test it --no-run --message-format=json 2>/dev/null |
+tests=$(cargo test --release --locked --workspace --test e2e --no-run --message-format=json 2>/dev/null |
     "$LOCI_TEST_PYTHON" -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
-    if message.get("executable") and message["target"]["name"] == "it" and "loci-e2e" in message["package_id"]:
+    if message.get("executable") and message["target"]["name"] == "e2e":
         print(message["executable"])')
 trap 'tests/cluster/down.sh' EXIT
 echo "making a cluster"

@@ -50,13 +50,6 @@ start() {
     echo $! >"$name.pid"
     disown
 }
-# What runs on other machines than the pods in a cluster of several: here it computes on the pods' own cores, and comes after
-# them. Not containerd, whose children the pods are.
-elsewhere() {
-    start "$1" nice -n 10 "${@:2}"
-    # Where the kernel schedules by session, the session's weight is what counts.
-    echo 10 2>/dev/null >"/proc/$(cat "$1.pid")/autogroup" || true
-}
 wait_for() {
     local what=$1 tries=$2
     shift 2
@@ -76,7 +69,7 @@ kind: Policy
 omitStages: [RequestReceived]
 rules: [{level: Metadata, users: [], userGroups: ["system:serviceaccounts"]}, {level: None}]
 YAML
-elsewhere etcd "$BIN/etcd" --data-dir=etcd --listen-client-urls=http://127.0.0.1:2379 --advertise-client-urls=http://127.0.0.1:2379 --unsafe-no-fsync=true
+start etcd "$BIN/etcd" --data-dir=etcd --listen-client-urls=http://127.0.0.1:2379 --advertise-client-urls=http://127.0.0.1:2379 --unsafe-no-fsync=true
 cat >api.sh <<SH
 exec $BIN/kube-apiserver --etcd-servers=http://127.0.0.1:2379 --cert-dir=$STATE --bind-address=0.0.0.0 --advertise-address=$node --secure-port=6443 \
     --service-cluster-ip-range=$services --allow-privileged=true --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
@@ -85,11 +78,11 @@ exec $BIN/kube-apiserver --etcd-servers=http://127.0.0.1:2379 --cert-dir=$STATE 
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=$STATE/sa.pub --service-account-signing-key-file=$STATE/sa.key \
     --audit-policy-file=$STATE/audit.yaml --audit-log-path=$STATE/audit.log
 SH
-elsewhere api bash api.sh
+start api bash api.sh
 wait_for "the API server" 300 kubectl get --raw /readyz
-elsewhere controllers "$BIN/kube-controller-manager" --kubeconfig=admin.kubeconfig --leader-elect=false --service-account-private-key-file=sa.key \
+start controllers "$BIN/kube-controller-manager" --kubeconfig=admin.kubeconfig --leader-elect=false --service-account-private-key-file=sa.key \
     --root-ca-file=ca.crt --use-service-account-credentials=false --bind-address=127.0.0.1
-elsewhere scheduler "$BIN/kube-scheduler" --kubeconfig=admin.kubeconfig --leader-elect=false --bind-address=127.0.0.1
+start scheduler "$BIN/kube-scheduler" --kubeconfig=admin.kubeconfig --leader-elect=false --bind-address=127.0.0.1
 
 cat >containerd.toml <<TOML
 version = 2
@@ -135,8 +128,8 @@ imageGCHighThresholdPercent: 100
 # Tests kill the same container again and again.
 crashLoopBackOff: {maxContainerRestartPeriod: 2s}
 YAML
-elsewhere kubelet "$BIN/kubelet" --config=kubelet.yaml --kubeconfig=kubelet.kubeconfig --root-dir="$STATE/kubelet" --hostname-override=node-0 --node-ip=$node
-elsewhere proxy "$BIN/kube-proxy" --kubeconfig=admin.kubeconfig --hostname-override=node-0 --proxy-mode=iptables --iptables-min-sync-period=0s --cluster-cidr=10.88.0.0/24 \
+start kubelet "$BIN/kubelet" --config=kubelet.yaml --kubeconfig=kubelet.kubeconfig --root-dir="$STATE/kubelet" --hostname-override=node-0 --node-ip=$node
+start proxy "$BIN/kube-proxy" --kubeconfig=admin.kubeconfig --hostname-override=node-0 --proxy-mode=iptables --iptables-min-sync-period=0s --cluster-cidr=10.88.0.0/24 \
     --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
 cat >Corefile <<COREFILE
 .:53 {
@@ -146,7 +139,7 @@ cat >Corefile <<COREFILE
   }
 }
 COREFILE
-elsewhere coredns "$BIN/coredns" -conf Corefile
+start coredns "$BIN/coredns" -conf Corefile
 kubectl apply -f - >/dev/null <<YAML
 apiVersion: v1
 kind: Service
@@ -162,3 +155,11 @@ ports: [{name: dns, port: 53, protocol: UDP}, {name: dns-tcp, port: 53, protocol
 YAML
 wait_for "the node" 200 kubectl get node node-0
 kubectl wait --for=condition=Ready node/node-0 --timeout=60s >/dev/null
+
+# What runs on other machines than the pods in a cluster of several: here it computes on the pods' own cores, and comes after
+# them from now on. Not containerd, whose children the pods are. Where the kernel schedules by session, the session's weight counts.
+for name in etcd api controllers scheduler kubelet proxy coredns; do
+    pid=$(cat "$name.pid")
+    for thread in "/proc/$pid/task"/*; do renice -n 10 -p "${thread##*/}" >/dev/null 2>&1 || true; done
+    echo 10 2>/dev/null >"/proc/$pid/autogroup" || true
+done
