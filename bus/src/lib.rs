@@ -25,6 +25,7 @@ mod lease;
 mod listeners;
 pub mod local;
 pub mod wire;
+mod worker;
 
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub use item::{Priority, WorkItem, owner, redelivery_pause};
 pub use lease::{Claim, Lease, Recorded, Reporter};
 pub use listeners::Listeners;
 pub use local::LocalBus;
+pub use worker::{Device, Worker};
 
 /// The bus's results.
 pub type Result<T, E = BusError> = std::result::Result<T, E>;

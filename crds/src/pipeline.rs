@@ -37,7 +37,6 @@ use crate::values::{GoDuration, Percent};
 #[x_kube(
     validation = Rule::new("!has(self.adapters)").message("adapters are not built yet: remove the field").field_path(".adapters"),
     validation = Rule::new("!has(self.budget)").message("budgets price fine-tuning, which is not built yet: remove the field").field_path(".budget"),
-    validation = Rule::new("!has(self.workers)").message("worker classes are not built yet: remove the field; loci up runs everything on this machine").field_path(".workers"),
     validation = Rule::new("!has(self.gates) || self.gates.all(g, has(self.suites) && self.suites.exists(s, s.name == g.suite))").message("a gate names a suite that is not in suites").field_path(".gates"),
 )]
 pub struct MemoryPipelineSpec {
@@ -86,10 +85,9 @@ pub struct MemoryPipelineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub budget: Option<BTreeMap<String, serde_json::Value>>,
-    /// The worker class. Not built yet, and refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::any_object")]
-    pub workers: Option<BTreeMap<String, serde_json::Value>>,
+    /// Which workers do the steps.
+    #[serde(default)]
+    pub workers: WorkersSpec,
 }
 
 /// What becomes of a deleted pipeline's releases and artefacts.
@@ -230,6 +228,17 @@ pub struct ServingSpec {
     /// How long a query may take. Queries over it are counted by /metrics, and `loci advise` weighs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_budget: Option<GoDuration>,
+}
+
+/// Which workers do the steps that compute: Embed, Assemble and Evaluate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkersSpec {
+    /// The class of workers, as `loci worker --class` gives it; `cpu` when absent. Under `loci up` this machine does the steps of all classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), extend("example" = "gpu-l4"))]
+    #[x_kube(validation = Rule::new("self != 'fetch' && !self.startsWith('fetch-')").message("classes named fetch are those of fetchers: use another name"))]
+    pub class: Option<String>,
 }
 
 /// What is so.

@@ -90,6 +90,9 @@ pub struct GitSource {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub exclude: Vec<String>,
+    /// Allow loopback and private addresses, such as those of a cluster. Link-local addresses are refused always.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_private: bool,
     /// A Secret of the same namespace with `username` and `password` (or a token as `password`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalRef>,

@@ -37,7 +37,7 @@ impl Dispatcher for NatsBus {
             }
             Err(superseded) => (Err(superseded), None),
         };
-        let changed = self.shared.ledger.update(ANY, id, cancel).await?;
+        let changed = self.shared.ledger.update(ANY, id, 0, cancel).await?;
         let Some((cancelled, changed)) = changed else {
             return Ok(Cancelled::NotLive);
         };
@@ -56,7 +56,9 @@ impl Dispatcher for NatsBus {
     async fn redeliver(&self, id: &str, attempt: u32) -> Result<bool> {
         let given = self
             .shared
-            .give_back(id, attempt, |record| record.under(self.term).map(Some))
+            .give_back((ANY, id, 0), attempt, |record| {
+                record.under(self.term).map(Some)
+            })
             .await?;
         if given {
             self.shared.ledger.hint(item_hint(id)).await?;
@@ -87,7 +89,7 @@ impl Shared {
         let owner = owned_by(&item.pipeline);
         let subject = item_subject(&owner, &item.id);
         loop {
-            let found = self.ledger.read(&owner, &item.id).await?;
+            let found = self.ledger.read(&owner, &item.id, 0).await?;
             let found = match found {
                 Some((_, record, sequence)) => match record.under(item.term) {
                     Ok(ours) => Some((ours != record, ours, sequence)),
@@ -100,8 +102,11 @@ impl Shared {
             };
             let sequence = match found {
                 Some((raised, record, sequence)) if record.live() => {
-                    if raised && !self.ledger.write(&subject, &record, sequence).await? {
-                        continue;
+                    if raised {
+                        let written = self.ledger.write(&subject, &record, sequence).await?;
+                        if written.is_none() {
+                            continue;
+                        }
                     }
                     let published = match record.publication == publication {
                         true => Published::Accepted,
@@ -134,7 +139,7 @@ impl Shared {
         let live: Vec<Live> = lock(&self.live).values().cloned().collect();
         for Live { item, publication } in live {
             let owner = owned_by(&item.pipeline);
-            let found = self.ledger.read(&owner, &item.id).await?;
+            let found = self.ledger.read(&owner, &item.id, 0).await?;
             match found {
                 Some((_, record, _)) if !record.live() && record.publication == publication => {}
                 _ => {
@@ -160,7 +165,7 @@ impl Shared {
     /// a pause. False when that attempt does not hold it.
     pub(crate) async fn give_back(
         &self,
-        id: &str,
+        (owner, id, since): (&str, &str, u64),
         attempt: u32,
         of: impl Fn(&Record) -> Result<Option<Record>>,
     ) -> Result<bool> {
@@ -175,14 +180,15 @@ impl Shared {
             };
             (Ok(reply), changed)
         };
-        let Some((reply, changed)) = self.ledger.update(ANY, id, change).await? else {
+        let Some((reply, changed)) = self.ledger.update(owner, id, since, change).await? else {
             return Ok(false);
         };
         let (Some(reply), Some(record)) = (reply?, changed) else {
             return Ok(false);
         };
         if !record.live() {
-            self.ledger.withdraw_job(id).await?;
+            // As its worker would say that it is done with.
+            self.ledger.tell(reply, b"+ACK".to_vec()).await?;
             return Ok(true);
         }
         let pause = redelivery_pause(record.redeliveries);

@@ -31,6 +31,8 @@ pub(crate) struct Hold {
     id: String,
     publication: String,
     attempt: u32,
+    /// The sequence of the record that says so.
+    since: u64,
     message: Message,
     /// Told to the worker.
     cancelled: CancellationToken,
@@ -44,6 +46,7 @@ impl Hold {
         shared: &Arc<Shared>,
         item: WorkItem,
         record: Record,
+        since: u64,
         message: Message,
     ) -> Result<Lease> {
         let client = &shared.ledger.client;
@@ -56,6 +59,7 @@ impl Hold {
             id: item.id.clone(),
             publication: record.publication,
             attempt: record.attempt,
+            since,
             message,
             cancelled: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -95,7 +99,8 @@ impl Hold {
 
     /// Whether the item is lost to this attempt; if so, or if it is cancelled, the worker is told.
     async fn look(&self) -> bool {
-        let held = match self.shared.ledger.read(&self.owner, &self.id).await {
+        let ledger = &self.shared.ledger;
+        let held = match ledger.read(&self.owner, &self.id, self.since).await {
             Ok(found) => {
                 found.and_then(|(_, record, _)| record.held_by(&self.publication, self.attempt))
             }
@@ -132,7 +137,7 @@ impl Hold {
         let changed = self
             .shared
             .ledger
-            .update(&self.owner, &self.id, change)
+            .update(&self.owner, &self.id, self.since, change)
             .await?;
         // Without a record the server has lost the item, and its planner will publish it again.
         Ok(changed.map_or(Recorded::Stale, |(recorded, _)| recorded))
@@ -149,6 +154,7 @@ impl Claim for Hold {
     fn abandon(&self) {
         self.ended.cancel();
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        let (owner, since) = (self.owner.clone(), self.since);
         let (publication, attempt) = (self.publication.clone(), self.attempt);
         // Outside of a runtime the process is about to end; its silence will be noticed.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -159,7 +165,7 @@ impl Claim for Hold {
                 let ours = record.publication == publication;
                 Ok(ours.then(|| record.clone()))
             };
-            if let Err(error) = shared.give_back(&id, attempt, ours).await {
+            if let Err(error) = shared.give_back((&owner, &id, since), attempt, ours).await {
                 tracing::warn!(id, %error, "an item is given back by silence");
             }
         };

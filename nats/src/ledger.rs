@@ -10,8 +10,8 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{
-    Config, ConsumerError, ConsumerErrorKind, DiscardPolicy, Info, LastRawMessageErrorKind,
-    RetentionPolicy, Stream,
+    Config, ConsumerError, ConsumerErrorKind, DirectGetErrorKind, DiscardPolicy, Info,
+    LastRawMessageErrorKind, RetentionPolicy, Stream,
 };
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, HeaderMap};
@@ -19,16 +19,17 @@ use futures::TryStreamExt;
 use loci_bus::{BusError, Priority, Result, WorkItem, owner, wire};
 use tokio::sync::watch;
 
-use crate::options::Link;
+use crate::options::{Link, NatsOptions};
 use crate::record::Record;
 
 pub(crate) const ITEMS: &str = "LOCI_ITEMS";
-const JOBS: &str = "LOCI_JOBS";
+pub(crate) const JOBS: &str = "LOCI_JOBS";
 /// Which publication of its id a job is of.
 const PUBLICATION: &str = "Loci-Publication";
 /// How long an outcome can be read.
 const OUTCOME_TTL: Duration = Duration::from_secs(24 * 3600);
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A record, its subject, and the sequence it was read at: what a change has to name.
 type Found = (String, Record, u64);
@@ -40,7 +41,11 @@ pub(crate) struct Ledger {
     link: watch::Receiver<Link>,
     replicas: usize,
     ack_wait: Duration,
+    direct: bool,
 }
+
+/// Reads of a replica that has not heard of what was written: so many, so far apart.
+const READS: (u32, Duration) = (40, Duration::from_millis(50));
 
 /// Of a pipeline that is not known.
 pub(crate) const ANY: &str = "*.*";
@@ -83,6 +88,17 @@ fn consumer_name(class: &str, p: Priority) -> String {
     format!("{class}-{}", priority(p))
 }
 
+/// What a consumer of this name hands out.
+pub(crate) fn class_of(consumer: &str) -> Option<(&str, Priority)> {
+    let of = |p: &Priority| {
+        consumer
+            .strip_suffix(priority(*p))?
+            .strip_suffix('-')
+            .map(|class| (class, *p))
+    };
+    Priority::ALL.iter().find_map(of)
+}
+
 fn missing(error: &ConsumerError) -> bool {
     let none = [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::STREAM_NOT_FOUND];
     matches!(error.kind(), ConsumerErrorKind::JetStream(e) if none.contains(&e.error_code()))
@@ -94,12 +110,7 @@ pub(crate) fn publication(headers: Option<&HeaderMap>) -> Option<&str> {
 }
 
 impl Ledger {
-    pub(crate) fn new(
-        client: Client,
-        link: watch::Receiver<Link>,
-        replicas: usize,
-        ack_wait: Duration,
-    ) -> Self {
+    pub(crate) fn new(client: Client, link: watch::Receiver<Link>, options: &NatsOptions) -> Self {
         let context = jetstream::context::ContextBuilder::new()
             .timeout(PATIENCE)
             .ack_timeout(PATIENCE)
@@ -108,9 +119,14 @@ impl Ledger {
             client,
             context,
             link,
-            replicas,
-            ack_wait,
+            replicas: options.replicas,
+            ack_wait: options.ack_wait,
+            direct: options.tenant.is_some(),
         }
+    }
+
+    pub(crate) fn connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
     }
 
     /// Makes the streams, or brings them to what this build wants. Answers with the items' and the jobs'.
@@ -134,6 +150,8 @@ impl Ledger {
             subjects: vec!["item.v1.>".to_owned()],
             max_messages_per_subject: 1,
             allow_message_ttl: true,
+            // By subject, so that who may see one tenant's records reads no other's.
+            allow_direct: true,
             num_replicas: self.replicas,
             ..Config::default()
         };
@@ -183,33 +201,57 @@ impl Ledger {
         found.map_err(|e| self.unreachable(&format!("find the stream {name}"), &e))
     }
 
-    /// Reads a record; `owner` may be [`ANY`]. Answers with its subject too.
-    pub(crate) async fn read(&self, owner: &str, id: &str) -> Result<Option<Found>> {
-        let stream = self.stream(ITEMS).await?;
-        let found = stream
-            .get_last_raw_message_by_subject(&item_subject(owner, id))
-            .await;
-        match found {
-            Ok(message) => {
-                let record = wire::decode(&message.payload)?;
-                Ok(Some((
-                    message.subject.to_string(),
-                    record,
-                    message.sequence,
-                )))
+    /// Whether records are read by subject, from whichever replica answers: it may not have heard of the latest.
+    pub(crate) fn direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Reads a record; `owner` may be [`ANY`]. Answers with its subject too. What was written before `since` is not waited for.
+    pub(crate) async fn read(&self, owner: &str, id: &str, since: u64) -> Result<Option<Found>> {
+        let (mut reads, pause) = READS;
+        loop {
+            let found = self.read_once(owner, id).await?;
+            let outdated = found.as_ref().is_none_or(|(_, _, at)| *at < since);
+            reads -= 1;
+            if !self.direct || !outdated || since == 0 || reads == 0 {
+                return Ok(found);
             }
-            Err(e) if e.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(e) => Err(self.unreachable(&format!("read where the item {id} stands"), &e)),
+            tokio::time::sleep(pause).await;
         }
     }
 
-    /// Writes a record over the one read at `sequence` (0: over none). False when someone else has changed it since.
+    async fn read_once(&self, owner: &str, id: &str) -> Result<Option<Found>> {
+        let stream = self.stream(ITEMS).await?;
+        let subject = item_subject(owner, id);
+        let refused = |e: &dyn std::error::Error| {
+            Err(self.unreachable(&format!("read where the item {id} stands"), e))
+        };
+        let message = if self.direct {
+            match stream.direct_get_last_for_subject(subject).await {
+                Ok(message) => message,
+                Err(e) if e.kind() == DirectGetErrorKind::NotFound => return Ok(None),
+                Err(e) => return refused(&e),
+            }
+        } else {
+            match stream.get_last_raw_message_by_subject(&subject).await {
+                Ok(message) => message,
+                Err(e) if e.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+                Err(e) => return refused(&e),
+            }
+        };
+        let record = wire::decode(&message.payload)?;
+        let subject = message.subject.to_string();
+        Ok(Some((subject, record, message.sequence)))
+    }
+
+    /// Writes a record over the one read at `sequence` (0: over none). Answers with its own sequence; none when someone
+    /// else has changed it since.
     pub(crate) async fn write(
         &self,
         subject: &str,
         record: &Record,
         sequence: u64,
-    ) -> Result<bool> {
+    ) -> Result<Option<u64>> {
         let mut message = PublishMessage::build()
             .payload(wire::encode(record)?.into())
             .expected_last_subject_sequence(sequence);
@@ -226,15 +268,16 @@ impl Ledger {
         &self,
         owner: &str,
         id: &str,
+        since: u64,
         change: impl Fn(&Record) -> (T, Option<Record>),
     ) -> Result<Option<(T, Option<Record>)>> {
         loop {
-            let Some((subject, record, sequence)) = self.read(owner, id).await? else {
+            let Some((subject, record, sequence)) = self.read(owner, id, since).await? else {
                 return Ok(None);
             };
             let (answer, changed) = change(&record);
             let written = match &changed {
-                Some(changed) => self.write(&subject, changed, sequence).await?,
+                Some(changed) => self.write(&subject, changed, sequence).await?.is_some(),
                 None => true,
             };
             if written {
@@ -257,7 +300,8 @@ impl Ledger {
                 .payload(json.to_vec().into())
                 .header(PUBLICATION, publication_)
                 .expected_last_subject_sequence(0);
-            if self.send(&subject, message, "publish a job").await? {
+            let sent = self.send(&subject, message, "publish a job").await?;
+            if sent.is_some() {
                 return self.hint(class_hint(&item.class)).await;
             }
             let stream = self.stream(JOBS).await?;
@@ -320,16 +364,21 @@ impl Ledger {
         sent.map_err(|e| self.unreachable("publish", &e))
     }
 
-    /// False when the subject's last sequence is not the expected one.
-    async fn send(&self, subject: &str, message: PublishMessage, action: &str) -> Result<bool> {
+    /// The sequence of the message; none when the subject's last one is not the expected one.
+    async fn send(
+        &self,
+        subject: &str,
+        message: PublishMessage,
+        action: &str,
+    ) -> Result<Option<u64>> {
         let sent = self.context.send_publish(subject.to_owned(), message).await;
         let stored = match sent {
             Ok(acknowledged) => acknowledged.await,
             Err(e) => Err(e),
         };
         match stored {
-            Ok(_) => Ok(true),
-            Err(e) if e.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
+            Ok(stored) => Ok(Some(stored.sequence)),
+            Err(e) if e.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
             Err(e) => Err(self.unreachable(action, &e)),
         }
     }

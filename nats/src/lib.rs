@@ -8,25 +8,30 @@
 //! Losing the server's store costs time, never work: whoever published an item has it still and publishes it again as
 //! soon as the store is back, or the job is missing.
 
+mod depth;
 mod dispatch;
 mod hold;
 mod ledger;
 mod options;
+mod presence;
 mod pull;
 mod record;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use loci_bus::Listeners;
+use async_nats::jetstream::consumer::PullConsumer;
+use loci_bus::{Listeners, Priority};
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use depth::Depth;
 use dispatch::Live;
 use ledger::Ledger;
 pub use options::{ConnectError, NatsOptions};
+pub use presence::Roster;
 
 /// The bus over NATS. Cheap to clone; all clones are the same connection, and the events end with the last of them.
 #[derive(Clone)]
@@ -45,8 +50,11 @@ pub(crate) struct Shared {
     live: Mutex<HashMap<String, Live>>,
     /// Classes whose consumers are there.
     classes: Mutex<HashSet<String>>,
+    /// Consumers that a worker found.
+    consumers: Mutex<HashMap<(String, Priority), PullConsumer>>,
     listeners: Mutex<Listeners>,
     watch: OnceCell<()>,
+    roster: OnceLock<tokio::sync::watch::Receiver<Roster>>,
     tasks: TaskTracker,
     closed: CancellationToken,
 }
@@ -59,7 +67,7 @@ impl NatsBus {
     /// A file that cannot be read, or a URL that is none.
     pub async fn connect(options: NatsOptions) -> Result<Self, ConnectError> {
         let (client, link) = options::connect(&options).await?;
-        let ledger = Ledger::new(client, link.clone(), options.replicas, options.ack_wait);
+        let ledger = Ledger::new(client, link.clone(), &options);
         let closed = CancellationToken::new();
         let shared = Shared {
             ledger,
@@ -67,8 +75,10 @@ impl NatsBus {
             link,
             live: Mutex::default(),
             classes: Mutex::default(),
+            consumers: Mutex::default(),
             listeners: Mutex::default(),
             watch: OnceCell::new(),
+            roster: OnceLock::new(),
             tasks: TaskTracker::new(),
             closed: closed.clone(),
         };
@@ -90,7 +100,7 @@ impl NatsBus {
 
     /// Whether the server answers now.
     pub fn connected(&self) -> bool {
-        self.shared.ledger.client.connection_state() == async_nats::connection::State::Connected
+        self.shared.ledger.connected()
     }
 
     /// Says what is still to be said: that dropped leases are given back. Call it before the process ends.

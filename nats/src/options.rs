@@ -22,8 +22,12 @@ pub struct NatsOptions {
     pub replicas: usize,
     /// How long a worker may be silent before its item is offered to another.
     pub ack_wait: Duration,
-    /// Shown to who looks at the server's connections.
+    /// Shown to who looks at the server's connections. Answers come to `_INBOX_<name>.>`, so that permissions can keep
+    /// them from others.
     pub name: String,
+    /// Work items of this namespace only are read, by subjects that permissions can tell from those of others. They are
+    /// read from any replica of the stream, not from its leader.
+    pub tenant: Option<String>,
 }
 
 impl NatsOptions {
@@ -37,6 +41,7 @@ impl NatsOptions {
             replicas: 1,
             ack_wait: Duration::from_secs(90),
             name: name.into(),
+            tenant: None,
         }
     }
 }
@@ -82,6 +87,7 @@ pub(crate) async fn connect(
     let server = url.clone();
     let mut connect = ConnectOptions::new()
         .name(&options.name)
+        .custom_inbox_prefix(format!("_INBOX_{}", options.name))
         .retry_on_initial_connect()
         .request_timeout(Some(Duration::from_secs(5)))
         .reconnect_delay_callback(|tries| {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::{AckKind, Message};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -10,9 +11,9 @@ use loci_bus::{Lease, Priority, Result, WorkItem, WorkQueue, wire};
 use tokio::time::Instant;
 
 use crate::hold::Hold;
-use crate::ledger::{self, class_hint};
+use crate::ledger::{self, PATIENCE, class_hint};
 use crate::record::Delivery;
-use crate::{NatsBus, Shared};
+use crate::{NatsBus, Shared, lock};
 
 /// A worker looks this often although nobody told it of an item: hints may be lost.
 const LOOK: Duration = Duration::from_secs(2);
@@ -46,27 +47,51 @@ impl WorkQueue for NatsBus {
 /// Takes what is due: urgent items first. One at a time, so that none waits behind work under way.
 async fn look(shared: Arc<Shared>, class: String) -> Result<Option<Lease>> {
     for priority in Priority::ALL {
-        let Some(consumer) = shared.ledger.consumer(&class, priority).await? else {
+        let Some(consumer) = shared.consumer(&class, priority).await? else {
             continue;
         };
         loop {
-            let refused = |e: &dyn std::error::Error| shared.ledger.unreachable("pull a job", e);
-            let mut batch = consumer
-                .fetch()
-                .max_messages(1)
-                .messages()
-                .await
-                .map_err(|e| refused(&e))?;
-            let Some(message) = batch.next().await else {
-                break;
+            let message = match next(&shared, &consumer).await {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => {
+                    // It may have been lost with the server's store: looked up again next time.
+                    lock(&shared.consumers).remove(&(class, priority));
+                    return Err(error);
+                }
             };
-            let message = message.map_err(|e| refused(e.as_ref()))?;
             if let Some(lease) = take(&shared, message).await? {
                 return Ok(Some(lease));
             }
         }
     }
     Ok(None)
+}
+
+/// A job of this consumer, if one is due.
+async fn next(shared: &Shared, consumer: &PullConsumer) -> Result<Option<Message>> {
+    let refused = |e: &dyn std::error::Error| shared.ledger.unreachable("pull a job", e);
+    let batch = consumer.fetch().max_messages(1).messages().await;
+    let mut batch = batch.map_err(|e| refused(&e))?;
+    // A server that dies now never answers.
+    let message = tokio::time::timeout(PATIENCE, batch.next()).await;
+    let message = message.map_err(|e| refused(&e))?;
+    message.transpose().map_err(|e| refused(e.as_ref()))
+}
+
+impl Shared {
+    /// The consumer of a class and priority, looked up once; none while nothing was ever published for it.
+    async fn consumer(&self, class: &str, priority: Priority) -> Result<Option<PullConsumer>> {
+        let key = (class.to_owned(), priority);
+        if let Some(known) = lock(&self.consumers).get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.ledger.consumer(class, priority).await?;
+        if let Some(found) = &found {
+            lock(&self.consumers).insert(key, found.clone());
+        }
+        Ok(found)
+    }
 }
 
 /// Claims the item of a message; none when there is nothing to do for it any more.
@@ -91,33 +116,48 @@ async fn take(shared: &Arc<Shared>, message: Message) -> Result<Option<Lease>> {
     };
     let (owner, id) = (ledger::owned_by(&item.pipeline), &item.id);
     loop {
-        let Some((subject, record, sequence)) = shared.ledger.read(&owner, id).await? else {
-            done_with(&message).await;
+        let Some((subject, record, sequence)) = shared.ledger.read(&owner, id, 0).await? else {
+            outdated(shared, &message).await;
             return Ok(None);
         };
         match record.deliver(&publication, &reply) {
             Delivery::Stale => {
-                done_with(&message).await;
+                outdated(shared, &message).await;
                 return Ok(None);
             }
             Delivery::End(record) => {
-                if shared.ledger.write(&subject, &record, sequence).await? {
+                let written = shared.ledger.write(&subject, &record, sequence).await?;
+                if written.is_some() {
                     done_with(&message).await;
                     return Ok(None);
                 }
             }
             Delivery::Hold(record) => {
-                if shared.ledger.write(&subject, &record, sequence).await? {
+                let written = shared.ledger.write(&subject, &record, sequence).await?;
+                if let Some(written) = written {
                     let item = WorkItem {
                         attempt: record.attempt,
                         fence: record.fence,
                         term: record.term,
                         ..item
                     };
-                    return Hold::begin(shared, item, record, message).await.map(Some);
+                    let hold = Hold::begin(shared, item, record, written, message).await;
+                    return hold.map(Some);
                 }
             }
         }
+    }
+}
+
+/// There is nothing to do for a job any more. A replica of the stream may say so before it has heard of the job's record,
+/// and is asked again.
+async fn outdated(shared: &Shared, message: &Message) {
+    let first = message.info().is_ok_and(|info| info.delivered <= 2);
+    if shared.ledger.direct() && first {
+        let soon = AckKind::Nak(Some(Duration::from_millis(500)));
+        let _ = message.ack_with(soon).await;
+    } else {
+        done_with(message).await;
     }
 }
 

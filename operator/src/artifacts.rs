@@ -3,6 +3,8 @@
 //! A key is the HMAC (RFC 2104, over SHA-256) of the revision's digest under a secret that never leaves the store's
 //! directory. A pipeline's ConfigMap carries the keys of its own releases, so that no tenant reads another's.
 
+mod uploads;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -61,7 +63,7 @@ impl Artifacts {
     /// Where a revision is, and the key to it.
     pub fn of(&self, revision: &Digest) -> (String, String) {
         let base = self.0.url.as_str().trim_end_matches('/');
-        let tag = self.mac(revision).finalize().into_bytes();
+        let tag = self.mac(revision.as_bytes()).finalize().into_bytes();
         (format!("{base}/v1/revisions/{revision}"), hex::encode(tag))
     }
 
@@ -75,6 +77,7 @@ impl Artifacts {
             .route("/healthz", get(async || "ok"))
             .route("/v1/revisions/{revision}", get(manifest))
             .route("/v1/revisions/{revision}/files/{digest}", get(file))
+            .merge(uploads::router())
             .with_state(self);
         axum::serve(listener, router)
             .with_graceful_shutdown(shutdown.cancelled_owned())
@@ -82,25 +85,27 @@ impl Artifacts {
         Ok(())
     }
 
-    fn mac(&self, revision: &Digest) -> Hmac<Sha256> {
+    fn mac(&self, of: &[u8]) -> Hmac<Sha256> {
         // HMAC takes keys of any length.
         #[expect(clippy::expect_used)]
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0.secret).expect("a key");
-        mac.update(revision.as_bytes());
+        mac.update(of);
         mac
     }
 
     /// The revision that is asked for, if the key fits.
     fn admit(&self, revision: &str, headers: &HeaderMap) -> Result<Digest, Refusal> {
         let revision: Digest = revision.parse().map_err(|_| Refusal::Unknown)?;
-        let key = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        self.check(revision.as_bytes(), bearer(headers))?;
+        Ok(revision)
+    }
+
+    /// Whether a key is that of these bytes.
+    fn check(&self, of: &[u8], key: Option<&str>) -> Result<(), Refusal> {
         let key = key.and_then(|key| hex::decode(key).ok());
         let key = key.ok_or(Refusal::Key)?;
-        let fits = self.mac(&revision).verify_slice(&key);
-        fits.map_err(|_| Refusal::Key)?;
-        Ok(revision)
+        let fits = self.mac(of).verify_slice(&key);
+        fits.map_err(|_| Refusal::Key)
     }
 
     async fn files(&self, revision: &Digest) -> Result<Arc<HashSet<Digest>>, Refusal> {
@@ -118,6 +123,11 @@ impl Artifacts {
         known.insert(*revision, files.clone());
         Ok(files)
     }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?;
+    value.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 /// Why something is not answered.
@@ -139,12 +149,8 @@ impl From<StoreError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Self::Key => {
-                (StatusCode::FORBIDDEN, "the key does not fit the revision").into_response()
-            }
-            Self::Unknown => {
-                (StatusCode::NOT_FOUND, "there is no such revision or file").into_response()
-            }
+            Self::Key => (StatusCode::FORBIDDEN, "the key does not fit").into_response(),
+            Self::Unknown => (StatusCode::NOT_FOUND, "there is no such artefact").into_response(),
             Self::Store(error) => {
                 tracing::error!(%error, "an artefact cannot be read");
                 (

@@ -20,8 +20,8 @@ use loci_worker::step::suite;
 pub struct Dereferenced {
     /// As the controller takes it.
     pub declared: Declared,
-    /// Its sources, each with its memory class.
-    pub sources: Vec<(SourceSpec, String)>,
+    /// Its sources, opened, if it is this process that reads them.
+    pub sources: Vec<SourceSpec>,
 }
 
 /// What a spec asks for cannot be had, for these reasons.
@@ -29,9 +29,11 @@ pub struct Refused(pub Vec<FieldError>);
 
 /// The ConfigMaps and Secrets of the pipeline's namespace that the spec names.
 #[derive(Default)]
-struct Found {
-    config_maps: HashMap<String, Data>,
-    secrets: HashMap<String, BTreeMap<String, Vec<u8>>>,
+pub struct Found {
+    /// ConfigMaps; without their data where nobody here reads them.
+    pub config_maps: HashMap<String, Data>,
+    /// Secrets.
+    pub secrets: HashMap<String, BTreeMap<String, Vec<u8>>>,
 }
 
 impl Objects for Found {
@@ -60,11 +62,15 @@ fn config_maps(pipeline: &Pipeline) -> BTreeSet<String> {
         Location::ConfigMap { name, .. } => Some(name.clone()),
         _ => None,
     });
-    let of_suites = pipeline.suites.iter().filter_map(|s| match &s.data {
+    of_sources.chain(suite_maps(pipeline)).collect()
+}
+
+fn suite_maps(pipeline: &Pipeline) -> BTreeSet<String> {
+    let names = pipeline.suites.iter().filter_map(|s| match &s.data {
         SuiteData::ConfigMap { name, .. } => Some(name.clone()),
         SuiteData::File(_) => None,
     });
-    of_sources.chain(of_suites).collect()
+    names.collect()
 }
 
 fn secrets(pipeline: &Pipeline) -> BTreeSet<String> {
@@ -75,11 +81,12 @@ fn secrets(pipeline: &Pipeline) -> BTreeSet<String> {
     names.collect()
 }
 
-/// Reads all that `resource` names. The outer error is trouble that may pass; the inner one is the spec's.
+/// Reads all that `resource` names: its sources too, where they are read with repositories cached in `git_cache`; without,
+/// a fetcher does. The outer error is trouble that may pass; the inner one is the spec's.
 pub async fn dereference(
     client: &Client,
     store: &Store,
-    git_cache: &Path,
+    git_cache: Option<&Path>,
     resource: &MemoryPipeline,
 ) -> Result<Result<Dereferenced, Refused>> {
     let pipeline = match Pipeline::from_resource(resource) {
@@ -94,7 +101,8 @@ pub async fn dereference(
     if !local.is_empty() {
         return Ok(Err(Refused(local)));
     }
-    let found = find(client, &resource.namespace().unwrap_or_default(), &pipeline).await?;
+    let namespace = resource.namespace().unwrap_or_default();
+    let found = find(client, &namespace, &pipeline, git_cache.is_some()).await?;
     let mut errors = Vec::new();
     let suites = match suites(store, &pipeline, &found).await? {
         Ok(suites) => suites,
@@ -103,13 +111,14 @@ pub async fn dereference(
             HashMap::new()
         }
     };
-    let sources = match loci_shell::resolve(&pipeline, &found, Path::new("/"), git_cache) {
-        Ok(sources) => sources,
-        Err(error) => {
-            errors.push(field("spec.sources", format!("{error:#}")));
-            Vec::new()
-        }
+    let sources = match git_cache {
+        Some(cache) => loci_shell::resolve(&pipeline, &found, Path::new("/"), cache),
+        None => absent(&pipeline, &found).map(|()| Vec::new()),
     };
+    let sources = sources.unwrap_or_else(|wrong| {
+        errors.extend(wrong);
+        Vec::new()
+    });
     if !errors.is_empty() {
         return Ok(Err(Refused(errors)));
     }
@@ -133,20 +142,60 @@ fn field(field: &str, reason: impl Into<String>) -> FieldError {
     }
 }
 
-/// What is not there is left out: whoever needs it says so.
-async fn find(client: &Client, namespace: &str, pipeline: &Pipeline) -> Result<Found> {
+/// The ConfigMaps of sources that a fetcher would not find.
+fn absent(pipeline: &Pipeline, found: &Found) -> Result<(), Vec<FieldError>> {
+    let mut errors = Vec::new();
+    for (i, source) in pipeline.sources.iter().enumerate() {
+        if let Location::ConfigMap { name, .. } = &source.location
+            && !found.config_maps.contains_key(name)
+        {
+            let at = format!("spec.sources[{i}].configMap");
+            let place = found.place();
+            errors.push(field(
+                &at,
+                format!("there is no ConfigMap {name} {place}: add it"),
+            ));
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
+}
+
+/// What a ConfigMap holds.
+pub fn data(map: ConfigMap) -> Data {
+    let binary = map.binary_data.unwrap_or_default().into_iter();
+    Data {
+        text: map.data.unwrap_or_default(),
+        binary: binary.map(|(key, bytes)| (key, bytes.0)).collect(),
+    }
+}
+
+/// What is not there is left out: whoever needs it says so. Of what only sources name, no more than that it is there is
+/// read unless it is for this process to read `sources`.
+async fn find(
+    client: &Client,
+    namespace: &str,
+    pipeline: &Pipeline,
+    sources: bool,
+) -> Result<Found> {
     let mut found = Found::default();
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let of_suites = suite_maps(pipeline);
     for name in config_maps(pipeline) {
-        let map = maps.get_opt(&name).await;
-        if let Some(map) = map.with_context(|| format!("cannot read the ConfigMap {name}"))? {
-            let binary = map.binary_data.unwrap_or_default().into_iter();
-            let data = Data {
-                text: map.data.unwrap_or_default(),
-                binary: binary.map(|(key, bytes)| (key, bytes.0)).collect(),
-            };
-            found.config_maps.insert(name, data);
-        }
+        let cannot = || format!("cannot read the ConfigMap {name}");
+        let map = if sources || of_suites.contains(&name) {
+            maps.get_opt(&name).await.with_context(cannot)?.map(data)
+        } else {
+            let there = maps.get_metadata_opt(&name).await.with_context(cannot)?;
+            there.map(|_| Data::default())
+        };
+        found.config_maps.extend(map.map(|map| (name, map)));
+    }
+    if !sources {
+        return Ok(found);
     }
     let all: Api<Secret> = Api::namespaced(client.clone(), namespace);
     for name in secrets(pipeline) {

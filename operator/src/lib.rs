@@ -8,12 +8,15 @@
 //! by replicas of its own, which [`replicate`] is.
 
 mod annotations;
+mod apply;
 mod artifacts;
 mod cluster;
 mod dereference;
 mod events;
+mod fetchers;
 mod fleet;
 mod leader;
+mod metrics;
 mod operator;
 mod pipeline;
 mod pointer;
@@ -21,13 +24,17 @@ mod replica;
 mod sweep;
 mod warm;
 mod watch;
+mod work;
 
 pub use annotations::{APPROVE, CANCEL, REFRESH, ROLLBACK};
 pub use cluster::PIPELINE;
+pub use fetchers::{FetcherOptions, FetcherTemplate, fetch};
 pub use fleet::{COMPONENT, Network, PORT, STATUS_PORT, Template, objects};
 pub use leader::{Election, Timing};
+pub use metrics::{Scope, serve_metrics};
 pub use operator::{Options, Serving, run};
 pub use replica::{ReplicaOptions, replicate};
+pub use work::worker;
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::dereference::references;
+use crate::fetchers::FetcherTemplate;
 use crate::fleet::Template;
 use crate::leader::{self, Election, Standing};
 use crate::pipeline::{Change, Site, Supervisor};
@@ -42,6 +43,8 @@ pub struct Options {
     pub device: DeviceRequest,
     /// Where workers take steps from. Without, they run in this process.
     pub nats: Option<NatsOptions>,
+    /// Where `/metrics` of the work over NATS are.
+    pub metrics: Option<SocketAddr>,
     /// Who leads of several operators. Without, this one is alone.
     pub election: Option<Election>,
     /// How long a pipeline has to be gone before its `deletionPolicy` is carried out.
@@ -65,6 +68,8 @@ pub enum Serving {
         artifacts: SocketAddr,
         /// How they reach that.
         artifacts_url: Url,
+        /// How fetchers are made, which read sources if steps go over NATS.
+        fetcher: Box<FetcherTemplate>,
     },
 }
 
@@ -249,6 +254,9 @@ impl Operator {
                     tracing::warn!(pipeline = name, "its work is not stopped yet: {error:#}");
                 }
             });
+            if let Some(fetchers) = &site.fetchers {
+                fetchers.forget(key);
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{Annotations, Cluster};
 use crate::dereference::{Dereferenced, Refused, dereference};
 use crate::events::Events;
+use crate::fetchers::Fetchers;
 use crate::fleet::{Replicas, Yard};
 
 /// The first and the longest pause after trouble.
@@ -47,6 +48,8 @@ pub struct Site {
     pub git_cache: PathBuf,
     /// Of the leader that this process is; 0 without an election.
     pub term: u64,
+    /// Who reads sources; without, this process does.
+    pub fetchers: Option<Fetchers>,
 }
 
 impl Site {
@@ -132,9 +135,11 @@ impl Supervisor {
             client,
             shared,
             git_cache,
+            fetchers,
             ..
         } = self.site.clone();
-        let found = dereference(&client, &shared.store, &git_cache, &self.resource).await?;
+        let own = fetchers.is_none().then_some(git_cache.as_path());
+        let found = dereference(&client, &shared.store, own, &self.resource).await?;
         let cluster = Cluster::new(
             client,
             self.resource.clone(),
@@ -159,7 +164,10 @@ impl Supervisor {
                 return Ok(if goes_on { Ended::Anew } else { Ended::Over });
             }
         };
-        shared.sources.set(full_name(&declared.pipeline), sources);
+        match fetchers {
+            Some(fetchers) => fetchers.declare(&self.resource, &declared.pipeline).await,
+            None => shared.sources.set(full_name(&declared.pipeline), sources),
+        }
         let (kept, runs, releases) = cluster.read().await?;
         let fleet = self.fleet.take();
         let fleet = fleet.unwrap_or_else(|| self.site.fleet(&self.resource));

@@ -9,19 +9,23 @@ use loci_bus::{Dispatcher, LocalBus, WorkQueue};
 use loci_models::HubOptions;
 use loci_nats::NatsBus;
 use loci_recall::{Recall, RecallOptions};
-use loci_shell::{CLASS, Dispatch, FETCH, Garbage, Shared, Sources};
+use loci_shell::{CLASS, Classes, Crew, Dispatch, FETCH, Garbage, Shared, Sources};
 use loci_store::Store;
-use loci_worker::service;
-use loci_worker::step::{Encoders, Revisions, StepContext};
+use loci_worker::service::{self, FETCHES};
+use loci_worker::step::{Encoders, FetchContext, Revisions, StepContext};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
 use crate::bind;
+use crate::fetchers::{FetcherTemplate, Fetchers};
 use crate::fleet::Yard;
+use crate::metrics::{Scope, serve_metrics};
 use crate::operator::{Options, Serving};
 use crate::pipeline::Site;
 use crate::watch::replicas;
+use crate::work::classes;
 
 /// The services of a process that leads or stands by: the store, the artefacts' endpoint, the way to NATS, who the
 /// replicas are.
@@ -33,9 +37,8 @@ pub struct Warm {
     context: StepContext,
     yard: Option<Yard>,
     git_cache: PathBuf,
+    fetcher: Option<FetcherTemplate>,
 }
-
-type Classes = &'static [&'static str];
 
 /// How steps reach workers.
 enum Bus {
@@ -46,17 +49,33 @@ enum Bus {
 }
 
 impl Bus {
-    /// The bus of a leader of this term, and the classes that its process works for: it alone knows sources.
-    fn leading(&self, term: u64) -> (Arc<dyn Dispatcher>, Arc<dyn WorkQueue>, Classes) {
+    /// The bus of a leader of this term.
+    fn leading(&self, term: u64) -> (Arc<dyn Dispatcher>, Arc<dyn WorkQueue>) {
         match self {
             Self::Local(bus) => {
                 let bus = Arc::new(bus.clone());
-                (bus.clone(), bus, &[FETCH, CLASS])
+                (bus.clone(), bus)
             }
             Self::Nats(bus) => {
                 let bus = Arc::new(bus.of_term(term));
-                (bus.clone(), bus, &[FETCH])
+                (bus.clone(), bus)
             }
+        }
+    }
+
+    /// Who takes steps.
+    fn crew(&self, yard: Option<&Yard>) -> Crew {
+        match (self, yard) {
+            (Self::Local(_), _) => Crew::Here,
+            (Self::Nats(_), None) => Crew::Workers,
+            (Self::Nats(_), Some(yard)) => Crew::Fetchers(Arc::new(yard.artifacts.clone())),
+        }
+    }
+
+    fn classes(&self) -> watch::Receiver<Classes> {
+        match self {
+            Self::Local(_) => watch::channel(None).1,
+            Self::Nats(bus) => classes(bus),
         }
     }
 }
@@ -92,10 +111,17 @@ impl Warm {
             encoders: Encoders::new(hub, options.device),
             revisions: Revisions::new(directory("revisions")?, store.clone()),
             store,
-            sources: Arc::new(sources.clone()),
             pace: Arc::new(move || gate.yield_to_queries()),
         };
         let yard = serve(&client, options, &context.store, &recall, tasks, shutdown).await?;
+        let fetcher = match &options.serving {
+            Serving::Replicas { fetcher, .. } => Some((**fetcher).clone()),
+            Serving::Here { .. } => None,
+        };
+        if let (Some(address), Bus::Nats(bus)) = (options.metrics, &bus) {
+            let (bus, stop) = (bus.clone(), shutdown.clone());
+            tasks.spawn(serve_metrics(address, bus, Scope::All, stop));
+        }
         Ok(Self {
             client,
             bus,
@@ -104,6 +130,7 @@ impl Warm {
             context,
             yard,
             git_cache: directory("git")?,
+            fetcher,
         })
     }
 
@@ -114,9 +141,11 @@ impl Warm {
         tasks: &mut JoinSet<Result<()>>,
         shutdown: &CancellationToken,
     ) -> Result<Site> {
-        let (bus, queue, classes) = self.bus.leading(term);
+        let (bus, queue) = self.bus.leading(term);
+        let crew = self.bus.crew(self.yard.as_ref());
+        let fetchers = self.work(&crew, &queue, tasks, shutdown);
         let context = &self.context;
-        let dispatch = Dispatch::new(bus, context.store.clone());
+        let dispatch = Dispatch::new(bus, context.store.clone(), crew);
         let events = dispatch.events().await?;
         let (listening, stop) = (dispatch.clone(), shutdown.clone());
         tasks.spawn(async move {
@@ -126,19 +155,13 @@ impl Warm {
                 () = stop.cancelled() => Ok(()),
             }
         });
-        for class in classes {
-            let (queue, context, stop) = (queue.clone(), context.clone(), shutdown.clone());
-            tasks.spawn(async move {
-                service::serve(&*queue, class, &context, stop).await;
-                Ok(())
-            });
-        }
         let shared = Shared {
             store: context.store.clone(),
             revisions: context.revisions.clone(),
             encoders: context.encoders.clone(),
             recall: self.recall.clone(),
             dispatch,
+            classes: self.bus.classes(),
             sources: self.sources.clone(),
             garbage: Garbage::new([]),
             collecting: Arc::default(),
@@ -148,8 +171,40 @@ impl Warm {
             shared,
             yard: self.yard.as_ref().map(|yard| yard.of_term(term)),
             git_cache: self.git_cache.clone(),
+            fetchers,
             term,
         })
+    }
+
+    /// Begins this process's part of the steps; who reads sources if it does not.
+    fn work(
+        &self,
+        crew: &Crew,
+        queue: &Arc<dyn WorkQueue>,
+        tasks: &mut JoinSet<Result<()>>,
+        shutdown: &CancellationToken,
+    ) -> Option<Fetchers> {
+        if let Crew::Here = crew {
+            let (queue, context, stop) = (queue.clone(), self.context.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                service::serve(&*queue, CLASS, &context, 1, stop).await;
+                Ok(())
+            });
+        }
+        if let (Crew::Fetchers(_), Some(template)) = (crew, &self.fetcher) {
+            return Some(Fetchers::begin(self.client.clone(), template.clone()));
+        }
+        let (queue, stop) = (queue.clone(), shutdown.clone());
+        let fetching = FetchContext {
+            sources: Arc::new(self.sources.clone()),
+            store: Some(self.context.store.clone()),
+            http: reqwest::Client::new(),
+        };
+        tasks.spawn(async move {
+            service::serve(&*queue, FETCH, &fetching, FETCHES, stop).await;
+            Ok(())
+        });
+        None
     }
 }
 
@@ -173,6 +228,7 @@ async fn serve(
             template,
             artifacts,
             artifacts_url,
+            ..
         } => {
             let listener = bind(*artifacts).await?;
             let artifacts = Artifacts::new(store.clone(), &options.store, artifacts_url.clone())?;

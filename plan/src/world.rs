@@ -1,6 +1,7 @@
 //! What a plan is made from: everything that is so, as the shell knows it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use loci_crds::run::StepName;
@@ -52,6 +53,17 @@ pub struct World {
     pub collected: Option<Timestamp>,
     /// What the newest run that ever succeeded came to. Stands in when runs were deleted, with the pipeline or by a person.
     pub built: Option<Built>,
+    /// Who is there to do steps; none when that is not known, or when the planner's own process does them all.
+    pub workers: Option<Workers>,
+}
+
+/// Who is there to do steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workers {
+    /// The classes that have a worker.
+    pub classes: Arc<BTreeSet<String>>,
+    /// The class that reads this pipeline's sources; none when the planner's own process does.
+    pub fetch: Option<String>,
 }
 
 /// What a run that succeeded came to.

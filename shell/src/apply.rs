@@ -3,14 +3,14 @@
 use anyhow::Result;
 use jiff::Timestamp;
 use kube::ResourceExt;
+use loci_bus::BusError;
 use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRunSpec, MemoryRunStatus};
 use loci_digest::Digest;
-use loci_plan::{Action, Probe};
+use loci_plan::{Action, Look, Probe};
 
 use crate::controller::{Controller, News, Shared};
-use crate::dispatch::full_name;
+use crate::items::full_name;
 use crate::keeper::Told;
-use crate::probe::look;
 
 /// Objects younger than this are never swept: a step that is about to name them may be running.
 pub(crate) const GRACE: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -27,6 +27,9 @@ impl Shared {
         Ok(())
     }
 }
+
+/// The pause after a bus that did not take a look.
+const BUS_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Controller {
     pub(crate) async fn apply(&mut self, action: Action) -> Result<()> {
@@ -123,14 +126,30 @@ impl Controller {
         self.keep().await
     }
 
+    /// Has a source looked at. A bus that is away costs time, and nothing is said of the source.
     fn probe(&mut self, probe: Probe) {
         self.world.probing.insert(probe.source.clone());
-        let pipeline = full_name(&self.declared.pipeline);
-        let (shared, news) = (self.shared.clone(), self.news.clone());
+        let (dispatch, news) = (self.shared.dispatch.clone(), self.news.clone());
+        let pipeline = self.declared.pipeline.clone();
         tokio::spawn(async move {
-            let spec = shared.sources.one(&pipeline, &probe.source);
-            let look = look(&shared.store, spec.as_ref(), probe).await;
-            let _ = news.send(News::Look(Box::new(look)));
+            let time = Timestamp::now();
+            while let Err(error) = dispatch.probe(&pipeline, probe.clone(), news.clone()).await {
+                match error.downcast_ref::<BusError>() {
+                    Some(BusError::Unreachable { .. }) if !news.is_closed() => {
+                        tokio::time::sleep(BUS_PAUSE).await;
+                    }
+                    _ => {
+                        let result = Err(format!("{error:#}"));
+                        let look = Look {
+                            probe,
+                            time,
+                            result,
+                        };
+                        let _ = news.send(News::Look(Box::new(look)));
+                        return;
+                    }
+                }
+            }
         });
     }
 

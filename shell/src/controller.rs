@@ -1,6 +1,6 @@
 //! One pipeline's loop: gather the world, plan, apply, wait.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +9,19 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use loci_digest::Digest;
-use loci_plan::{Look, Pipeline, PrepareFailure, Reported, Serving, StepOutcome, World, plan};
+use loci_plan::{
+    Look, Pipeline, PrepareFailure, Reported, Serving, StepOutcome, Workers, World, plan,
+};
 use loci_recall::Recall;
 use loci_store::Store;
 use loci_worker::step::{Encoders, Revisions};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::dispatch::{Dispatch, full_name};
+use crate::dispatch::Dispatch;
 use crate::fleet::{Fleet, Load};
 use crate::garbage::Garbage;
+use crate::items::full_name;
 use crate::keeper::{Keeper, Kept, Told};
 use crate::lasting::{Lasting, Taken, foreign};
 use crate::sources::Sources;
@@ -64,6 +67,8 @@ pub struct Shared {
     pub recall: Recall,
     /// Steps.
     pub dispatch: Dispatch,
+    /// The classes that have a worker; none when that is not known, or when this process does all steps.
+    pub classes: watch::Receiver<Classes>,
     /// Sources.
     pub sources: Sources,
     /// What all pipelines need of the store.
@@ -71,6 +76,9 @@ pub struct Shared {
     /// One collection at a time, and none while a step or a load runs.
     pub collecting: Arc<tokio::sync::RwLock<()>>,
 }
+
+/// Classes of workers.
+pub type Classes = Option<Arc<BTreeSet<String>>>;
 
 /// A declared pipeline.
 #[derive(Clone)]
@@ -152,6 +160,7 @@ impl Controller {
             status: status(&declared, &taken),
             collected: kept.collected,
             built: taken.built,
+            workers: None,
         };
         let mut controller = Self {
             shared,
@@ -168,6 +177,7 @@ impl Controller {
         }
         // What serves may have changed while nobody heard of it.
         controller.follow();
+        controller.count_workers();
         Ok(controller)
     }
 
@@ -221,12 +231,21 @@ impl Controller {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(false),
             () = due => {}
+            Ok(()) = self.shared.classes.changed() => self.count_workers(),
             news = self.inbox.recv() => {
                 let Some(news) = news else { return Ok(false) };
                 self.hear(news).await?;
             }
         }
         Ok(true)
+    }
+
+    fn count_workers(&mut self) {
+        let classes = self.shared.classes.borrow_and_update().clone();
+        self.world.workers = classes.map(|classes| Workers {
+            classes,
+            fetch: self.shared.dispatch.fetcher(&self.declared.pipeline),
+        });
     }
 
     async fn hear(&mut self, news: News) -> Result<()> {

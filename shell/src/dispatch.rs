@@ -4,24 +4,28 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use jiff::Timestamp;
-use loci_bus::{Dispatcher, Event, Events, Outcome, Priority, Progress, WorkItem};
+use loci_bus::{Dispatcher, Event, Events, Outcome, Progress, WorkItem};
 use loci_digest::Digest;
+use loci_plan::spec::DEFAULT_CLASS;
 use loci_plan::{
-    Assembled, Embedded, Evaluated, Pipeline, Reported, Snapshot, SourceSnapshot, StepFailure,
-    StepInput, StepKey, StepOutcome, StepResult, Subjects,
+    Difference, Evaluated, Look, Pipeline, Probe, Reported, StepFailure, StepInput, StepKey,
+    StepOutcome, StepResult, Subjects,
 };
 use loci_store::Store;
-use loci_worker::chunk::ChunkerConfig;
-use loci_worker::step::{self, EVALUATION, StepOutput, SuiteEvaluation, SuiteInput};
+use loci_worker::step::{
+    self, EVALUATION, Fetch, FetchItem, ProbeOutput, StepOutput, SuiteEvaluation,
+};
 use tokio::sync::mpsc;
 
 use crate::controller::{Declared, News};
+use crate::items::{Crew, blank, full_name, namespace, payload, sources};
+use crate::results::{assembled, count, embedded, snapshot};
 
-/// The class of workers that compute.
-pub const CLASS: &str = "cpu";
+/// The class of workers that compute in this process, whatever class pipelines name.
+pub const CLASS: &str = DEFAULT_CLASS;
 /// The class of workers that know sources and their credentials.
 pub const FETCH: &str = "fetch";
 
@@ -41,15 +45,16 @@ pub trait Progresses: Send + Sync + 'static {
 pub struct Dispatch {
     bus: Arc<dyn Dispatcher>,
     store: Store,
+    crew: Crew,
     live: Arc<Mutex<HashMap<String, Live>>>,
     /// Held alone while a pipeline is forgotten: nothing of it is sent out meanwhile.
     forgetting: Arc<tokio::sync::RwLock<()>>,
 }
 
+/// What was asked for and has not been answered.
 #[derive(Clone)]
 struct Live {
-    key: StepKey,
-    subjects: Subjects,
+    asked: Asked,
     pipeline: Arc<Pipeline>,
     reply: mpsc::UnboundedSender<News>,
     /// When the loop last heard of progress.
@@ -62,10 +67,13 @@ impl Live {
         if self.heard.is_some_and(|h| h.elapsed() < BEAT) {
             return;
         }
+        let Some(key) = self.key().cloned() else {
+            return;
+        };
         self.heard = Some(Instant::now());
         // A closed channel is a controller that has ended.
         let _ = self.reply.send(News::Progress(Reported {
-            key: self.key.clone(),
+            key,
             done: progress.done,
             total: progress.total,
             unit: progress.unit.to_string(),
@@ -73,12 +81,28 @@ impl Live {
     }
 }
 
+#[derive(Clone)]
+enum Asked {
+    Step { key: StepKey, subjects: Subjects },
+    Probe { probe: Probe, time: Timestamp },
+}
+
+impl Live {
+    fn key(&self) -> Option<&StepKey> {
+        match &self.asked {
+            Asked::Step { key, .. } => Some(key),
+            Asked::Probe { .. } => None,
+        }
+    }
+}
+
 impl Dispatch {
     /// Over `bus`.
-    pub fn new(bus: Arc<dyn Dispatcher>, store: Store) -> Self {
+    pub fn new(bus: Arc<dyn Dispatcher>, store: Store, crew: Crew) -> Self {
         Self {
             bus,
             store,
+            crew,
             live: Arc::default(),
             forgetting: Arc::default(),
         }
@@ -97,49 +121,104 @@ impl Dispatch {
         reply: mpsc::UnboundedSender<News>,
     ) -> Result<()> {
         let pipeline = &declared.pipeline;
-        let name = full_name(pipeline);
-        let id = id(&name, key)?;
         let subjects = match input {
             StepInput::Evaluate { subjects, .. } => subjects.clone(),
             _ => Subjects::default(),
         };
-        let live = Live {
+        let asked = Asked::Step {
             key: key.clone(),
             subjects,
+        };
+        let payload = match input {
+            StepInput::Snapshot { previous } => {
+                let run = key.run.clone();
+                let snapshot = Fetch::Snapshot {
+                    run,
+                    previous: *previous,
+                    sources: sources(pipeline).collect(),
+                };
+                serde_json::to_value(self.fetch_item(pipeline, snapshot))?
+            }
+            _ => serde_json::to_value(payload(declared, input))?,
+        };
+        let item = WorkItem {
+            id: Digest::of_json(&(full_name(pipeline), key))?.to_hex(),
+            run: key.run.clone(),
+            step: key.step.as_str().to_owned(),
+            class: self.class(pipeline, input),
+            ..blank(pipeline, payload)
+        };
+        self.publish(item, asked, pipeline, reply).await
+    }
+
+    /// Has a source looked at; what was found comes to `reply`. Asked for again while it is under way, the answer comes
+    /// once, to the last `reply`.
+    ///
+    /// # Errors
+    /// When the bus cannot carry it.
+    pub async fn probe(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        probe: Probe,
+        reply: mpsc::UnboundedSender<News>,
+    ) -> Result<()> {
+        let source = sources(pipeline).find(|s| s.source.name == probe.source);
+        let source = source.with_context(|| format!("there is no source {}", probe.source))?;
+        let of = ("loci/probe/v1", full_name(pipeline), &source, &probe.basis);
+        let id = Digest::of_json(&of)?.to_hex();
+        let basis = probe.basis;
+        let payload = self.fetch_item(pipeline, Fetch::Probe { source, basis });
+        let item = WorkItem {
+            id,
+            step: "probe".to_owned(),
+            class: self.fetcher(pipeline).unwrap_or_else(|| FETCH.to_owned()),
+            ..blank(pipeline, serde_json::to_value(payload)?)
+        };
+        let time = Timestamp::now();
+        let asked = Asked::Probe { probe, time };
+        self.publish(item, asked, pipeline, reply).await
+    }
+
+    async fn publish(
+        &self,
+        item: WorkItem,
+        asked: Asked,
+        pipeline: &Arc<Pipeline>,
+        reply: mpsc::UnboundedSender<News>,
+    ) -> Result<()> {
+        let live = Live {
+            asked,
             pipeline: pipeline.clone(),
             reply,
             heard: None,
         };
         let _sending = self.forgetting.read().await;
-        self.live().insert(id.clone(), live);
-        let item = WorkItem {
-            id,
-            pipeline: name,
-            run: key.run.clone(),
-            step: key.step.as_str().to_owned(),
-            attempt: 1,
-            fence: 0,
-            priority: Priority::P1,
-            class: class(input).to_owned(),
-            payload: serde_json::to_value(payload(declared, key, input))?,
-            // Who leads says so at the bus.
-            term: 0,
-            traceparent: None,
-        };
-        self.bus
-            .publish(item)
-            .await
-            .context("cannot dispatch a step")?;
+        self.live().insert(item.id.clone(), live);
+        let published = self.bus.publish(item).await;
+        published.context("cannot dispatch a step")?;
         Ok(())
+    }
+
+    fn fetch_item(&self, pipeline: &Pipeline, fetch: Fetch) -> FetchItem {
+        let upload = match &self.crew {
+            Crew::Fetchers(uploads) => {
+                let snapshot = fetch.snapshot();
+                Some(uploads.upload(namespace(pipeline), snapshot.as_ref()))
+            }
+            Crew::Here | Crew::Workers => None,
+        };
+        FetchItem { fetch, upload }
     }
 
     /// Stops what a run has under way.
     pub async fn stop(&self, pipeline: &Pipeline, run: &str) -> Result<()> {
         let ids: Vec<String> = {
             let live = self.live();
-            let of_run = live
-                .iter()
-                .filter(|(_, l)| l.key.run == run && l.pipeline.name == pipeline.name);
+            let of_run = |live: &Live| {
+                live.key().is_some_and(|key| key.run == run)
+                    && full_name(&live.pipeline) == full_name(pipeline)
+            };
+            let of_run = live.iter().filter(|(_, live)| of_run(live));
             of_run.map(|(id, _)| id.clone()).collect()
         };
         for id in ids {
@@ -195,9 +274,9 @@ impl Dispatch {
             match event {
                 Event::Claimed { .. } => {}
                 Event::Progress(progress) => {
-                    let step = self.live().get_mut(&progress.id).map(|live| {
+                    let step = self.live().get_mut(&progress.id).and_then(|live| {
                         live.report(&progress);
-                        live.key.step
+                        live.key().map(|key| key.step)
                     });
                     if let (Some(step), Some(watching)) = (step, &watching) {
                         watching.progress(step.as_str(), &progress);
@@ -218,61 +297,103 @@ impl Dispatch {
     }
 
     async fn answer(&self, live: Live, outcome: Outcome) {
-        let result = match outcome {
-            Outcome::Done { output } => self.result(&live, output).await.map_err(|e| StepFailure {
-                reason: "UnreadableResult".to_owned(),
-                message: format!("{e:#}"),
-                retryable: true,
-            }),
+        let failed = |reason: &str, message: String, retryable| StepFailure {
+            reason: reason.to_owned(),
+            message,
+            retryable,
+        };
+        let unreadable = |e: anyhow::Error| failed("UnreadableResult", format!("{e:#}"), true);
+        let output = match outcome {
+            Outcome::Done { output } => {
+                serde_json::from_value::<StepOutput>(output).map_err(|e| unreadable(e.into()))
+            }
             Outcome::Failed {
                 reason,
                 message,
                 retryable,
-            } => Err(StepFailure {
-                reason,
-                message,
-                retryable,
-            }),
-            Outcome::Cancelled => return,
+            } => Err(failed(&reason, message, retryable)),
+            Outcome::Cancelled => match live.asked {
+                Asked::Step { .. } => return,
+                Asked::Probe { .. } => Err(failed("Cancelled", "nobody looked".to_owned(), true)),
+            },
         };
-        let outcome = StepOutcome {
-            key: live.key,
-            time: Timestamp::now(),
-            result,
+        let news = match live.asked {
+            Asked::Probe { probe, time } => {
+                let result = match output {
+                    Ok(StepOutput::Probe(ProbeOutput { changed: true })) => Ok(Difference::Changed),
+                    Ok(StepOutput::Probe(ProbeOutput { changed: false })) => {
+                        Ok(Difference::Unchanged)
+                    }
+                    Ok(_) => Err("a look was answered by a step".to_owned()),
+                    Err(failure) => Err(failure.message),
+                };
+                News::Look(Box::new(Look {
+                    probe,
+                    time,
+                    result,
+                }))
+            }
+            Asked::Step { key, subjects } => {
+                let result = match output {
+                    Ok(output) => {
+                        let result = self.result(&live.pipeline, &subjects, output).await;
+                        result.map_err(unreadable)
+                    }
+                    Err(failure) => Err(failure),
+                };
+                News::Outcome(Box::new(StepOutcome {
+                    key,
+                    time: Timestamp::now(),
+                    result,
+                }))
+            }
         };
         // A closed channel is a controller that has ended.
-        let _ = live.reply.send(News::Outcome(Box::new(outcome)));
+        let _ = live.reply.send(news);
     }
 
-    async fn result(&self, live: &Live, output: serde_json::Value) -> Result<StepResult> {
-        Ok(match serde_json::from_value(output)? {
+    async fn result(
+        &self,
+        pipeline: &Pipeline,
+        subjects: &Subjects,
+        output: StepOutput,
+    ) -> Result<StepResult> {
+        Ok(match output {
+            StepOutput::Probe(_) => bail!("a step was answered by a look"),
             StepOutput::Snapshot(o) => StepResult::Snapshot(snapshot(o)),
             StepOutput::Embed(o) => StepResult::Embed(embedded(o)?),
             StepOutput::Assemble(o) => StepResult::Assemble(assembled(o)),
-            StepOutput::Evaluate(o) => StepResult::Evaluate(self.evaluated(live, o).await?),
+            StepOutput::Evaluate(o) => {
+                StepResult::Evaluate(self.evaluated(pipeline, subjects, o).await?)
+            }
         })
     }
 
     /// Scores come in the order of the dispatch: candidate, baseline, anchor.
-    async fn evaluated(&self, live: &Live, output: step::EvaluateOutput) -> Result<Evaluated> {
+    async fn evaluated(
+        &self,
+        pipeline: &Pipeline,
+        subjects: &Subjects,
+        output: step::EvaluateOutput,
+    ) -> Result<Evaluated> {
         let mut rows = Vec::new();
         for row in &output.evaluations {
             let mut scores = Vec::new();
             for digest in row {
                 let evaluation: SuiteEvaluation =
                     self.store.get_manifest(EVALUATION, digest).await?;
-                scores.push(evaluation.scores(&live.pipeline.metrics_of(&evaluation.suite)));
+                scores.push(evaluation.scores(&pipeline.metrics_of(&evaluation.suite)));
             }
             rows.push(scores);
         }
         let mut rows = rows.into_iter();
         let candidate = rows.next().context("an evaluation without candidate")?;
-        let baseline = live.subjects.baseline.as_ref().and_then(|_| rows.next());
-        let anchor = live.subjects.anchor.as_ref().and_then(|_| rows.next());
+        let baseline = subjects.baseline.as_ref().and_then(|_| rows.next());
+        let anchor = subjects.anchor.as_ref().and_then(|_| rows.next());
         let summary = format!("{} questions asked", count(output.asked));
         Ok(Evaluated {
             output: output.output,
-            subjects: live.subjects.clone(),
+            subjects: subjects.clone(),
             candidate,
             baseline,
             anchor,
@@ -280,149 +401,25 @@ impl Dispatch {
         })
     }
 
+    /// The class that reads a pipeline's sources; none when it is this process.
+    pub(crate) fn fetcher(&self, pipeline: &Pipeline) -> Option<String> {
+        match self.crew {
+            Crew::Fetchers(_) => Some(format!("{FETCH}-{}", namespace(pipeline))),
+            Crew::Here | Crew::Workers => None,
+        }
+    }
+
+    fn class(&self, pipeline: &Pipeline, input: &StepInput) -> String {
+        match (input, &self.crew) {
+            (StepInput::Snapshot { .. }, _) => {
+                self.fetcher(pipeline).unwrap_or_else(|| FETCH.to_owned())
+            }
+            (_, Crew::Here) => CLASS.to_owned(),
+            (_, Crew::Workers | Crew::Fetchers(_)) => pipeline.class.clone(),
+        }
+    }
+
     fn live(&self) -> std::sync::MutexGuard<'_, HashMap<String, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// `namespace/name`.
-pub fn full_name(pipeline: &Pipeline) -> String {
-    format!(
-        "{}/{}",
-        pipeline.namespace.as_deref().unwrap_or("default"),
-        pipeline.name
-    )
-}
-
-/// A number with thousands separated: `12,345`.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-fn class(input: &StepInput) -> &'static str {
-    match input {
-        StepInput::Snapshot { .. } => FETCH,
-        StepInput::Embed { .. } | StepInput::Assemble { .. } | StepInput::Evaluate { .. } => CLASS,
-    }
-}
-
-fn id(pipeline: &str, key: &StepKey) -> Result<String> {
-    Ok(Digest::of_json(&(pipeline, key))?.to_hex())
-}
-
-fn payload(declared: &Declared, key: &StepKey, input: &StepInput) -> step::StepInput {
-    let pipeline = &declared.pipeline;
-    match input {
-        StepInput::Snapshot { previous } => step::StepInput::Snapshot {
-            run: key.run.clone(),
-            previous: *previous,
-        },
-        StepInput::Embed { snapshot, previous } => step::StepInput::Embed {
-            snapshot: *snapshot,
-            previous: *previous,
-            model: declared.model.clone(),
-            chunking: ChunkerConfig {
-                max_tokens: pipeline.chunking.max_tokens,
-                overlap_tokens: pipeline.chunking.overlap_tokens,
-            },
-        },
-        StepInput::Assemble { change, .. } => step::StepInput::Assemble { delta: *change },
-        StepInput::Evaluate {
-            revision,
-            baseline,
-            anchor,
-            ..
-        } => step::StepInput::Evaluate {
-            revisions: [Some(*revision), *baseline, *anchor]
-                .into_iter()
-                .flatten()
-                .collect(),
-            suites: pipeline
-                .suites
-                .iter()
-                .filter_map(|s| {
-                    let data = *declared.suites.get(&s.name)?;
-                    Some(SuiteInput {
-                        name: s.name.clone(),
-                        data,
-                        depth: pipeline.depth_of(&s.name),
-                    })
-                })
-                .collect(),
-        },
-    }
-}
-
-fn snapshot(output: step::SnapshotOutput) -> Snapshot {
-    let documents: u64 = output.sources.values().map(|s| s.documents).sum();
-    let skipped: u64 = output.sources.values().map(|s| s.skipped).sum();
-    let mut summary = format!("{} files", count(documents));
-    if let Some(first) = output
-        .sources
-        .values()
-        .find_map(|s| s.first_skipped.as_deref())
-    {
-        summary.push_str(&format!("; {skipped} left out, first: {first}"));
-    }
-    for error in output.sources.values().filter_map(|s| s.error.as_deref()) {
-        summary.push_str(&format!("; kept as it was: {error}"));
-    }
-    let sources = output.sources.into_iter().map(|(name, s)| {
-        let source = SourceSnapshot {
-            documents: s.documents,
-            before: s.before,
-            removed: s.removed,
-            skipped: s.skipped,
-            error: s.error,
-        };
-        (name, source)
-    });
-    Snapshot {
-        output: output.snapshot,
-        sources: sources.collect(),
-        summary,
-    }
-}
-
-fn embedded(output: step::EmbedOutput) -> Result<Embedded> {
-    let mut summary = format!(
-        "{} documents changed, {} removed; {} of {} passages embedded ({} tokens)",
-        count(output.changed),
-        count(output.removed),
-        count(output.embedded),
-        count(output.passages),
-        count(output.tokens)
-    );
-    if let Some(first) = &output.first_problem {
-        summary.push_str(&format!("; {} problems, first: {first}", output.problems));
-    }
-    Ok(Embedded {
-        output: output.delta.context("Embed gave no delta")?,
-        summary,
-    })
-}
-
-fn assembled(output: step::AssembleOutput) -> Assembled {
-    let summary = format!(
-        "{} documents, {} passages, {} new bytes",
-        count(output.documents),
-        count(output.passages),
-        count(output.new_bytes)
-    );
-    Assembled {
-        revision: output.revision,
-        content_id: output.content_id,
-        embedder: output.embedder,
-        documents: output.documents,
-        passages: output.passages,
-        summary,
     }
 }

@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use async_trait::async_trait;
-use loci_plan::Pipeline;
 use loci_plan::spec::{Location, Paths, Reference, Source};
+use loci_plan::{FieldError, Pipeline};
 use loci_worker::source::{
     ConfigMapSpec, DirectorySpec, GitCredentials, GitRef, GitSpec, HttpCredentials, HttpSpec,
     Limits, Secret, SourceKind, SourceSpec,
 };
-use loci_worker::step::{SourceProvider, StepError};
+use loci_worker::step::{Missing, SourceInput, SourceProvider, StepError};
+
+use crate::items::{namespace, sources};
 
 /// What a ConfigMap holds, by key.
 #[derive(Clone, Debug, Default)]
@@ -33,15 +35,15 @@ pub trait Objects {
     fn place(&self) -> &'static str;
 }
 
-type ByPipeline = HashMap<String, Vec<(SourceSpec, String)>>;
+type ByPipeline = HashMap<String, Vec<SourceSpec>>;
 
-/// Sources by pipeline (`namespace/name`), each with its memory class.
+/// Opened sources by pipeline (`namespace/name`).
 #[derive(Clone, Default)]
 pub struct Sources(Arc<RwLock<ByPipeline>>);
 
 impl Sources {
     /// Sets the sources of a pipeline.
-    pub fn set(&self, pipeline: String, sources: Vec<(SourceSpec, String)>) {
+    pub fn set(&self, pipeline: String, sources: Vec<SourceSpec>) {
         self.0
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -55,134 +57,128 @@ impl Sources {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(pipeline);
     }
-
-    /// All sources of a pipeline.
-    pub fn of(&self, pipeline: &str) -> Option<Vec<(SourceSpec, String)>> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(pipeline)
-            .cloned()
-    }
-
-    /// One source.
-    pub fn one(&self, pipeline: &str, source: &str) -> Option<SourceSpec> {
-        let all = self.of(pipeline).unwrap_or_default().into_iter();
-        all.map(|(spec, _)| spec).find(|s| s.name == source)
-    }
 }
 
 #[async_trait]
 impl SourceProvider for Sources {
-    async fn sources(&self, pipeline: &str) -> Result<Vec<(SourceSpec, String)>, StepError> {
-        self.of(pipeline)
-            .ok_or_else(|| StepError::UnknownPipeline(pipeline.to_owned()))
+    async fn open(&self, pipeline: &str, input: &SourceInput) -> Result<SourceSpec, StepError> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut of = all.get(pipeline).into_iter().flatten();
+        let found = of.find(|spec| spec.name == input.source.name).cloned();
+        found.ok_or_else(|| StepError::UnknownPipeline(pipeline.to_owned()))
     }
 }
 
-/// The worker's form of a pipeline's sources. Relative paths start at `base`.
+/// All sources of a pipeline, opened. Relative paths start at `base`.
+///
+/// # Errors
+/// Each field that names something that is not there.
 pub fn resolve(
     pipeline: &Pipeline,
     objects: &dyn Objects,
     base: &Path,
     git_cache: &Path,
-) -> Result<Vec<(SourceSpec, String)>> {
-    let namespace = pipeline.namespace.as_deref().unwrap_or("default");
+) -> Result<Vec<SourceSpec>, Vec<FieldError>> {
     let resolver = Resolver {
         objects,
-        namespace,
+        namespace: namespace(pipeline),
         base,
         git_cache,
     };
-    pipeline
-        .sources
-        .iter()
-        .map(|source| {
-            let kind = resolver
-                .kind(source)
-                .with_context(|| format!("source {}", source.name))?;
-            let spec = SourceSpec {
-                name: source.name.clone(),
-                kind,
-                limits: Limits::default(),
-            };
-            Ok((spec, source.memory.as_str().to_owned()))
-        })
-        .collect()
+    let (mut specs, mut errors) = (Vec::new(), Vec::new());
+    for input in sources(pipeline) {
+        match resolver.open(&input) {
+            Ok(spec) => specs.push(spec),
+            Err(missing) => errors.push(missing.error),
+        }
+    }
+    if errors.is_empty() {
+        Ok(specs)
+    } else {
+        Err(errors)
+    }
 }
 
-struct Resolver<'a> {
-    objects: &'a dyn Objects,
-    namespace: &'a str,
-    base: &'a Path,
-    git_cache: &'a Path,
+/// Opens sources as they are declared.
+pub struct Resolver<'a> {
+    /// The objects that they name.
+    pub objects: &'a dyn Objects,
+    /// Their namespace.
+    pub namespace: &'a str,
+    /// Where relative paths start.
+    pub base: &'a Path,
+    /// Where repositories are cached.
+    pub git_cache: &'a Path,
 }
+
+type Found<T> = Result<T, Missing>;
 
 impl Resolver<'_> {
-    fn kind(&self, source: &Source) -> Result<SourceKind> {
+    /// A source with its credentials.
+    ///
+    /// # Errors
+    /// When something that it names is not there.
+    pub fn open(&self, input: &SourceInput) -> Found<SourceSpec> {
+        Ok(SourceSpec {
+            name: input.source.name.clone(),
+            kind: self.kind(&input.field, &input.source)?,
+            limits: Limits::default(),
+        })
+    }
+
+    fn kind(&self, at: &str, source: &Source) -> Found<SourceKind> {
         Ok(match &source.location {
             Location::Directory { path, paths } => {
-                SourceKind::Directory(self.directory(path, paths)?)
+                SourceKind::Directory(self.directory(at, path, paths)?)
             }
             Location::ConfigMap { name, paths } => {
-                let found = self.objects.config_map(self.namespace, name);
-                let Some(found) = found else {
-                    bail!(
-                        "there is no ConfigMap {name} {}: add it",
-                        self.objects.place()
-                    );
-                };
-                SourceKind::ConfigMap(ConfigMapSpec {
-                    name: name.clone(),
-                    data: found.text,
-                    binary_data: found.binary,
-                    include: paths.include.clone(),
-                })
+                SourceKind::ConfigMap(self.config_map(at, name, paths)?)
             }
             Location::Http {
                 urls,
                 allow_private,
                 timeout,
                 secret,
-            } => SourceKind::Http(HttpSpec {
-                urls: urls.iter().map(ToString::to_string).collect(),
-                credentials: HttpCredentials {
-                    bearer: secret
-                        .as_deref()
-                        .map(|s| self.secret(s, "token"))
-                        .transpose()?,
-                    ..HttpCredentials::default()
-                },
-                allow_private: *allow_private,
-                timeout: *timeout,
-            }),
+            } => {
+                let field = format!("{at}.http.secretRef");
+                let token = secret.as_deref().map(|s| self.secret(&field, s, "token"));
+                SourceKind::Http(HttpSpec {
+                    urls: urls.iter().map(ToString::to_string).collect(),
+                    credentials: HttpCredentials {
+                        bearer: token.transpose()?,
+                        ..HttpCredentials::default()
+                    },
+                    allow_private: *allow_private,
+                    timeout: *timeout,
+                })
+            }
             Location::Git {
                 url,
                 reference,
                 paths,
+                allow_private,
                 secret,
-            } => SourceKind::Git(GitSpec {
-                url: self.git_url(url)?,
-                reference: git_ref(reference),
-                include: paths.include.clone(),
-                exclude: paths.exclude.clone(),
-                credentials: secret
-                    .as_deref()
-                    .map(|s| self.git_credentials(s))
-                    .transpose()?,
-                allow_private: true,
-                cache: self.git_cache.to_owned(),
-            }),
+            } => {
+                let field = format!("{at}.git.secretRef");
+                let credentials = secret.as_deref().map(|s| self.git_credentials(&field, s));
+                SourceKind::Git(GitSpec {
+                    url: self.git_url(at, url)?,
+                    reference: git_ref(reference),
+                    include: paths.include.clone(),
+                    exclude: paths.exclude.clone(),
+                    credentials: credentials.transpose()?,
+                    allow_private: *allow_private,
+                    cache: self.git_cache.to_owned(),
+                })
+            }
         })
     }
 
-    fn directory(&self, path: &str, paths: &Paths) -> Result<DirectorySpec> {
+    fn directory(&self, at: &str, path: &str, paths: &Paths) -> Found<DirectorySpec> {
         let path = self.base.join(path);
-        let path = std::fs::canonicalize(&path).with_context(|| {
-            format!(
-                "cannot open the directory {}: correct directory.path",
-                path.display()
-            )
+        let path = std::fs::canonicalize(&path).map_err(|e| {
+            let reason = format!("cannot open the directory {}: {e}", path.display());
+            missing("MissingDirectory", &format!("{at}.directory.path"), reason)
         })?;
         Ok(DirectorySpec {
             path,
@@ -191,36 +187,66 @@ impl Resolver<'_> {
         })
     }
 
-    fn git_url(&self, url: &str) -> Result<String> {
-        match url.strip_prefix("file://") {
-            Some(path) => Ok(format!("file://{}", absolute(self.base, path)?.display())),
-            None => Ok(url.to_owned()),
-        }
+    fn config_map(&self, at: &str, name: &str, paths: &Paths) -> Found<ConfigMapSpec> {
+        let found = self.objects.config_map(self.namespace, name);
+        let found = found.ok_or_else(|| {
+            let place = self.objects.place();
+            let reason = format!("there is no ConfigMap {name} {place}: add it");
+            missing("MissingConfigMap", &format!("{at}.configMap"), reason)
+        })?;
+        Ok(ConfigMapSpec {
+            name: name.to_owned(),
+            data: found.text,
+            binary_data: found.binary,
+            include: paths.include.clone(),
+        })
     }
 
-    fn git_credentials(&self, name: &str) -> Result<GitCredentials> {
+    fn git_url(&self, at: &str, url: &str) -> Found<String> {
+        let Some(path) = url.strip_prefix("file://") else {
+            return Ok(url.to_owned());
+        };
+        let path = absolute(self.base, path);
+        let path =
+            path.map_err(|e| missing("InvalidSource", &format!("{at}.git.url"), format!("{e:#}")))?;
+        Ok(format!("file://{}", path.display()))
+    }
+
+    fn git_credentials(&self, field: &str, name: &str) -> Found<GitCredentials> {
         let secret = self.objects.secret(self.namespace, name);
         let username = match secret.as_ref().and_then(|s| s.get("username")) {
-            Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Some(bytes) => String::from_utf8_lossy(bytes).trim().to_owned(),
             None => "git".to_owned(),
         };
         Ok(GitCredentials {
             username,
-            password: self.secret(name, "password")?,
+            password: self.secret(field, name, "password")?,
         })
     }
 
-    fn secret(&self, name: &str, key: &str) -> Result<Secret> {
-        let Some(found) = self.objects.secret(self.namespace, name) else {
-            bail!("there is no Secret {name} {}: add it", self.objects.place());
-        };
-        let Some(value) = found.get(key) else {
-            bail!("the Secret {name} has no key {key}: add it");
-        };
-        let Ok(text) = std::str::from_utf8(value) else {
-            bail!("{key} of the Secret {name} is not UTF-8 text");
-        };
+    fn secret(&self, field: &str, name: &str, key: &str) -> Found<Secret> {
+        let lacks = |reason: String| missing("MissingSecret", field, reason);
+        let found = self.objects.secret(self.namespace, name).ok_or_else(|| {
+            let place = self.objects.place();
+            lacks(format!("there is no Secret {name} {place}: add it"))
+        })?;
+        let value = found.get(key);
+        let value =
+            value.ok_or_else(|| lacks(format!("the Secret {name} has no key {key}: add it")))?;
+        let text = std::str::from_utf8(value);
+        let text =
+            text.map_err(|_| lacks(format!("{key} of the Secret {name} is not UTF-8 text")))?;
         Ok(Secret::new(text.trim()))
+    }
+}
+
+fn missing(reason: &'static str, field: &str, text: String) -> Missing {
+    Missing {
+        reason,
+        error: FieldError {
+            field: field.to_owned(),
+            reason: text,
+        },
     }
 }
 
@@ -244,5 +270,78 @@ pub fn model(reference: &str, base: &Path) -> Result<String> {
     match reference.strip_prefix("file://") {
         Some(path) => Ok(format!("file://{}", absolute(base, path)?.display())),
         None => Ok(reference.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loci_crds::MemoryPipeline;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// One Secret, which has no key that anybody asks for.
+    struct Lacking;
+
+    impl Objects for Lacking {
+        fn config_map(&self, _: &str, _: &str) -> Option<Data> {
+            None
+        }
+
+        fn secret(&self, _: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+            (name == "there").then(BTreeMap::new)
+        }
+
+        fn place(&self) -> &'static str {
+            "here"
+        }
+    }
+
+    fn resolved(sources: Value) -> Result<Vec<SourceSpec>, Vec<FieldError>> {
+        let resource: MemoryPipeline = serde_json::from_value(json!({
+            "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline", "metadata": {"name": "shop"},
+            "spec": {"embedder": {"model": "hf://org/model@main"}, "sources": sources},
+        }))
+        .unwrap();
+        let pipeline = Pipeline::from_resource(&resource).unwrap();
+        resolve(&pipeline, &Lacking, Path::new("/"), Path::new("/tmp"))
+    }
+
+    #[test]
+    fn private_addresses_are_read_only_where_a_source_says_so() {
+        let git = |allow: Value| json!([{"name": "a", "memory": "factual", "git": {"url": "https://git.test/a.git", "allowPrivate": allow}}]);
+        for (sources, expected) in [
+            (git(json!(false)), false),
+            (git(json!(true)), true),
+            (
+                json!([{"name": "a", "memory": "factual", "git": {"url": "https://git.test/a.git"}}]),
+                false,
+            ),
+        ] {
+            let specs = resolved(sources).unwrap();
+            let SourceKind::Git(git) = &specs[0].kind else {
+                panic!("{specs:?}");
+            };
+            assert_eq!(git.allow_private, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_by_its_field() {
+        let secret =
+            |name: &str| json!({"url": "https://git.test/a.git", "secretRef": {"name": name}});
+        let errors = resolved(json!([
+            {"name": "a", "memory": "factual", "configMap": {"name": "docs"}},
+            {"name": "b", "memory": "factual", "git": secret("gone")},
+            {"name": "c", "memory": "factual", "git": secret("there")},
+        ]))
+        .unwrap_err();
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let expected = [
+            "spec.sources[0].configMap: there is no ConfigMap docs here: add it",
+            "spec.sources[1].git.secretRef: there is no Secret gone here: add it",
+            "spec.sources[2].git.secretRef: the Secret there has no key password: add it",
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -28,6 +28,28 @@ app.kubernetes.io/component: {{ .component }}
 {{ .Values.watchNamespaces | default (list .Release.Namespace) | toJson }}
 {{- end }}
 
+{{/* The namespaces whose fetchers the chart's own NATS knows. */}}
+{{- define "loci.fetcherNamespaces" -}}
+{{- if .Values.clusterWide }}{{ .Values.fetcher.namespaces | toJson }}{{ else }}{{ include "loci.namespaces" . }}{{ end }}
+{{- end }}
+
+{{/* The configuration of the chart's own NATS, for these users. */}}
+{{- define "loci.natsConfig" -}}
+listen: 0.0.0.0:4222
+http: 0.0.0.0:8222
+# The default of two minutes loses acknowledged work when the power goes.
+jetstream { store_dir: /data, sync_interval: always }
+authorization {
+  users: [
+{{- range . }}
+    {user: {{ .name | quote }}, password: {{ .password | quote }}, permissions:
+{{ .permissions | trim | indent 6 }}
+    }
+{{- end }}
+  ]
+}
+{{- end }}
+
 {{- define "loci.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -43,8 +65,10 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* The environment of whoever talks to NATS. */}}
+{{/* The environment of whoever talks to NATS: the role's user is `user`. */}}
 {{- define "loci.natsEnv" -}}
+{{- $user := .user }}
+{{- with .root }}
 - name: RUST_LOG
   value: {{ .Values.log | quote }}
 - name: LOCI_STATE
@@ -57,7 +81,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 - name: LOCI_NATS_URL
 {{- if .Values.nats.enabled }}
-  valueFrom: {secretKeyRef: {name: {{ include "loci.name" . }}-nats, key: url}}
+  valueFrom: {secretKeyRef: {name: {{ include "loci.name" . }}-nats-{{ $user }}, key: url}}
 {{- else }}
   value: {{ .Values.nats.url | quote }}
 {{- end }}
@@ -69,6 +93,11 @@ capabilities: {drop: [ALL]}
 {{- if .Values.nats.ca }}
 - name: LOCI_NATS_CA
   value: /etc/loci/nats/ca.crt
+{{- end }}
+{{- end }}
+{{- if .Values.metrics.enabled }}
+- name: LOCI_METRICS
+  value: 0.0.0.0:9090
 {{- end }}
 {{- end }}
 {{- end }}

@@ -2,6 +2,7 @@
 
 pub mod advise;
 mod election;
+mod fetcher;
 mod inspect;
 mod intend;
 mod nats;
@@ -77,6 +78,7 @@ enum Command {
     /// Does on a Kubernetes cluster what `loci up` does on one machine, for MemoryPipelines that are applied there
     Operator(Box<operator::Operator>),
     Worker(worker::Worker),
+    Fetcher(fetcher::Fetcher),
     Recall(recall::Recall),
     Probe(probe::Probe),
     /// The same for pipelines of a cluster: `kubectl loci`, without the plugin
@@ -106,6 +108,7 @@ impl Cli {
             Command::Bench(bench) => bench.run(&shared).await,
             Command::Operator(operator) => operator.run(&shared).await,
             Command::Worker(worker) => worker.run(&shared).await,
+            Command::Fetcher(fetcher) => fetcher.run(&shared).await,
             Command::Probe(probe) => probe.run().await,
             Command::Recall(recall) => recall.run(&shared).await,
             Command::Kubectl(kubectl) => kubectl.run(shared.output).await,

@@ -1,5 +1,6 @@
 //! How to reach NATS.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -52,6 +53,21 @@ pub struct Nats {
 }
 
 impl Nats {
+    /// The files that are given, as a Secret holds them, by the variables that name them.
+    pub fn files(&self) -> BTreeMap<&'static str, &'static str> {
+        let all = [
+            (
+                self.credentials.is_some(),
+                "LOCI_NATS_CREDENTIALS",
+                "loci.creds",
+            ),
+            (self.nkey.is_some(), "LOCI_NATS_NKEY", "nkey.seed"),
+            (self.ca.is_some(), "LOCI_NATS_CA", "ca.crt"),
+        ];
+        let given = all.into_iter().filter(|(given, ..)| *given);
+        given.map(|(_, name, file)| (name, file)).collect()
+    }
+
     /// None when no server was named.
     pub fn options(&self, name: &str) -> Option<NatsOptions> {
         let url = self.url.as_ref()?;

@@ -1,5 +1,6 @@
 //! `loci operator`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use loci_models::DeviceRequest;
-use loci_operator::{Network, Options, Serving, Template};
+use loci_operator::{FetcherTemplate, Network, Options, Serving, Template};
 use loci_recall::{Auth, Tokens};
 
 use super::election::Leadership;
@@ -47,6 +48,9 @@ pub struct Operator {
     deletion_grace: Duration,
     #[command(flatten)]
     nats: Nats,
+    /// Where Prometheus reads how much work waits in NATS
+    #[arg(long, env = "LOCI_METRICS", value_name = "ADDR", requires = "url")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     leadership: Leadership,
     #[command(flatten)]
@@ -100,9 +104,25 @@ struct Replicas {
     /// Where those pods get revisions from
     #[arg(long, default_value = "0.0.0.0:7710")]
     artifacts: SocketAddr,
-    /// How they reach that, as a URL
+    /// How they, and fetchers, reach that, as a URL
     #[arg(long, env = "LOCI_ARTIFACTS_URL", value_name = "URL")]
     artifacts_url: Option<url::Url>,
+    /// Resources of the pods that read sources, one in each namespace, as JSON
+    #[arg(
+        long = "fetcher-resources",
+        env = "LOCI_FETCHER_RESOURCES",
+        default_value = "{}"
+    )]
+    fetcher_resources: String,
+    /// The Secret in each namespace by which those pods reach NATS: its URL, with their user and password, under the
+    /// key `url`; and `loci.creds`, `nkey.seed`, `ca.crt`, where the operator is given such a file
+    #[arg(
+        long = "fetcher-nats-secret",
+        env = "LOCI_FETCHER_NATS_SECRET",
+        value_name = "SECRET",
+        default_value = "loci-fetcher-nats"
+    )]
+    fetcher_nats_secret: String,
 }
 
 impl Replicas {
@@ -112,6 +132,7 @@ impl Replicas {
         (listen, auth): (SocketAddr, Auth),
         hub: Option<&url::Url>,
         home: Option<String>,
+        nats_files: BTreeMap<&'static str, &'static str>,
     ) -> Result<Serving> {
         let Some(image) = self.image else {
             return Ok(Serving::Here { listen, auth });
@@ -124,6 +145,15 @@ impl Replicas {
             .queriers
             .as_deref()
             .map(|queriers| network(queriers, home));
+        let of_fetcher = serde_json::from_str(&self.fetcher_resources);
+        let fetcher = FetcherTemplate {
+            image: image.clone(),
+            pull_policy: self.pull_policy.clone(),
+            resources: of_fetcher.context("--fetcher-resources")?,
+            nats_secret: self.fetcher_nats_secret,
+            nats_files,
+            log: std::env::var("RUST_LOG").ok(),
+        };
         let template = Template {
             image,
             pull_policy: self.pull_policy,
@@ -137,6 +167,7 @@ impl Replicas {
             template: Box::new(template),
             artifacts: self.artifacts,
             artifacts_url,
+            fetcher: Box::new(fetcher),
         })
     }
 }
@@ -166,6 +197,7 @@ impl Operator {
             (self.listen, auth),
             self.hub.as_ref(),
             self.leadership.namespace()?,
+            self.nats.files(),
         )?;
         let options = Options {
             namespaces: self.watch,
@@ -174,6 +206,7 @@ impl Operator {
             hub: self.hub,
             device: self.device,
             nats: self.nats.options("loci-operator"),
+            metrics: self.metrics,
             store: self.store.unwrap_or(shared.state.join("store")),
             election: self.leadership.election()?,
             deletion_grace: self.deletion_grace,

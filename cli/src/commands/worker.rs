@@ -1,18 +1,18 @@
 //! `loci worker`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use async_trait::async_trait;
 use clap::Args;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_nats::NatsBus;
+use loci_operator::{Scope, serve_metrics};
 use loci_shell::{CLASS, FETCH};
 use loci_store::Store;
 use loci_worker::service;
-use loci_worker::source::SourceSpec;
-use loci_worker::step::{Encoders, Revisions, SourceProvider, StepContext, StepError};
+use loci_worker::step::{Encoders, Revisions, StepContext};
 
 use super::nats::Nats;
 use super::{Shared, service_log, until_terminated};
@@ -29,6 +29,9 @@ pub struct Worker {
     /// The directory of artefacts, shared with the operator. By default `store` in the state directory
     #[arg(long, env = "LOCI_STORE")]
     store: Option<PathBuf>,
+    /// Where Prometheus reads how much work waits for this class
+    #[arg(long, env = "LOCI_METRICS", value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
     /// Where encoders run: auto, cpu or cuda
     #[arg(long, default_value = "auto", value_parser = device)]
     device: DeviceRequest,
@@ -42,8 +45,8 @@ impl Worker {
     pub async fn run(self, shared: &Shared) -> Result<()> {
         service_log();
         ensure!(
-            self.class != FETCH,
-            "class {FETCH}: sources and their credentials are known to the operator alone, which does these steps itself"
+            self.class != FETCH && !self.class.starts_with("fetch-"),
+            "classes named {FETCH} are those of fetchers, which see sources and their credentials: run `loci fetcher`"
         );
         let options = self.nats.options(&format!("loci-worker-{}", self.class));
         let options = options.context("say where NATS is: --nats, or LOCI_NATS_URL")?;
@@ -64,24 +67,28 @@ impl Worker {
             revisions: Revisions::new(directory("revisions")?, store.clone()),
             store,
             encoders: Encoders::new(hub, self.device),
-            sources: Arc::new(NoSources),
             pace: Arc::new(|| {}),
         };
         let bus = NatsBus::connect(options).await?;
         let shutdown = until_terminated();
-        tracing::info!(class = self.class, "taking steps");
-        service::serve(&bus, &self.class, &context, shutdown).await;
+        let worker = loci_operator::worker(&self.class, 1);
+        tracing::info!(class = self.class, id = worker.id, devices = ?worker.devices, "taking steps");
+        let metrics = async {
+            match self.metrics {
+                Some(address) => {
+                    let scope = Scope::Class(self.class.clone());
+                    serve_metrics(address, bus.clone(), scope, shutdown.clone()).await
+                }
+                None => Ok(()),
+            }
+        };
+        let work = async {
+            service::serve(&bus, &self.class, &context, 1, shutdown.clone()).await;
+            Ok(())
+        };
+        let advertised = async { Ok(bus.advertise(&worker, &shutdown).await?) };
+        tokio::try_join!(metrics, work, advertised)?;
         bus.close().await;
         Ok(())
-    }
-}
-
-/// A worker sees artefacts, never a source.
-struct NoSources;
-
-#[async_trait]
-impl SourceProvider for NoSources {
-    async fn sources(&self, pipeline: &str) -> Result<Vec<(SourceSpec, String)>, StepError> {
-        Err(StepError::UnknownPipeline(pipeline.to_owned()))
     }
 }

@@ -10,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use loci_crds::MemoryPipeline;
 use loci_digest::Digest;
 use loci_manifest::{Loaded, Manifests, Problem};
-use loci_plan::Pipeline;
 use loci_plan::gate::detectable_effect;
 use loci_plan::spec::{Location, SuiteData};
+use loci_plan::{FieldError, Pipeline};
 use loci_shell::{Data, Declared, Objects};
 use loci_store::Store;
 use loci_worker::source::SourceSpec;
@@ -175,8 +175,11 @@ pub async fn declare(
         &Given(manifests),
         &base,
         &state.directory("git")?,
-    )
-    .with_context(|| format!("{}", loaded.file().display()))?;
+    );
+    let specs = specs.map_err(|errors| {
+        let problem = |e: FieldError| loaded.problem(&e.field, e.reason, None);
+        refuse(errors.into_iter().map(problem).collect())
+    })?;
     let watched = pipeline
         .sources
         .iter()
@@ -199,8 +202,8 @@ pub async fn declare(
 pub struct Declaration {
     /// As the controller takes it.
     pub declared: Declared,
-    /// Its sources, each with its memory class.
-    pub sources: Vec<(SourceSpec, String)>,
+    /// Its sources, opened.
+    pub sources: Vec<SourceSpec>,
     /// A question to try it with.
     pub question: String,
 }

@@ -15,13 +15,13 @@ use loci_crds::values::GoDuration;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, Recall, RecallOptions, Tokens};
 use loci_shell::{
-    CLASS, Census, Controller, Dispatch, FETCH, Garbage, LocalFleet, News, Shared, Sources,
+    CLASS, Census, Controller, Crew, Dispatch, FETCH, Garbage, LocalFleet, News, Shared, Sources,
     Sweeper, full_name,
 };
 use loci_store::Store;
-use loci_worker::service;
+use loci_worker::service::{self, FETCHES};
 use loci_worker::source::{SourceKind, SourceSpec, watch};
-use loci_worker::step::{Encoders, Revisions, StepContext};
+use loci_worker::step::{Encoders, FetchContext, Revisions, StepContext};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
@@ -131,15 +131,15 @@ impl Up {
             store: store.clone(),
             encoders: Encoders::new(hub, self.device),
             revisions: revisions.clone(),
-            sources: Arc::new(sources.clone()),
             pace: Arc::new(move || gate.yield_to_queries()),
         };
         let shared = Shared {
-            dispatch: Dispatch::new(Arc::new(bus.clone()), store.clone()),
+            dispatch: Dispatch::new(Arc::new(bus.clone()), store.clone(), Crew::Here),
             store,
             revisions,
             encoders: context.encoders.clone(),
             recall: recall.clone(),
+            classes: tokio::sync::watch::channel(None).1,
             sources,
             garbage: Garbage::new(names),
             collecting: Arc::default(),
@@ -155,13 +155,21 @@ impl Up {
         )));
         let events = shared.dispatch.events().await?;
         listening.spawn(shared.dispatch.clone().listen(events, Some(screen.clone())));
-        for class in [FETCH, CLASS] {
-            let (bus, context, stop) = (bus.clone(), context.clone(), shutdown.clone());
-            tasks.spawn(async move {
-                service::serve(&bus, class, &context, stop).await;
-                Ok(())
-            });
-        }
+        let fetching = FetchContext {
+            sources: Arc::new(shared.sources.clone()),
+            store: Some(shared.store.clone()),
+            http: reqwest::Client::new(),
+        };
+        let (queue, stop) = (bus.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            service::serve(&queue, FETCH, &fetching, FETCHES, stop).await;
+            Ok(())
+        });
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            service::serve(&bus, CLASS, &context, 1, stop).await;
+            Ok(())
+        });
         listening.spawn(sweep(
             Sweeper::new(shared.clone(), self.deletion_grace),
             census(&declared),
@@ -264,7 +272,7 @@ impl Site {
             fleet,
         )
         .await?;
-        for (spec, _) in sources {
+        for spec in sources {
             watch_source(listening, spec, controller.news());
         }
         listening.spawn(hear_people(kept, controller.news()));

@@ -88,9 +88,9 @@ fn refused_pipelines() -> Vec<Case> {
             "budgets price fine-tuning",
         ),
         (
-            one("/spec/workers", any()),
-            "spec.workers",
-            "worker classes are not built yet",
+            one("/spec/workers", json!({"class": "fetch-agents"})),
+            "spec.workers.class",
+            "classes named fetch are those of fetchers",
         ),
         (
             one("/spec/suites", Value::Null),

@@ -4,6 +4,8 @@
 #[path = "../../../bus/tests/contract/mod.rs"]
 mod contract;
 mod faults;
+mod roles;
+mod secure;
 
 use std::time::Duration;
 

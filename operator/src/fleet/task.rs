@@ -7,8 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt};
 use loci_crds::MemoryPipeline;
@@ -22,11 +21,10 @@ use super::wanted::{
     RELEASES, Releases, Replica, Report, Standing, Wanted, config_map, serving, standing,
 };
 use super::{Command, Observed, Yard};
+use crate::apply::{MANAGER, api_of, apply};
 use crate::cluster::PIPELINE;
 use crate::{lock, pointer};
 
-/// Owns the releases in the ConfigMap, and the objects that serve.
-const MANAGER: &str = "loci-operator-serving";
 /// How often replicas are asked while they are to change, and looked at otherwise.
 const BUSY: Duration = Duration::from_millis(300);
 const IDLE: Duration = Duration::from_secs(5);
@@ -198,21 +196,12 @@ impl Task {
     }
 
     async fn apply(&self, object: Value) -> Result<()> {
-        let of = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
-        let (version, kind) = (of("apiVersion"), of("kind"));
+        let kind = object["kind"].as_str().unwrap_or_default();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let (group, version) = version.split_once('/').unwrap_or(("", &version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
-        let api = Api::<DynamicObject>::namespaced_with(
-            self.yard.client.clone(),
-            &self.namespace,
-            &resource,
-        );
-        let params = PatchParams::apply(MANAGER).force();
+        let api = api_of(&self.yard.client, &self.namespace, &object);
         let refused = || format!("{kind} {name}");
         let new = kind == "Deployment" && api.get_opt(name).await.with_context(refused)?.is_none();
-        let written = api.patch(name, &params, &Patch::Apply(&object)).await;
-        written.with_context(refused)?;
+        apply(&self.yard.client, &self.namespace, &object).await?;
         if new {
             let scale = json!({"spec": {"replicas": self.yard.template.replicas}});
             let (params, scale) = (PatchParams::default(), Patch::Merge(&scale));

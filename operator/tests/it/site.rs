@@ -100,6 +100,7 @@ impl Site {
             nats: None,
             election: None,
             deletion_grace: Duration::from_secs(3600),
+            metrics: None,
         };
         change(&mut options);
         let config = ControlPlane::shared().await.unwrap().config().await;

@@ -8,7 +8,7 @@ use loci_crds::MemoryPipelineSpec;
 use loci_crds::pipeline::{ChunkingSpec, RefreshSpec};
 use loci_crds::values::{Fraction, GoDuration, Percent};
 
-use super::{Chunking, DEFAULT_INTERVAL, FieldError};
+use super::{Chunking, DEFAULT_CLASS, DEFAULT_INTERVAL, FieldError};
 use crate::schedule::{Calendar, Schedule};
 
 /// The fields that could not be accepted so far.
@@ -62,6 +62,20 @@ impl Fields {
             );
         }
         Some(duration)
+    }
+
+    /// A class of workers.
+    pub(super) fn class(&mut self, field: &str, value: Option<&str>) -> String {
+        let class = value.unwrap_or(DEFAULT_CLASS);
+        let fits = |c: char| c == '-' || c.is_ascii_lowercase() || c.is_ascii_digit();
+        if class.is_empty() || class.len() > 40 || !class.chars().all(fits) {
+            let reason = "a class is 1 to 40 lower case letters, digits and hyphens";
+            self.error(field, reason);
+        } else if class == "fetch" || class.starts_with("fetch-") {
+            let reason = "classes named fetch are those of fetchers: use another name";
+            self.error(field, reason);
+        }
+        class.to_owned()
     }
 
     pub(super) fn fraction(&mut self, field: String, value: Option<&Fraction>) -> Option<f64> {
@@ -201,11 +215,6 @@ impl Fields {
                 "spec.budget",
                 spec.budget.is_some(),
                 "budgets price fine-tuning, which is not built yet: remove the field",
-            ),
-            (
-                "spec.workers",
-                spec.workers.is_some(),
-                "worker classes are not built yet: remove the field",
             ),
             (
                 "spec.rollout.adapters",

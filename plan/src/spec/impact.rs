@@ -8,7 +8,7 @@ use super::Pipeline;
 ///
 /// | field changed | impact |
 /// |---|---|
-/// | `suspend`, `index.refresh`, `index.freshness`, `index.maxDeletion`, `rollout`, `releases`, `runs`, `serving`, `deletionPolicy` | [`Impact::None`]: holds from now on |
+/// | `suspend`, `index.refresh`, `index.freshness`, `index.maxDeletion`, `rollout`, `releases`, `runs`, `serving`, `deletionPolicy`, `workers` | [`Impact::None`]: holds from now on |
 /// | `suites`, `gates` | [`Impact::Judge`]: holds for the next candidate; one that was rejected is judged again |
 /// | `sources` | [`Impact::Refresh`]: a run reads them; only changed documents are cut and embedded |
 /// | `index.chunking` | [`Impact::Rechunk`]: every document is cut anew; passages that stay the same keep their vectors |
@@ -64,6 +64,7 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
             "spec.deletionPolicy",
             old.deletion_policy != new.deletion_policy,
         ),
+        (Impact::None, "spec.workers", old.class != new.class),
         (Impact::Judge, "spec.suites", old.suites != new.suites),
         (Impact::Judge, "spec.gates", old.gates != new.gates),
         (Impact::Refresh, "spec.sources", old.sources != new.sources),

@@ -18,6 +18,8 @@ use fields::Fields;
 pub use impact::{Impact, impact};
 pub use source::{Location, Paths, Reference, Source};
 
+/// The class of workers when a pipeline names none.
+pub const DEFAULT_CLASS: &str = "cpu";
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(600);
 const DEFAULT_MIN_AGE: Duration = Duration::from_secs(168 * 3600);
 const FRESH_INTERVALS: u32 = 3;
@@ -70,6 +72,8 @@ pub struct Pipeline {
     pub latency_budget: Option<Duration>,
     /// What becomes of releases and artefacts when the pipeline is deleted.
     pub deletion_policy: DeletionPolicy,
+    /// The class of workers that do the steps.
+    pub class: String,
 }
 
 /// How documents are cut into passages.
@@ -193,6 +197,7 @@ impl Pipeline {
                 spec.serving.latency_budget.as_ref(),
             ),
             deletion_policy: spec.deletion_policy.unwrap_or_default(),
+            class: fields.class("spec.workers.class", spec.workers.class.as_deref()),
             name,
         }
     }

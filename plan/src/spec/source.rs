@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use globset::GlobBuilder;
 use loci_crds::source::{GitRef, GitSource, HttpSource, LocalRef, MemoryClass, SourceSpec};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::fields::Fields;
@@ -12,7 +12,7 @@ use super::fields::Fields;
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where a part of the memory comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// Its name.
     pub name: String,
@@ -23,7 +23,7 @@ pub struct Source {
 }
 
 /// Where a source is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Location {
     /// A Git repository.
     Git {
@@ -33,6 +33,9 @@ pub enum Location {
         reference: Reference,
         /// Which paths.
         paths: Paths,
+        /// Whether loopback and private addresses are allowed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        allow_private: bool,
         /// The Secret with its credentials.
         secret: Option<String>,
     },
@@ -64,7 +67,7 @@ pub enum Location {
 }
 
 /// What of a Git repository is read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reference {
     /// The remote's default branch.
     Default,
@@ -77,7 +80,7 @@ pub enum Reference {
 }
 
 /// Globs of what is read; all of them compile.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paths {
     /// What is read; all when empty.
     pub include: Vec<String>,
@@ -182,6 +185,7 @@ impl Fields {
             url: spec.url.clone(),
             reference,
             paths: self.paths(field, &spec.include, &spec.exclude),
+            allow_private: spec.allow_private,
             secret: name(spec.secret_ref.as_ref()),
         }
     }

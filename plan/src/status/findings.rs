@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use loci_crds::pipeline::SourceStatus;
 use loci_crds::release::{Outcome, ReleasePhase};
-use loci_crds::run::{RunPhase, RunTrigger};
+use loci_crds::run::{RunPhase, RunTrigger, StepName};
 use loci_crds::{MemoryRelease, MemoryRun};
 
 use crate::clock::after;
@@ -85,7 +85,16 @@ fn under_way(view: &View<'_>) -> Option<(&'static str, String)> {
     match view.live() {
         // A run that was started for another reason may be all that the spec waits for.
         Some(run) if owed || of_spec(run.spec.trigger) => {
-            return Some(("Running", format!("{} is under way", run.name())));
+            let name = run.name();
+            return Some(match absent(view, run) {
+                Some(class) => (
+                    "NoWorker",
+                    format!(
+                        "{name} waits: no worker of class {class} is there to do its next step"
+                    ),
+                ),
+                None => ("Running", format!("{name} is under way")),
+            });
         }
         None if !view.pipeline.suspend
             && cause(view, &mut Draft::default()).is_some_and(|c| owed || of_spec(c.trigger)) =>
@@ -102,6 +111,18 @@ fn under_way(view: &View<'_>) -> Option<(&'static str, String)> {
         None => candidate(view).or_else(|| switching(view, current?)),
     };
     awaited.map(|r| ("Promoting", format!("{} is being loaded", r.name())))
+}
+
+/// The class that a run's next step needs a worker of, when there is none.
+fn absent<'a>(view: &View<'a>, run: &MemoryRun) -> Option<&'a str> {
+    let workers = view.world.workers.as_ref()?;
+    let steps = &run.status.as_ref()?.steps;
+    let open = steps.iter().find(|s| s.completion_time.is_none())?;
+    let class = match open.name {
+        StepName::Snapshot => workers.fetch.as_deref()?,
+        StepName::Embed | StepName::Assemble | StepName::Evaluate => &view.pipeline.class,
+    };
+    (!workers.classes.contains(class)).then_some(class)
 }
 
 /// The candidate that the generation asked for.

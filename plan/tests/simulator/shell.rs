@@ -65,6 +65,7 @@ pub fn empty(resource: &MemoryPipeline) -> World {
         status: Default::default(),
         collected: None,
         built: None,
+        workers: None,
     }
 }
 

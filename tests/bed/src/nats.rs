@@ -50,6 +50,19 @@ impl Nats {
         process.wait().unwrap();
     }
 
+    /// The bytes of all files of its store, one after the other.
+    pub fn kept(&self) -> Vec<u8> {
+        let (mut all, mut open) = (Vec::new(), vec![self.dir.path().join("store")]);
+        while let Some(path) = open.pop() {
+            if path.is_dir() {
+                open.extend(std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+            } else if let Ok(bytes) = std::fs::read(path) {
+                all.extend(bytes);
+            }
+        }
+        all
+    }
+
     /// All that it has kept.
     pub fn delete_store(&self) {
         std::fs::remove_dir_all(self.dir.path().join("store")).unwrap();

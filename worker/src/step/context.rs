@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
 use loci_bus::{Lease, Unit};
 use loci_digest::Digest;
 use loci_models::{DeviceRequest, Encoder, HubOptions, ModelRef};
@@ -13,7 +12,6 @@ use loci_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::{REVISION, RevisionManifest, StepError, blocking};
-use crate::source::SourceSpec;
 
 /// The surroundings of a worker's steps.
 #[derive(Clone)]
@@ -24,20 +22,8 @@ pub struct StepContext {
     pub encoders: Encoders,
     /// Revisions, unpacked once.
     pub revisions: Revisions,
-    /// The sources of pipelines, with their credentials.
-    pub sources: Arc<dyn SourceProvider>,
     /// Called between batches of bulk work; may block while queries run.
     pub pace: Arc<dyn Fn() + Send + Sync>,
-}
-
-/// Knows the sources of pipelines. Credentials stay on this side of the bus.
-#[async_trait]
-pub trait SourceProvider: Send + Sync {
-    /// The sources of `pipeline` (`namespace/name`) with their memory classes.
-    ///
-    /// # Errors
-    /// When the pipeline is not known.
-    async fn sources(&self, pipeline: &str) -> Result<Vec<(SourceSpec, String)>, StepError>;
 }
 
 /// Tells the bus how far a step is, and hears when to stop.

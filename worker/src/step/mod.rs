@@ -1,4 +1,5 @@
-//! The steps of a refresh: Snapshot -> Embed -> Assemble -> Evaluate.
+//! The steps of a refresh: Snapshot -> Embed -> Assemble -> Evaluate. Snapshot is done where credentials are, by a
+//! [`FetchContext`]; the others by workers that see no source, by [`run`].
 //!
 //! A step reads what the store holds and stores its output under its input key, so that doing it
 //! again is a lookup. It can be cancelled between batches and reports how far it is.
@@ -10,17 +11,26 @@ mod cut;
 mod delta;
 mod embed;
 mod evaluate;
+mod fetch;
+mod shelf;
 mod snapshot;
 pub mod suite;
+mod upload;
 
 use loci_digest::Digest;
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{AssembleOutput, REVISION, RevisionManifest};
-pub use context::{Encoders, Hold, Reporter, Revisions, SourceProvider, StepContext};
+pub use context::{Encoders, Hold, Reporter, Revisions, StepContext};
 pub use delta::{DELTA, DeltaManifest, EmbedOutput};
 pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteEvaluation};
+pub use fetch::{
+    Fetch, FetchContext, FetchItem, Missing, ProbeOutput, SourceInput, SourceProvider,
+};
+pub use shelf::{Shelf, SnapshotKey};
 pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapshot};
+
+pub use upload::{KeepRequest, KeptSnapshot, PutAnswer, SNAPSHOT_KEY, Upload};
 
 use crate::chunk::ChunkerConfig;
 use crate::source::SourceError;
@@ -29,13 +39,6 @@ use crate::source::SourceError;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "camelCase")]
 pub enum StepInput {
-    /// Lists the pipeline's sources and fetches what changed since `previous`.
-    Snapshot {
-        /// The run, because the world may differ from one run to the next.
-        run: String,
-        /// The last snapshot, whose content stands in for a source that fails.
-        previous: Option<Digest>,
-    },
     /// Cuts and embeds what `snapshot` has and `previous` has not.
     Embed {
         /// The snapshot.
@@ -78,6 +81,8 @@ pub struct SuiteInput {
 pub enum StepOutput {
     /// Of Snapshot.
     Snapshot(SnapshotOutput),
+    /// Of a look.
+    Probe(ProbeOutput),
     /// Of Embed.
     Embed(EmbedOutput),
     /// Of Assemble.
@@ -102,6 +107,21 @@ pub enum StepError {
     /// No source could be read, and there is no earlier content.
     #[error("no source could be read: {0}")]
     Sources(String),
+    /// A source could not be looked at.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Something that a source's declaration names is not there.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// It is for another process of the class to do, one that is about to start.
+    #[error("not here: {0}")]
+    Elsewhere(String),
+    /// What a source holds cannot be handed over.
+    #[error("what was fetched cannot be handed over: {0}")]
+    Upload(String),
+    /// The work item does not say what to do.
+    #[error("the work item's payload does not read: {0}")]
+    Payload(String),
     /// The pipeline is not known to this worker.
     #[error("the pipeline {0} is not known here: was it removed?")]
     UnknownPipeline(String),
@@ -141,10 +161,13 @@ impl StepError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Cancelled => "Cancelled",
-            Self::Sources(_) => "SourcesUnreachable",
+            Self::Sources(_) | Self::Source(_) => "SourcesUnreachable",
+            Self::Missing(missing) => missing.reason,
+            Self::Payload(_) => "InvalidPayload",
+            Self::Elsewhere(_) => "Elsewhere",
             Self::UnknownPipeline(_) => "UnknownPipeline",
             Self::Suite(_) => "InvalidSuite",
-            Self::Store(_) | Self::Sink(_) => "StoreError",
+            Self::Store(_) | Self::Sink(_) | Self::Upload(_) => "StoreError",
             Self::Model(_) => "ModelError",
             Self::Index(_) => "IndexError",
             Self::File { .. } => "FileError",
@@ -157,7 +180,11 @@ impl StepError {
     pub fn retryable(&self) -> bool {
         !matches!(
             self,
-            Self::Cancelled | Self::Suite(_) | Self::UnknownPipeline(_)
+            Self::Cancelled
+                | Self::Suite(_)
+                | Self::UnknownPipeline(_)
+                | Self::Missing(_)
+                | Self::Payload(_)
         )
     }
 }
@@ -174,11 +201,6 @@ pub async fn run(
     reporter: &Reporter,
 ) -> Result<StepOutput, StepError> {
     match input {
-        StepInput::Snapshot { previous, .. } => {
-            snapshot::run(context, pipeline, input, previous.as_ref(), reporter)
-                .await
-                .map(StepOutput::Snapshot)
-        }
         StepInput::Embed { .. } => embed::run(context, pipeline, input, reporter)
             .await
             .map(StepOutput::Embed),

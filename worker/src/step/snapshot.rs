@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use loci_bus::Unit;
 use loci_digest::Digest;
-use loci_store::Store;
 use serde::{Deserialize, Serialize};
 
-use super::{Reporter, StepContext, StepError, StepInput};
+use super::{Reporter, Shelf, SnapshotKey, SourceInput, SourceProvider, StepError};
 use crate::source::{self, ContentSink, Entry, Listing, SinkError, SnapshotProgress};
 
 /// The kind of a snapshot's manifest.
@@ -20,6 +19,14 @@ pub const SNAPSHOT: &str = "snapshot";
 pub struct Snapshot {
     /// By name.
     pub sources: BTreeMap<String, SourceSnapshot>,
+}
+
+impl Snapshot {
+    /// The digests of all content.
+    pub fn contents(&self) -> impl Iterator<Item = &Digest> {
+        let entries = self.sources.values().flat_map(SourceSnapshot::entries);
+        entries.map(|entry| &entry.digest)
+    }
 }
 
 /// One source at one time.
@@ -67,31 +74,25 @@ pub struct SourceCount {
 }
 
 pub(super) async fn run(
-    context: &StepContext,
-    pipeline: &str,
-    input: &StepInput,
-    previous: Option<&Digest>,
+    shelf: &dyn Shelf,
+    provider: &dyn SourceProvider,
+    key: &SnapshotKey,
+    sources: &[SourceInput],
     reporter: &Reporter,
 ) -> Result<SnapshotOutput, StepError> {
-    let before: Snapshot = match previous {
-        Some(digest) => context.store.get_manifest(SNAPSHOT, digest).await?,
+    let before = match &key.previous {
+        Some(digest) => shelf.snapshot(digest).await?.unwrap_or_default(),
         None => Snapshot::default(),
     };
-    let key = input.key(pipeline, None)?;
-    let snapshot = match context.store.lookup(&key).await? {
+    let snapshot = match shelf.taken(key).await? {
         Some(done) => done,
         None => {
-            let taken = take(context, pipeline, &before, reporter).await?;
-            let refs: Vec<Digest> = taken
-                .sources
-                .values()
-                .flat_map(|s| s.entries().iter().map(|e| e.digest))
-                .collect();
-            let digest = context.store.put_manifest(SNAPSHOT, &refs, &taken).await?;
-            context.store.record(&key, &digest).await?
+            let taken = take(shelf, provider, key, sources, &before, reporter).await?;
+            shelf.keep(key, &taken).await?
         }
     };
-    let taken: Snapshot = context.store.get_manifest(SNAPSHOT, &snapshot).await?;
+    let taken = shelf.snapshot(&snapshot).await?;
+    let taken = taken.ok_or_else(|| StepError::Upload(format!("{snapshot} is gone")))?;
     let sources = taken
         .sources
         .iter()
@@ -101,38 +102,34 @@ pub(super) async fn run(
 }
 
 async fn take(
-    context: &StepContext,
-    pipeline: &str,
+    shelf: &dyn Shelf,
+    provider: &dyn SourceProvider,
+    key: &SnapshotKey,
+    declared: &[SourceInput],
     before: &Snapshot,
     reporter: &Reporter,
 ) -> Result<Snapshot, StepError> {
-    let sink = StoreSink(context.store.clone());
     let mut sources = BTreeMap::new();
     let mut failures = Vec::new();
-    for (spec, memory) in context.sources.sources(pipeline).await? {
-        let last = before
-            .sources
-            .get(&spec.name)
-            .and_then(|s| s.listing.as_ref());
-        let name = spec.name.clone();
-        let progress = |p: SnapshotProgress| {
-            let message = format!("{name}: {} fetched", p.fetched);
-            reporter.report(p.listed as u64, None, Unit::Documents, Some(message));
-        };
-        let read = source::snapshot(&spec, last, &sink, &progress);
-        let (listing, error) = match reporter.unless_stopped(read).await? {
+    for input in declared {
+        let name = &input.source.name;
+        let last = before.sources.get(name).and_then(|s| s.listing.as_ref());
+        let (listing, error) = match read(shelf, provider, key, input, last, reporter).await {
             Ok(listing) => (Some(listing), None),
-            // Not the source's fault: what can be read must not count as unreadable.
-            Err(error) if error.is_of_sink() => return Err(StepError::Sink(error)),
-            Err(error) => {
+            Err(StepError::Source(error)) => {
                 failures.push(error.to_string());
                 (last.cloned(), Some(error.to_string()))
             }
+            // Read once, and now there is no way to it any more: like a source that does not answer.
+            Err(StepError::Missing(missing)) if last.is_some() => {
+                (last.cloned(), Some(missing.to_string()))
+            }
+            Err(error) => return Err(error),
         };
         sources.insert(
-            spec.name.clone(),
+            name.clone(),
             SourceSnapshot {
-                memory,
+                memory: input.source.memory.as_str().to_owned(),
                 listing,
                 error,
             },
@@ -145,6 +142,30 @@ async fn take(
         return Err(StepError::Sources(failures.join("; ")));
     }
     Ok(Snapshot { sources })
+}
+
+/// Reads one source.
+async fn read(
+    shelf: &dyn Shelf,
+    provider: &dyn SourceProvider,
+    key: &SnapshotKey,
+    input: &SourceInput,
+    last: Option<&Listing>,
+    reporter: &Reporter,
+) -> Result<Listing, StepError> {
+    let spec = provider.open(&key.pipeline, input).await?;
+    let name = &spec.name;
+    let progress = |p: SnapshotProgress| {
+        let message = format!("{name}: {} fetched", p.fetched);
+        reporter.report(p.listed as u64, None, Unit::Documents, Some(message));
+    };
+    let sink = Sink(shelf);
+    let read = source::snapshot(&spec, last, &sink, &progress);
+    match reporter.unless_stopped(read).await? {
+        // Not the source's fault: what can be read must not count as unreadable.
+        Err(error) if error.is_of_sink() => Err(StepError::Sink(error)),
+        read => Ok(read?),
+    }
 }
 
 fn count(now: &SourceSnapshot, before: Option<&SourceSnapshot>) -> SourceCount {
@@ -169,16 +190,16 @@ fn count(now: &SourceSnapshot, before: Option<&SourceSnapshot>) -> SourceCount {
     }
 }
 
-/// Puts the sources' content into the store.
-struct StoreSink(Store);
+/// Puts the sources' content onto the shelf.
+struct Sink<'a>(&'a dyn Shelf);
 
 #[async_trait]
-impl ContentSink for StoreSink {
+impl ContentSink for Sink<'_> {
     async fn put(&self, content: Bytes) -> Result<Digest, SinkError> {
-        self.0.put(content).await.map_err(SinkError::from)
+        self.0.put(content).await
     }
 
     async fn contains(&self, digest: &Digest) -> Result<bool, SinkError> {
-        self.0.contains(digest).await.map_err(SinkError::from)
+        self.0.contains(digest).await
     }
 }

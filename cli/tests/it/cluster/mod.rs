@@ -1,5 +1,6 @@
 //! The operator and its workers as processes of their own, with a real API server and a real NATS server between them.
 
+mod fetchers;
 mod leaders;
 mod plugin;
 mod progress;
@@ -98,10 +99,16 @@ impl Cluster {
             .append(true)
             .open(self.log(name))
             .unwrap();
+        let models = ["--hub", &self.hub, "--device", "cpu"];
+        let models = if args[0] == "fetcher" {
+            &[][..]
+        } else {
+            &models
+        };
         let mut command = loci();
         command
             .args(args)
-            .args(["--hub", &self.hub, "--device", "cpu"])
+            .args(models)
             .arg("--state")
             .arg(self.dir.path().join(name))
             .env("KUBECONFIG", self.plane.kubeconfig())
@@ -141,6 +148,16 @@ impl Cluster {
 
     fn worker(&self) -> Process {
         self.spawn("worker", &["worker"])
+    }
+
+    /// The namespace's fetcher. Its Secrets are in `secrets`, for this test is the kubelet.
+    fn fetcher(&self) -> Process {
+        let secrets = self.dir.path().join("secrets");
+        let args = ["fetcher", "--namespace", &self.namespace, "--secrets"];
+        self.spawn(
+            "fetcher",
+            &[&args[..], &[secrets.to_str().unwrap()]].concat(),
+        )
     }
 
     fn log(&self, name: &str) -> PathBuf {

@@ -132,7 +132,7 @@ async fn replicas_load_switch_and_serve_without_a_failed_query_or_anybody_else()
     cluster.documents("The workshop opens at nine.").await;
     cluster.pipeline().await;
     let operator = cluster.operator_with_replicas();
-    let worker = cluster.worker();
+    let (worker, _fetcher) = (cluster.worker(), cluster.fetcher());
     cluster
         .until("a deployment is made", async || {
             let found = cluster.api::<Deployment>().get_opt("shop-recall").await;
@@ -231,7 +231,8 @@ async fn artefacts_are_given_to_who_has_the_key_of_their_revision_only() {
     let cluster = Cluster::new("artifacts").await;
     cluster.documents("The workshop opens at nine.").await;
     cluster.pipeline().await;
-    let (_operator, _worker) = (cluster.operator_with_replicas(), cluster.worker());
+    let _operator = cluster.operator_with_replicas();
+    let (_worker, _fetcher) = (cluster.worker(), cluster.fetcher());
     let mut releases = BTreeMap::<String, Value>::new();
     // Written before any replica is there.
     let found = std::sync::Mutex::new(None);

@@ -223,6 +223,8 @@ fn each_pod_is_reached_by_those_that_have_to() {
                 .unwrap();
             assert_eq!(from(artifacts)["app.kubernetes.io/component"], "recall");
             assert_eq!(artifacts["from"][0]["namespaceSelector"], json!({}));
+            let second = &artifacts["from"][1]["podSelector"]["matchLabels"];
+            assert_eq!(second["app.kubernetes.io/component"], "fetcher");
         }
         if component == "nats" {
             assert_eq!(
@@ -231,6 +233,8 @@ fn each_pod_is_reached_by_those_that_have_to() {
             );
             assert_eq!(from(ingress[0])["app.kubernetes.io/instance"], "loci");
             assert!(ingress[0]["from"][0].get("namespaceSelector").is_none());
+            let second = &ingress[0]["from"][1]["podSelector"]["matchLabels"];
+            assert_eq!(second["app.kubernetes.io/component"], "fetcher");
         }
         seen.insert(component);
     }
@@ -301,12 +305,45 @@ fn rights_are_of_the_watched_namespaces_unless_all_are_asked_for() {
                 .any(|k| has(k, "*")),
             "{rule}"
         );
-        let secrets = has("resources", "secrets");
-        assert!(
-            !secrets || rule["verbs"] == json!(["get"]),
-            "Secrets by name only: {rule}"
-        );
+        assert!(!has("resources", "secrets"), "no Secrets: {rule}");
     }
+}
+
+#[test]
+fn each_role_has_a_user_of_its_own_at_the_charts_nats() {
+    let all = rendered(&["--set=watchNamespaces={agents,support}"]);
+    let text = |o: &Value, key: &str| o["stringData"][key].as_str().unwrap_or_default().to_owned();
+    let secrets = of_kind(&all, "Secret");
+    let config = text(named(&all, "Secret", "loci-nats"), "nats.conf");
+    let mut users = BTreeSet::new();
+    for secret in secrets
+        .iter()
+        .filter(|s| s["stringData"]["url"].is_string())
+    {
+        let url = text(secret, "url");
+        let (user, rest) = url
+            .strip_prefix("nats://")
+            .unwrap()
+            .split_once(':')
+            .unwrap();
+        let (password, _) = rest.split_once('@').unwrap();
+        let known = format!("{{user: \"{user}\", password: \"{password}\", permissions:");
+        assert_eq!(config.matches(&known).count(), 1, "{user}");
+        if let Some(namespace) = user.strip_prefix("fetcher-") {
+            assert_eq!(secret["metadata"]["namespace"], namespace);
+            assert_eq!(secret["metadata"]["name"], "loci-fetcher-nats");
+        }
+        users.insert(user.to_owned());
+    }
+    let expected = [
+        "operator",
+        "worker-cpu",
+        "fetcher-agents",
+        "fetcher-support",
+    ];
+    assert_eq!(users, expected.map(str::to_owned).into());
+    assert_eq!(config.matches("{user:").count(), expected.len());
+    assert!(!config.contains('@'), "nothing is left to fill in");
 }
 
 #[test]
