@@ -5,7 +5,7 @@ use futures::TryStreamExt;
 use loci_bus::{Priority, Result};
 
 use crate::NatsBus;
-use crate::ledger::{JOBS, class_of};
+use crate::ledger::{JOBS, priority};
 
 /// The items of one class and priority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,4 +57,15 @@ fn depth(info: &consumer::Info) -> Option<Depth> {
         waiting: info.num_pending,
         held: info.num_ack_pending as u64,
     })
+}
+
+/// What a consumer of this name hands out.
+fn class_of(consumer: &str) -> Option<(&str, Priority)> {
+    let of = |p: &Priority| {
+        consumer
+            .strip_suffix(priority(*p))?
+            .strip_suffix('-')
+            .map(|class| (class, *p))
+    };
+    Priority::ALL.iter().find_map(of)
 }

@@ -76,7 +76,7 @@ pub(crate) fn item_hint(id: &str) -> String {
     format!("ctl.v1.item.{id}")
 }
 
-fn priority(priority: Priority) -> &'static str {
+pub(crate) fn priority(priority: Priority) -> &'static str {
     match priority {
         Priority::P0 => "p0",
         Priority::P1 => "p1",
@@ -86,17 +86,6 @@ fn priority(priority: Priority) -> &'static str {
 
 fn consumer_name(class: &str, p: Priority) -> String {
     format!("{class}-{}", priority(p))
-}
-
-/// What a consumer of this name hands out.
-pub(crate) fn class_of(consumer: &str) -> Option<(&str, Priority)> {
-    let of = |p: &Priority| {
-        consumer
-            .strip_suffix(priority(*p))?
-            .strip_suffix('-')
-            .map(|class| (class, *p))
-    };
-    Priority::ALL.iter().find_map(of)
 }
 
 fn missing(error: &ConsumerError) -> bool {

@@ -8,9 +8,10 @@ use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRunSpec, MemoryRunStat
 use loci_digest::Digest;
 use loci_plan::{Action, Look, Probe};
 
-use crate::controller::{Controller, News, Shared};
+use crate::controller::{Controller, Shared};
 use crate::items::full_name;
 use crate::keeper::Told;
+use crate::news::News;
 
 /// Objects younger than this are never swept: a step that is about to name them may be running.
 pub(crate) const GRACE: std::time::Duration = std::time::Duration::from_secs(3600);

@@ -9,9 +9,7 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use loci_digest::Digest;
-use loci_plan::{
-    Look, Pipeline, PrepareFailure, Reported, Serving, StepOutcome, Workers, World, plan,
-};
+use loci_plan::{Pipeline, PrepareFailure, Serving, Workers, World, plan};
 use loci_recall::Recall;
 use loci_store::Store;
 use loci_worker::step::{Encoders, Revisions};
@@ -24,35 +22,8 @@ use crate::garbage::Garbage;
 use crate::items::full_name;
 use crate::keeper::{Keeper, Kept, Told};
 use crate::lasting::{Lasting, Taken, foreign};
+use crate::news::News;
 use crate::sources::Sources;
-
-/// What happened outside of the loop.
-pub enum News {
-    /// A step ended.
-    Outcome(Box<StepOutcome>),
-    /// A step has come so far.
-    Progress(Reported),
-    /// A probe ended.
-    Look(Box<Look>),
-    /// A watched source changed.
-    Hint(String),
-    /// A release was loaded, or not.
-    Loaded(String, Result<()>),
-    /// What serves may have changed.
-    Serving,
-    /// Garbage was collected.
-    Collected,
-    /// What people ask for may have changed.
-    Asked,
-    /// Somebody else wrote a run.
-    Run(Box<MemoryRun>),
-    /// Somebody else deleted a run.
-    RunGone(String),
-    /// Somebody else wrote a release.
-    Release(Box<MemoryRelease>),
-    /// Somebody else deleted a release.
-    ReleaseGone(String),
-}
 
 /// What the loops of all pipelines share.
 #[derive(Clone)]

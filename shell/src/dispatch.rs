@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
@@ -11,8 +10,8 @@ use loci_bus::{Dispatcher, Event, Events, Outcome, Progress, WorkItem};
 use loci_digest::Digest;
 use loci_plan::spec::DEFAULT_CLASS;
 use loci_plan::{
-    Difference, Evaluated, Look, Pipeline, Probe, Reported, StepFailure, StepInput, StepKey,
-    StepOutcome, StepResult, Subjects,
+    Difference, Evaluated, Look, Pipeline, Probe, StepFailure, StepInput, StepKey, StepOutcome,
+    StepResult, Subjects,
 };
 use loci_store::Store;
 use loci_worker::step::{
@@ -20,17 +19,16 @@ use loci_worker::step::{
 };
 use tokio::sync::mpsc;
 
-use crate::controller::{Declared, News};
+use crate::controller::Declared;
 use crate::items::{Crew, blank, full_name, namespace, payload, sources};
+use crate::live::{Asked, Live};
+use crate::news::News;
 use crate::results::{assembled, count, embedded, snapshot};
 
 /// The class of workers that compute in this process, whatever class pipelines name.
 pub const CLASS: &str = DEFAULT_CLASS;
 /// The class of workers that know sources and their credentials.
 pub const FETCH: &str = "fetch";
-
-/// How often a pipeline's loop hears of progress, at most.
-const BEAT: Duration = Duration::from_secs(1);
 
 /// Who watches steps at work.
 pub trait Progresses: Send + Sync + 'static {
@@ -49,51 +47,6 @@ pub struct Dispatch {
     live: Arc<Mutex<HashMap<String, Live>>>,
     /// Held alone while a pipeline is forgotten: nothing of it is sent out meanwhile.
     forgetting: Arc<tokio::sync::RwLock<()>>,
-}
-
-/// What was asked for and has not been answered.
-#[derive(Clone)]
-struct Live {
-    asked: Asked,
-    pipeline: Arc<Pipeline>,
-    reply: mpsc::UnboundedSender<News>,
-    /// When the loop last heard of progress.
-    heard: Option<Instant>,
-}
-
-impl Live {
-    /// Tells the loop how far its step is, unless it has just heard of it.
-    fn report(&mut self, progress: &Progress) {
-        if self.heard.is_some_and(|h| h.elapsed() < BEAT) {
-            return;
-        }
-        let Some(key) = self.key().cloned() else {
-            return;
-        };
-        self.heard = Some(Instant::now());
-        // A closed channel is a controller that has ended.
-        let _ = self.reply.send(News::Progress(Reported {
-            key,
-            done: progress.done,
-            total: progress.total,
-            unit: progress.unit.to_string(),
-        }));
-    }
-}
-
-#[derive(Clone)]
-enum Asked {
-    Step { key: StepKey, subjects: Subjects },
-    Probe { probe: Probe, time: Timestamp },
-}
-
-impl Live {
-    fn key(&self) -> Option<&StepKey> {
-        match &self.asked {
-            Asked::Step { key, .. } => Some(key),
-            Asked::Probe { .. } => None,
-        }
-    }
 }
 
 impl Dispatch {

@@ -10,7 +10,8 @@ use loci_recall::{LoadRequest, Prepared};
 use loci_worker::step::Hold;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::controller::{Declared, News, Shared};
+use crate::controller::{Declared, Shared};
+use crate::news::News;
 
 /// The serving side of one pipeline. It goes on serving whoever commands it.
 pub trait Fleet: Send + Sync + 'static {
