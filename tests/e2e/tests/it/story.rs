@@ -145,6 +145,9 @@ impl Story {
             upgrade::lend(&story.helm(&["template", "loci", "charts/loci"]));
         }
         story.install_from(charts, &[]);
+        if charts == upgrade::EARLIER {
+            upgrade::lend_nats();
+        }
         apply(
             &[
                 &[documents(AGENTS, "The workshop opens at nine.")],

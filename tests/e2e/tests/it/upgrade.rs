@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loci_testbed::root;
 use serde_json::{Value, json};
 
-use crate::cluster::{AGENTS, SYSTEM, apply, field, kubectl, state, until};
+use crate::cluster::{AGENTS, RIVALS, SYSTEM, apply, field, kubectl, state, until};
 use crate::story::{Story, blocking, definitions, rolled_out};
 
 /// The charts as they were released.
@@ -45,6 +45,25 @@ pub fn lend(rendered: &str) {
         object
     };
     apply(&rights.map(rename).collect::<Vec<_>>());
+}
+
+/// Lets fetchers reach the earlier chart's NATS, which knew of none, by the only user that it has. The later chart takes
+/// the Secrets over.
+pub fn lend_nats() {
+    let data = field("secret/loci-nats", SYSTEM, "{.data}");
+    let data: Value = serde_json::from_str(&data).unwrap();
+    let secret = |namespace: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {
+                "name": "loci-fetcher-nats", "namespace": namespace,
+                "labels": {"app.kubernetes.io/managed-by": "Helm"},
+                "annotations": {"meta.helm.sh/release-name": "loci", "meta.helm.sh/release-namespace": SYSTEM},
+            },
+            "data": {"url": data["url"], "password": data["password"]},
+        })
+    };
+    apply(&[secret(AGENTS), secret(RIVALS)]);
 }
 
 fn tag() {
