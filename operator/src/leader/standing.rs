@@ -86,7 +86,7 @@ impl Standing {
     /// It leads until then. True when it did not before.
     pub(super) fn lead(&self, term: u64, until: Instant) -> bool {
         self.0.send_if_modified(|position| {
-            let begins = !matches!(position, Position::Leads { .. });
+            let begins = *position == Position::Standby;
             if *position != Position::Over {
                 *position = Position::Leads { term, until };
             }
