@@ -3,6 +3,7 @@
 mod record;
 mod releases;
 mod runs;
+mod workers;
 
 use std::time::Duration;
 
