@@ -38,7 +38,7 @@ fi
 
 echo "installing Loci"
 inside "$BIN/helm" upgrade --install loci-crds charts/loci-crds --namespace loci-system --create-namespace >/dev/null 2>"$STATE/helm.log"
-inside "$BIN/helm" upgrade --install loci charts/loci --namespace loci-system --wait --timeout 3m --set "clusterWide=true,hub=http://$hub" \
+inside "$BIN/helm" upgrade --install loci charts/loci --namespace loci-system --wait --timeout 3m --set "watchNamespaces={default},hub=http://$hub" \
     --set image.pullPolicy=Never,nats.image.pullPolicy=Never >/dev/null 2>>"$STATE/helm.log" || { cat "$STATE/helm.log" >&2; exit 1; }
 # The image has the same name when what is in it has changed.
 if [ -f "$STATE/loci.key" ] && ! cmp -s "$IMAGES/loci.tar.key" "$STATE/loci.key"; then
@@ -61,7 +61,7 @@ SH
 chmod +x "$STATE/shell"
 cat <<TEXT
 
-A Kubernetes with Loci is up. A shell in its network, with kubectl, helm and loci:
+A Kubernetes with Loci is up, which runs pipelines of the namespace default. A shell in its network, with kubectl, helm and loci:
 
   $STATE/shell
   kubectl apply -f examples/quickstart
