@@ -11,6 +11,7 @@ export LOCI_TEST_KUBE := $(KUBE)
 export LOCI_TEST_KUBECTL := $(VENV)/bin/kubectl
 export LOCI_TEST_NATS := $(VENV)/bin/nats-server
 export LOCI_TEST_HELM := $(KUBE)/helm
+export LOCI_TEST_S3 := $(KUBE)/versitygw
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
 .PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model python tools crds bench help
@@ -66,8 +67,8 @@ $(VENV)/.done: tests/python/requirements.txt
 	$(VENV)/bin/pip install --quiet --requirement $<
 	touch $@
 
-tools: ## Builds the Kubernetes control plane that tests start, and Helm
-	scripts/build-tools.sh $(KUBE) etcd kube-apiserver kube-controller-manager helm
+tools: ## Builds the Kubernetes control plane and the S3 server that tests start, and Helm
+	scripts/build-tools.sh $(KUBE) etcd kube-apiserver kube-controller-manager helm versitygw
 
 # The text that is measured on: the documentation of the crates that Loci is built from.
 DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the programs that tests run beside Loci into the directory $1: the names that follow, or a bare control plane.
+# Builds the programs that tests run beside Loci into the directory $1: the names that follow, or a bare control plane and an S3 server.
 # Each comes from a module of tests/tools, pinned by go.mod and go.sum, and is built anew only when these or the flags change.
 # A program that KUBEBUILDER_ASSETS holds is taken from there. Beside a controller come its definitions, in NAME.crds.
 set -euo pipefail
 PATH=$PATH:/usr/local/go/bin # where go.dev's own instructions put it
 to=${1:?usage: build-tools.sh DIRECTORY [NAME…]}
 shift
-[ $# -gt 0 ] || set -- etcd kube-apiserver kube-controller-manager
+[ $# -gt 0 ] || set -- etcd kube-apiserver kube-controller-manager versitygw
 modules=$(cd "$(dirname "$0")/../tests/tools" && pwd)
 
 # name, module, package
@@ -21,6 +21,7 @@ coredns                  coredns       github.com/coredns/coredns
 source-controller        flux          github.com/fluxcd/source-controller
 kustomize-controller     flux          github.com/fluxcd/kustomize-controller
 helm                     helm          helm.sh/helm/v4/cmd/helm
+versitygw                versitygw     github.com/versity/versitygw/cmd/versitygw
 "
 
 # Without these, Kubernetes says that it is v0.0.0, and Helm's check of its version fails.

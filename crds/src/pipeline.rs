@@ -228,6 +228,10 @@ pub struct ServingSpec {
     /// How long a query may take. Queries over it are counted by /metrics, and `loci advise` weighs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_budget: Option<GoDuration>,
+    /// How many pods answer queries. When absent, the operator's default at first, and from then on what an autoscaler or a person scales the Deployment `<pipeline>-recall` to; when set, the operator keeps it so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub replicas: Option<i32>,
 }
 
 /// Which workers do the steps that compute: Embed, Assemble and Evaluate.

@@ -1,7 +1,11 @@
 //! Where replicas get revisions from: the manifest and the files of one revision, for who has its key.
 //!
-//! A key is the HMAC (RFC 2104, over SHA-256) of the revision's digest under a secret that never leaves the store's
-//! directory. A pipeline's ConfigMap carries the keys of its own releases, so that no tenant reads another's.
+//! A key is the HMAC (RFC 2104, over SHA-256) of the revision's digest under a secret that never leaves the store.
+//! A pipeline's ConfigMap carries the keys of its own releases, so that no tenant reads another's.
+//!
+//! Files of a store in a bucket do not pass through here: who has the key is sent on to a URL that the bucket's server
+//! answers at, signed for that one file and a few minutes. The ConfigMap stays small, nothing in it expires, and no
+//! replica holds a key to the bucket.
 
 mod uploads;
 
@@ -9,17 +13,18 @@ use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use hmac::{Hmac, Mac};
 use loci_digest::Digest;
-use loci_store::{Store, StoreError};
+use loci_store::{Store, StoreError, StoreUrl};
 use loci_worker::step::{REVISION, RevisionManifest};
 use sha2::Sha256;
 use tokio::net::TcpListener;
@@ -30,6 +35,8 @@ use url::Url;
 use crate::lock;
 
 const SECRET: &str = "artifacts.key";
+/// How long a signed URL lets a download begin.
+const EXPIRES: Duration = Duration::from_secs(600);
 /// Revisions whose files are known; all are forgotten beyond.
 const KNOWN: usize = 256;
 
@@ -47,15 +54,22 @@ struct Inner {
 }
 
 impl Artifacts {
-    /// Over the store in `dir`, whose secret is made when there is none.
+    /// Over the store at `place`, whose secret is made when there is none.
     ///
     /// # Errors
     /// When the secret cannot be read or written.
-    pub fn new(store: Store, dir: &Path, url: Url) -> Result<Self> {
+    pub async fn new(store: Store, place: &StoreUrl, url: Url) -> Result<Self> {
+        let secret = match place {
+            StoreUrl::Directory(dir) => secret(&dir.join(SECRET))?,
+            StoreUrl::S3 { .. } => {
+                let kept = store.once(SECRET, random()?.to_vec().into()).await?;
+                fits(&kept, &format!("{place}/{SECRET}"))?
+            }
+        };
         Ok(Self(Arc::new(Inner {
             store,
             url,
-            secret: secret(&dir.join(SECRET))?,
+            secret,
             files: Mutex::default(),
         })))
     }
@@ -185,7 +199,10 @@ async fn file(
     if !artifacts.files(&revision).await?.contains(&digest) {
         return Err(Refusal::Unknown);
     }
-    let (file, size) = artifacts.0.store.open(&digest).await?;
+    if let Some(url) = artifacts.0.store.link(&digest, EXPIRES).await? {
+        return Ok(Redirect::temporary(url.as_str()).into_response());
+    }
+    let (file, size) = artifacts.0.store.open_blob(&digest).await?;
     let body = Body::from_stream(ReaderStream::with_capacity(
         tokio::fs::File::from_std(file),
         256 << 10,
@@ -196,10 +213,7 @@ async fn file(
 /// The secret; made once, by whoever comes first.
 fn secret(path: &Path) -> Result<[u8; 32]> {
     if !path.exists() {
-        let mut random = [0; 32];
-        std::fs::File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut random))
-            .context("no random bytes")?;
+        let random = random()?;
         let directory = path.parent().unwrap_or(Path::new("."));
         let mut made = tempfile::NamedTempFile::new_in(directory)?;
         made.write_all(&random)?;
@@ -212,12 +226,20 @@ fn secret(path: &Path) -> Result<[u8; 32]> {
         }
     }
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    ensure!(
-        bytes.len() == 32,
-        "{} does not hold 32 bytes: delete it, and a new one is made",
-        path.display()
-    );
-    let mut secret = [0; 32];
-    secret.copy_from_slice(&bytes);
-    Ok(secret)
+    fits(&bytes, &path.display().to_string())
+}
+
+fn random() -> Result<[u8; 32]> {
+    let mut random = [0; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .context("no random bytes")?;
+    Ok(random)
+}
+
+fn fits(bytes: &[u8], place: &str) -> Result<[u8; 32]> {
+    let secret = bytes.try_into();
+    secret.with_context(|| {
+        format!("{place} does not hold 32 bytes: delete it, and a new one is made")
+    })
 }

@@ -33,7 +33,7 @@ pub use fleet::{COMPONENT, Network, PORT, STATUS_PORT, Template, objects};
 pub use leader::{Election, Timing};
 pub use metrics::{Scope, serve_metrics};
 pub use operator::{Options, Serving, run};
-pub use replica::{ReplicaOptions, replicate};
+pub use replica::{Limits, ReplicaOptions, replicate};
 pub use work::worker;
 
 use std::net::SocketAddr;

@@ -13,6 +13,7 @@ use loci_models::DeviceRequest;
 use loci_nats::NatsOptions;
 use loci_recall::Auth;
 use loci_shell::News;
+use loci_store::{RemoteOptions, StoreUrl};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,9 @@ pub struct Options {
     /// Where caches are.
     pub state: PathBuf,
     /// Where artefacts are.
-    pub store: PathBuf,
+    pub store: StoreUrl,
+    /// How that is reached when it is not a directory.
+    pub remote: RemoteOptions,
     /// Who answers queries.
     pub serving: Serving,
     /// The hub that hf:// models come from.

@@ -94,7 +94,7 @@ impl Warm {
                 .with_context(|| format!("cannot create {}", path.display()))?;
             Ok(path)
         };
-        let store = Store::open_local(&options.store).await?;
+        let store = Store::open(&options.store, options.remote.clone()).await?;
         let recall = Recall::new(RecallOptions::default())?;
         let bus = match &options.nats {
             None => Bus::Local(LocalBus::new()),
@@ -231,7 +231,8 @@ async fn serve(
             ..
         } => {
             let listener = bind(*artifacts).await?;
-            let artifacts = Artifacts::new(store.clone(), &options.store, artifacts_url.clone())?;
+            let artifacts = Artifacts::new(store.clone(), &options.store, artifacts_url.clone());
+            let artifacts = artifacts.await?;
             tasks.spawn(artifacts.clone().serve(listener, stop.clone()));
             let (pods, watching) = replicas(client, &options.namespaces);
             tasks.spawn(async move {

@@ -14,6 +14,10 @@ use crate::judge::{marked, sentence};
 use crate::plan::Draft;
 use crate::runs::retry_at;
 use crate::view::{Hold, ReleaseView, View};
+use crate::world::PrepareFailure;
+
+/// How much of a reason is kept in a status.
+const WHY: usize = 600;
 
 pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
     let hold = view.hold();
@@ -56,6 +60,12 @@ fn successor<'a>(view: &View<'a>, hold: Option<&Hold<'a>>) -> Option<&'a MemoryR
     }
 }
 
+/// The release that is to replace what serves and cannot be loaded everywhere, and why: it waits, and is tried again.
+pub(crate) fn held<'a>(view: &View<'a>) -> Option<(&'a MemoryRelease, &'a PrepareFailure)> {
+    let next = successor(view, view.hold().as_ref()).filter(|next| !loaded(view, next))?;
+    Some((next, view.world.serving.failures.get(next.name())?))
+}
+
 /// Whether a candidate may be promoted by the rules, without regard to newer ones.
 fn promotable(view: &View<'_>, release: &MemoryRelease, desired: Option<&MemoryRelease>) -> bool {
     release.phase() == ReleasePhase::Candidate
@@ -75,6 +85,8 @@ fn settle(
     let phase = follow(view, release, hold, next);
     if phase != status.phase {
         moved(view, release, hold, phase, &mut status);
+    } else if let Some((_, why)) = held(view).filter(|(held, _)| held.name() == release.name()) {
+        status.message = Some(refusal(release.name(), why));
     }
     marked(view, Some(release), status)
 }
@@ -103,6 +115,12 @@ fn moved(
     }
     status.phase = phase;
     status.message = Some(message);
+}
+
+/// What a release that cannot be loaded says.
+pub(crate) fn refusal(name: &str, failure: &PrepareFailure) -> String {
+    let why: String = failure.message.chars().take(WHY).collect();
+    format!("{name} is held, what serves stays, and it is tried again: {why}")
 }
 
 /// The phase that a release should have, by the pointer and the hold.

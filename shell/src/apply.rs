@@ -13,9 +13,6 @@ use crate::items::full_name;
 use crate::keeper::Told;
 use crate::news::News;
 
-/// Objects younger than this are never swept: a step that is about to name them may be running.
-pub(crate) const GRACE: std::time::Duration = std::time::Duration::from_secs(3600);
-
 impl Shared {
     /// Sweeps what no pipeline needs, when all have said what that is.
     pub(crate) async fn collect(&self) -> Result<()> {
@@ -24,7 +21,7 @@ impl Shared {
             return Ok(());
         };
         self.revisions.sweep(&roots).await?;
-        self.store.gc(&roots, GRACE).await?;
+        self.store.gc(&roots, self.store.grace()).await?;
         Ok(())
     }
 }

@@ -9,7 +9,6 @@ use loci_plan::{Fate, PipelineRecord, Presence, sweep};
 use loci_store::Version;
 use tokio::time::Instant;
 
-use crate::apply::GRACE;
 use crate::controller::Shared;
 
 /// The least and the longest pause between two rounds.
@@ -106,7 +105,8 @@ impl Sweeper {
         if !removed.is_empty() {
             // Once more when what was in use until now is old enough.
             let now = Instant::now();
-            self.collections.extend([now, now + GRACE + PAUSES.1]);
+            let later = now + self.shared.store.grace() + PAUSES.1;
+            self.collections.extend([now, later]);
         }
         self.collect(census).await;
         Ok(removed)

@@ -3,19 +3,23 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use loci_digest::{Digest, Hasher};
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{MultipartUpload, ObjectStoreExt, PutMode};
+use url::Url;
 
-use crate::error::{Result, StoreError, io_error};
-use crate::layout::Area;
-use crate::{Store, blocking, local};
+use crate::backend::Act;
+use crate::error::{Result, StoreError};
+use crate::layout::{Area, Name};
+use crate::{Store, blocking, local, remote};
 
 /// Files above this are read twice (digest, then upload) and never held in memory whole.
 const PART: u64 = 8 << 20;
 /// How often an object that vanishes right after its upload is stored again.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// What is where an object should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,9 @@ impl Store {
             }
             self.upload_large(&path, &digest, size).await?;
             self.damaged().remove(&digest);
+            if self.backend().stands(Name(Area::Blobs, digest)).await? {
+                break;
+            }
         }
         Ok((digest, size))
     }
@@ -89,48 +96,45 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn contains(&self, digest: &Digest) -> Result<bool> {
-        let _shared = self.inner.sweeping.together().await?;
-        Ok(self.touch_all(vec![*digest]).await?.is_none())
+        Ok(self.touch_all(&[*digest]).await?.is_none())
     }
 
     /// Opens a blob for reading, and tells its size. What is read is not verified.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; when the file cannot be opened.
-    pub async fn open(&self, digest: &Digest) -> Result<(std::fs::File, u64)> {
-        let path = self.file(Area::Blobs, digest);
-        let opened = blocking(move || {
-            let opened = std::fs::File::open(&path);
-            match opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
-                Ok((size, file)) => Ok(Some((file, size))),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(StoreError::read(&path, e)),
-            }
-        });
-        opened
-            .await?
-            .ok_or_else(|| self.not_found(Area::Blobs, digest))
+    pub async fn open_blob(&self, digest: &Digest) -> Result<(std::fs::File, u64)> {
+        let path = self.local_file(digest).await?;
+        blocking(move || open(&path)).await
+    }
+
+    /// A URL that anybody may read a blob at until it expires; none where only this process can read it for others.
+    ///
+    /// # Errors
+    /// When credentials cannot be had.
+    pub async fn link(&self, digest: &Digest, expires: Duration) -> Result<Option<Url>> {
+        self.backend().link(digest, expires).await
     }
 
     /// Puts a blob's content at `to`, replacing what is there, atomically. The file is read-only: it
-    /// is a hard link into the store where the file system can, else a copy.
+    /// is a hard link into the store, or a local copy of its blobs, where the file system can, else a copy.
     ///
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::Corrupt`], with `to` left as it was; and when `to`
     /// cannot be written.
     pub async fn materialise(&self, digest: &Digest, to: &Path) -> Result<()> {
-        let (from, expected, to) = (self.file(Area::Blobs, digest), *digest, to.to_owned());
-        let source = from.clone();
-        let found = blocking(move || match local::digest(&source) {
-            Ok(found) => Ok(Some(found)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(StoreError::read(&source, e)),
-        })
-        .await?;
-        match found {
-            None => return Err(self.not_found(Area::Blobs, digest)),
-            Some(found) => self.verified(Area::Blobs, digest, found)?,
-        }
+        let from = loop {
+            let from = self.local_file(digest).await?;
+            let source = from.clone();
+            let found =
+                blocking(move || local::digest(&source).map_err(|e| StoreError::read(&source, e)));
+            let found = found.await?;
+            if found == *digest || !self.backend().forget(digest).await? {
+                self.verified(Area::Blobs, digest, found)?;
+                break from;
+            }
+        };
+        let (expected, to) = (*digest, to.to_owned());
         blocking(move || {
             let size = from
                 .metadata()
@@ -139,6 +143,14 @@ impl Store {
             local::place(&from, &to, &expected).map_err(|e| StoreError::write(&to, size, e))
         })
         .await
+    }
+
+    async fn local_file(&self, digest: &Digest) -> Result<PathBuf> {
+        match self.backend().file(digest).await {
+            Ok(path) => path.ok_or_else(|| self.not_found(Area::Blobs, digest)),
+            Err(StoreError::Corrupt { found, .. }) => Err(self.corrupt(Area::Blobs, digest, found)),
+            Err(e) => Err(e),
+        }
     }
 
     /// Stores `bytes` under `digest` unless they are there.
@@ -155,37 +167,32 @@ impl Store {
             if attempt > ATTEMPTS {
                 return Err(self.vanished(area, digest, size));
             }
-            let payload = PutPayload::from_bytes(bytes.clone());
-            match self
-                .inner
-                .objects
-                .put_opts(&area.location(digest), payload, mode.into())
-                .await
-            {
+            if attempt > 1 {
+                // Another writer of the same may be about to be done.
+                tokio::time::sleep(AGAIN * attempt).await;
+            }
+            let (location, payload) = (area.location(digest), bytes.clone().into());
+            let objects = self.backend().objects();
+            match objects.put_opts(&location, payload, mode.into()).await {
                 Ok(_) => _ = self.damaged().remove(digest),
-                Err(object_store::Error::AlreadyExists { .. }) => {}
-                Err(e) => {
-                    return Err(StoreError::write(
-                        &self.file(area, digest),
-                        size,
-                        io_error(e),
-                    ));
-                }
+                Err(object_store::Error::AlreadyExists { .. }) => continue,
+                // It may be there: that is looked at.
+                Err(e) if remote::unanswered(&e) && attempt < ATTEMPTS => continue,
+                Err(e) => return Err(self.backend().failed(Act::Write(size), &location, e)),
+            }
+            if self.backend().stands(Name(area, *digest)).await? {
+                return Ok(());
             }
         }
     }
 
     /// Marks an object as used now when it is there whole.
     async fn keep(&self, area: Area, digest: &Digest, size: u64) -> Result<Presence> {
-        let _shared = self.inner.sweeping.together().await?;
         if self.damaged().contains(digest) {
             return Ok(Presence::Damaged);
         }
-        let path = self.file(area, digest);
-        let found =
-            blocking(move || local::touch(&path).map_err(|e| StoreError::write(&path, 0, e)))
-                .await?;
-        Ok(match found {
+        let found = self.backend().keep(&[Name(area, *digest)]).await?;
+        Ok(match found.first().copied().flatten() {
             None => Presence::Absent,
             Some(found) if found == size => Presence::Kept,
             Some(_) => Presence::Damaged,
@@ -193,85 +200,67 @@ impl Store {
     }
 
     /// Marks blobs or manifests as used now, and returns one that is missing or damaged, if any.
-    /// The caller holds `sweeping`.
-    pub(crate) async fn touch_all(&self, digests: Vec<Digest>) -> Result<Option<Digest>> {
+    pub(crate) async fn touch_all(&self, digests: &[Digest]) -> Result<Option<Digest>> {
         if let Some(damaged) = digests.iter().find(|d| self.damaged().contains(d)) {
             return Ok(Some(*damaged));
         }
-        let store = self.clone();
-        blocking(move || {
-            for digest in digests {
-                let mut found = false;
-                for path in [
-                    store.file(Area::Blobs, &digest),
-                    store.file(Area::Manifests, &digest),
-                ] {
-                    found |= local::touch(&path)
-                        .map_err(|e| StoreError::write(&path, 0, e))?
-                        .is_some();
-                }
-                if !found {
-                    return Ok(Some(digest));
-                }
-            }
-            Ok(None)
-        })
-        .await
+        let both = |d: &Digest| [Name(Area::Blobs, *d), Name(Area::Manifests, *d)];
+        let names: Vec<Name> = digests.iter().flat_map(both).collect();
+        let found = self.backend().keep(&names).await?;
+        let missing = found
+            .chunks(2)
+            .position(|pair| pair.iter().all(Option::is_none));
+        Ok(missing.and_then(|at| digests.get(at).copied()))
     }
 
     /// The verified bytes of an object of an area named by content; none when it is absent.
     pub(crate) async fn read(&self, area: Area, digest: &Digest) -> Result<Option<Bytes>> {
-        let failed = |e| StoreError::read(&self.file(area, digest), io_error(e));
-        let bytes = match self.inner.objects.get(&area.location(digest)).await {
-            Ok(found) => found.bytes().await.map_err(failed)?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(failed(e)),
+        let Some(stored) = self.stored(&area.location(digest)).await? else {
+            return Ok(None);
         };
-        self.verified(area, digest, digest_of(bytes.clone()).await?)?;
-        Ok(Some(bytes))
+        self.verified(area, digest, digest_of(stored.bytes.clone()).await?)?;
+        Ok(Some(stored.bytes))
     }
 
-    /// Compares what was read with what was asked for, and remembers damage.
+    /// Compares what was read with what was asked for.
     fn verified(&self, area: Area, digest: &Digest, found: Digest) -> Result<()> {
         if found == *digest {
             self.damaged().remove(digest);
             return Ok(());
         }
-        let path = self.file(area, digest);
-        tracing::error!(%digest, %found, path = %path.display(), "damaged object");
+        Err(self.corrupt(area, digest, found))
+    }
+
+    /// Remembers damage.
+    fn corrupt(&self, area: Area, digest: &Digest, found: Digest) -> StoreError {
+        let place = self.place(area, digest);
+        tracing::error!(%digest, %found, place, "damaged object");
         self.damaged().insert(*digest);
-        Err(StoreError::Corrupt {
+        StoreError::Corrupt {
             digest: *digest,
-            path,
+            place,
             found,
-        })
+        }
     }
 
     async fn upload_large(&self, path: &Path, digest: &Digest, size: u64) -> Result<()> {
-        let target = self.file(Area::Blobs, digest);
-        let failed = |e| StoreError::write(&target, size, io_error(e));
-        let mut upload = self
-            .inner
-            .objects
-            .put_multipart(&Area::Blobs.location(digest))
-            .await
-            .map_err(failed)?;
-        let sent = send(upload.as_mut(), path, &target, size)
-            .await
-            .and_then(|found| {
-                if found == *digest {
-                    Ok(())
-                } else {
-                    Err(StoreError::Changed {
-                        path: path.to_owned(),
-                    })
-                }
-            });
+        let location = Area::Blobs.location(digest);
+        let failed = |e| self.backend().failed(Act::Write(size), &location, e);
+        let objects = self.backend().objects();
+        let mut upload = objects.put_multipart(&location).await.map_err(failed)?;
+        let changed = || StoreError::Changed {
+            path: path.to_owned(),
+        };
+        let sent = match send(upload.as_mut(), path, &failed).await {
+            Ok(found) if found != *digest => Err(changed()),
+            sent => sent.map(drop),
+        };
         match sent {
-            Ok(()) => upload.complete().await.map(|_| ()).map_err(failed),
+            Ok(()) => upload.complete().await.map(drop).map_err(failed),
             Err(e) => {
                 if let Err(abort) = upload.abort().await {
-                    tracing::warn!(error = %abort, path = %target.display(), "an upload could not be cleaned up");
+                    let place = self.place(Area::Blobs, digest);
+                    tracing::warn!(error = %abort, place, "an upload could not be cleaned up");
                 }
                 Err(e)
             }
@@ -281,15 +270,18 @@ impl Store {
     pub(crate) fn not_found(&self, area: Area, digest: &Digest) -> StoreError {
         StoreError::NotFound {
             digest: *digest,
-            path: self.file(area, digest),
+            place: self.place(area, digest),
         }
     }
 
     fn vanished(&self, area: Area, digest: &Digest, size: u64) -> StoreError {
-        let error = std::io::Error::other(
-            "it was gone or of another size right after it was written, several times",
-        );
-        StoreError::write(&self.file(area, digest), size, error)
+        StoreError::Write {
+            place: self.place(area, digest),
+            bytes: size,
+            source: std::io::Error::other(
+                "it was gone or of another size right after it was written, several times",
+            ),
+        }
     }
 }
 
@@ -297,8 +289,7 @@ impl Store {
 async fn send(
     upload: &mut dyn MultipartUpload,
     path: &Path,
-    target: &Path,
-    size: u64,
+    failed: &(impl Fn(object_store::Error) -> StoreError + Sync),
 ) -> Result<Digest> {
     let opened = path.to_owned();
     let (mut file, _) = blocking(move || open(&opened)).await?;
@@ -319,10 +310,7 @@ async fn send(
         if part.is_empty() {
             return Ok(hasher.finish());
         }
-        upload
-            .put_part(part.into())
-            .await
-            .map_err(|e| StoreError::write(target, size, io_error(e)))?;
+        upload.put_part(part.into()).await.map_err(failed)?;
     }
 }
 

@@ -2,15 +2,17 @@
 //!
 //! What a document names in `refs` is kept as long as it does, whoever collects garbage.
 
+use futures::TryStreamExt;
 use loci_digest::Digest;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
+use object_store::{Error, ObjectMeta, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Store;
-use crate::error::{Result, StoreError, io_error};
+use crate::backend::Act;
+use crate::error::{Result, StoreError};
 use crate::layout::{document, document_name, documents};
+use crate::{Store, absent};
 
 /// Which content a document had when it was read or written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,10 +57,9 @@ impl Store {
         over: Option<&Version>,
     ) -> Result<Option<Version>> {
         let at = document(name);
-        let path = self.inner.root.join(at.as_ref());
         let json = serde_json::to_vec(&Outgoing { refs, body }).map_err(|source| {
             StoreError::Document {
-                path: path.clone(),
+                place: self.backend().place(&at),
                 source,
             }
         })?;
@@ -73,7 +74,7 @@ impl Store {
                 match self.put_at(&at, json.clone().into(), mode).await {
                     // A directory does not compare by itself.
                     Err(Error::NotImplemented { .. }) => {
-                        let _alone = self.inner.replacing.alone().await?;
+                        let _alone = self.backend().alone().await?;
                         if self.version(&at).await?.as_ref() != Some(over) {
                             return Ok(None);
                         }
@@ -85,10 +86,9 @@ impl Store {
         };
         match written {
             Ok(version) => Ok(Some(version)),
-            Err(
-                Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. },
-            ) => Ok(None),
-            Err(e) => Err(StoreError::write(&path, bytes, io_error(e))),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(None),
+            Err(e) if absent(&e) => Ok(None),
+            Err(e) => Err(self.backend().failed(Act::Write(bytes), &at, e)),
         }
     }
 
@@ -98,17 +98,14 @@ impl Store {
     /// When the store cannot be written.
     pub async fn delete_document(&self, name: &str, version: &Version) -> Result<bool> {
         let at = document(name);
-        let _alone = self.inner.replacing.alone().await?;
+        let _alone = self.backend().alone().await?;
         if self.version(&at).await?.as_ref() != Some(version) {
             return Ok(false);
         }
-        match self.inner.objects.delete(&at).await {
+        match self.backend().objects().delete(&at).await {
             Ok(()) => Ok(true),
-            Err(Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(StoreError::delete(
-                &self.inner.root.join(at.as_ref()),
-                io_error(e),
-            )),
+            Err(e) if absent(&e) => Ok(false),
+            Err(e) => Err(self.backend().failed(Act::Delete, &at, e)),
         }
     }
 
@@ -117,7 +114,11 @@ impl Store {
     /// # Errors
     /// When the store cannot be listed.
     pub async fn documents(&self) -> Result<Vec<String>> {
-        let all = self.list_under(&documents()).await?;
+        let listed = self.backend().objects().list(Some(&documents()));
+        let all: Vec<ObjectMeta> = listed
+            .try_collect()
+            .await
+            .map_err(|e| self.backend().failed(Act::Read, &documents(), e))?;
         let mut names: Vec<String> = all
             .iter()
             .filter_map(|object| document_name(&object.location))
@@ -137,19 +138,18 @@ impl Store {
     }
 
     async fn read_document<T: DeserializeOwned>(&self, at: &Path) -> Result<Option<(T, Version)>> {
-        let path = self.inner.root.join(at.as_ref());
-        let found = match self.inner.objects.get(at).await {
+        let failed = |e| self.backend().failed(Act::Read, at, e);
+        let found = match self.backend().objects().get(at).await {
             Ok(found) => found,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(StoreError::read(&path, io_error(e))),
+            Err(e) if absent(&e) => return Ok(None),
+            Err(e) => return Err(failed(e)),
         };
         let version = Version(found.meta.e_tag.clone(), found.meta.version.clone());
-        let json = found
-            .bytes()
-            .await
-            .map_err(|e| StoreError::read(&path, io_error(e)))?;
-        let read = serde_json::from_slice(&json)
-            .map_err(|source| StoreError::Document { path, source })?;
+        let json = found.bytes().await.map_err(failed)?;
+        let read = serde_json::from_slice(&json).map_err(|source| StoreError::Document {
+            place: self.backend().place(at),
+            source,
+        })?;
         Ok(Some((read, version)))
     }
 
@@ -159,22 +159,16 @@ impl Store {
         payload: PutPayload,
         mode: PutMode,
     ) -> object_store::Result<Version> {
-        let put = self
-            .inner
-            .objects
-            .put_opts(at, payload, mode.into())
-            .await?;
+        let objects = self.backend().objects();
+        let put = objects.put_opts(at, payload, mode.into()).await?;
         Ok(Version(put.e_tag, put.version))
     }
 
     async fn version(&self, at: &Path) -> Result<Option<Version>> {
-        match self.inner.objects.head(at).await {
+        match self.backend().objects().head(at).await {
             Ok(meta) => Ok(Some(Version(meta.e_tag, meta.version))),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(StoreError::read(
-                &self.inner.root.join(at.as_ref()),
-                io_error(e),
-            )),
+            Err(e) if absent(&e) => Ok(None),
+            Err(e) => Err(self.backend().failed(Act::Read, at, e)),
         }
     }
 }

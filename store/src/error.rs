@@ -14,54 +14,66 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 pub enum StoreError {
     /// No object has this digest.
     #[error(
-        "{digest} is not in the store ({}): run the pipeline again to rebuild it, or restore the file from a backup",
-        path.display()
+        "{digest} is not in the store ({place}): run the pipeline again to rebuild it, or restore it from a backup"
     )]
     NotFound {
         /// What was asked for.
         digest: Digest,
         /// Where it would be.
-        path: PathBuf,
+        place: String,
     },
     /// The stored bytes do not have the digest they are stored under.
     #[error(
-        "{} is damaged: it should hold {digest} but its bytes have {found}; run the pipeline again to rebuild it \
-         (storing the same content replaces the damaged file), or restore the file from a backup",
-        path.display()
+        "{place} is damaged: it should hold {digest} but its bytes have {found}; run the pipeline again to rebuild it \
+         (storing the same content replaces what is damaged), or restore it from a backup"
     )]
     Corrupt {
         /// What was asked for.
         digest: Digest,
-        /// The damaged file.
-        path: PathBuf,
+        /// What is damaged.
+        place: String,
         /// The digest of what the file holds.
         found: Digest,
     },
     /// Writing failed: a full disk, a quota, a missing permission.
-    #[error("cannot write {bytes} bytes to {}: {source}; {}", path.display(), advice(source))]
+    #[error("cannot write {bytes} bytes to {place}: {source}; {}", advice(source))]
     Write {
-        /// The file that was to be written. Nothing was left there.
-        path: PathBuf,
+        /// What was to be written. Nothing was left there.
+        place: String,
         /// How many bytes were to be written.
         bytes: u64,
         /// The reason.
         source: io::Error,
     },
     /// Reading failed.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {place}: {source}")]
     Read {
         /// The file or directory.
-        path: PathBuf,
+        place: String,
         /// The reason.
         source: io::Error,
     },
     /// Deleting failed.
-    #[error("cannot delete {}: {source}", path.display())]
+    #[error("cannot delete {place}: {source}")]
     Delete {
         /// The file.
-        path: PathBuf,
+        place: String,
         /// The reason.
         source: io::Error,
+    },
+    /// An object store refuses, or is not to be reached.
+    #[error("cannot {act} {place} (at {endpoint}): {reason}; {advice}")]
+    Remote {
+        /// What was to be done.
+        act: String,
+        /// The object's URL.
+        place: String,
+        /// The server's URL.
+        endpoint: String,
+        /// What it says, or that it says nothing.
+        reason: String,
+        /// The way out.
+        advice: &'static str,
     },
     /// The file changed between two readings of it.
     #[error("{} changed while it was stored: nothing was kept of it; store it again", path.display())]
@@ -85,21 +97,19 @@ pub enum StoreError {
     },
     /// The directory holds something else.
     #[error(
-        "{} holds no store and is not empty: give an empty or a new directory, or one that a store was made in",
-        path.display()
+        "{place} holds no store and is not empty: give an empty or a new directory or prefix, or one that a store was made in"
     )]
     NotAStore {
-        /// The directory.
-        path: PathBuf,
+        /// The directory, or the bucket and prefix.
+        place: String,
     },
     /// The store was written in a format that this build does not know.
     #[error(
-        "{} says \"{found}\" but this build reads \"{expected}\": use the version of loci that wrote it, or another directory",
-        path.display()
+        "{place} says \"{found}\" but this build reads \"{expected}\": use the version of loci that wrote it, or another directory"
     )]
     Format {
         /// The format marker.
-        path: PathBuf,
+        place: String,
         /// What it says.
         found: String,
         /// What it would have to say.
@@ -137,10 +147,12 @@ pub enum StoreError {
         source: serde_json::Error,
     },
     /// A document that does not fit its type.
-    #[error("{} cannot be read: {source}; it may come from another version of loci: use that, or restore the file from a backup", path.display())]
+    #[error(
+        "{place} cannot be read: {source}; it may come from another version of loci: use that, or restore it from a backup"
+    )]
     Document {
-        /// The file.
-        path: PathBuf,
+        /// The document.
+        place: String,
         /// Which field, and why.
         source: serde_json::Error,
     },
@@ -169,14 +181,14 @@ fn advice(error: &io::Error) -> &'static str {
 impl StoreError {
     pub(crate) fn read(path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Read {
-            path: path.to_owned(),
+            place: path.display().to_string(),
             source: source.into(),
         }
     }
 
     pub(crate) fn write(path: &Path, bytes: u64, source: impl Into<io::Error>) -> Self {
         Self::Write {
-            path: path.to_owned(),
+            place: path.display().to_string(),
             bytes,
             source: source.into(),
         }
@@ -184,7 +196,7 @@ impl StoreError {
 
     pub(crate) fn delete(path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Delete {
-            path: path.to_owned(),
+            place: path.display().to_string(),
             source: source.into(),
         }
     }

@@ -6,17 +6,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use loci_digest::Digest;
-use object_store::ObjectMeta;
 
+use crate::Store;
+use crate::backend::{Object, Sweep};
 use crate::error::{Result, StoreError};
-use crate::layout::Area;
-use crate::{Store, blocking, local};
+use crate::layout::{Area, Name};
+use crate::manifest::PARALLEL;
 
 /// An upload that nobody wrote to for this long was interrupted.
 const UPLOAD_IDLE: Duration = Duration::from_secs(3600);
-/// Objects deleted under one lock: readers wait for no more than these.
-const BATCH: usize = 128;
 
 /// What a collection did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,20 +35,21 @@ pub struct GcReport {
     pub missing: Vec<Digest>,
 }
 
-type Listing = HashMap<Digest, ObjectMeta>;
+type Listing = HashMap<Digest, Object>;
 
 struct Marks {
     live: HashSet<Digest>,
     missing: Vec<Digest>,
-    /// The blobs at the start of the collection: no need to look whether they are manifests.
+    /// What there was at the start of the collection. What has been stored since is young.
     blobs: Listing,
+    manifests: Listing,
 }
 
 impl Store {
     /// Deletes the blobs and manifests that no root reaches and that were last stored or used at
     /// least `grace` ago; the records whose output is gone; and leftovers of interrupted uploads.
     /// Safe while others store and read. `grace` has to exceed the time from storing or looking up an
-    /// object to naming it in a manifest or a root.
+    /// object to naming it in a manifest or a root; in a bucket by half an hour, see [`crate::RemoteOptions`].
     ///
     /// # Errors
     /// Deletes nothing and returns [`StoreError::MissingReference`] when a root is not stored, or
@@ -60,8 +61,8 @@ impl Store {
 
     /// Marks all that the roots and young manifests reach.
     async fn mark_live(&self, roots: &[Digest], grace: Duration) -> Result<Marks> {
-        let blobs: Listing = self.list(Area::Blobs).await?.into_iter().collect();
-        let manifests: Listing = self.list(Area::Manifests).await?.into_iter().collect();
+        let blobs = self.listing(Area::Blobs).await?;
+        let manifests = self.listing(Area::Manifests).await?;
         let stored = |digest| blobs.contains_key(digest) || manifests.contains_key(digest);
         if let Some(digest) = roots.iter().find(|digest| !stored(digest)) {
             let what = "list of roots for garbage collection".to_owned();
@@ -70,34 +71,42 @@ impl Store {
                 digest: *digest,
             });
         }
-        let (live, missing) = Default::default();
-        let mut marks = Marks {
-            live,
-            missing,
-            blobs,
-        };
+        let now = SystemTime::now();
+        let young = manifests.iter().filter(|(_, o)| o.age(now) < grace);
         // What of these is lost is told as missing: it must not keep all other garbage.
         let pinned = self.pinned().await?;
-        let from = [roots.to_vec(), pinned, young(&manifests, grace)].concat();
-        self.mark(from, &manifests, &mut marks).await?;
+        let from = roots.iter().chain(&pinned);
+        let from = from.chain(young.map(|(digest, _)| digest));
+        let from = from.copied().collect();
+        let mut marks = Marks {
+            live: HashSet::new(),
+            missing: Vec::new(),
+            blobs,
+            manifests,
+        };
+        self.mark(from, &mut marks).await?;
         Ok(marks)
     }
 
-    async fn mark(
-        &self,
-        mut from: Vec<Digest>,
-        manifests: &Listing,
-        marks: &mut Marks,
-    ) -> Result<()> {
-        while let Some(digest) = from.pop() {
-            let blob = marks.blobs.contains_key(&digest) && !manifests.contains_key(&digest);
-            if !marks.live.insert(digest) || blob {
-                continue;
-            }
-            match self.refs(&digest).await? {
-                Some(refs) => from.extend(refs),
-                None if self.head(Area::Blobs, &digest).await?.is_some() => {}
-                None => marks.missing.push(digest),
+    async fn listing(&self, area: Area) -> Result<Listing> {
+        Ok(self.backend().list(area).await?.into_iter().collect())
+    }
+
+    async fn mark(&self, mut from: Vec<Digest>, marks: &mut Marks) -> Result<()> {
+        while !from.is_empty() {
+            let mut open = std::mem::take(&mut from);
+            open.retain(|digest| marks.live.insert(*digest));
+            let blob = |d: &Digest| marks.blobs.contains_key(d) && !marks.manifests.contains_key(d);
+            open.retain(|digest| !blob(digest));
+            let mut answers = stream::iter(open)
+                .map(|digest| async move { (digest, self.refs(&digest).await) })
+                .buffer_unordered(PARALLEL);
+            while let Some((digest, refs)) = answers.next().await {
+                match refs? {
+                    Some(refs) => from.extend(refs),
+                    None if self.has(Area::Blobs, &digest).await? => {}
+                    None => marks.missing.push(digest),
+                }
             }
         }
         Ok(())
@@ -106,13 +115,10 @@ impl Store {
     async fn sweep(&self, mut marks: Marks, grace: Duration) -> Result<GcReport> {
         let mut report = GcReport::default();
         self.sweep_manifests(&mut marks, grace, &mut report).await?;
-        self.sweep_blobs(&marks, grace, &mut report).await?;
-        self.sweep_records(&mut report).await?;
-        let root = self.inner.root.clone();
-        report.uploads = blocking(move || {
-            local::sweep_uploads(&root, UPLOAD_IDLE).map_err(|e| StoreError::delete(&root, e))
-        })
-        .await?;
+        self.sweep_blobs(&mut marks, grace, &mut report).await?;
+        self.sweep_records(&marks, &mut report).await?;
+        report.uploads = self.backend().sweep_uploads(UPLOAD_IDLE).await?;
+        report.kept = (marks.blobs.len() + marks.manifests.len()) as u64;
         marks.missing.sort_unstable();
         report.missing = marks.missing;
         Ok(report)
@@ -125,88 +131,124 @@ impl Store {
         grace: Duration,
         report: &mut GcReport,
     ) -> Result<()> {
-        let _alone = self.inner.sweeping.alone().await?;
-        // What was stored or used while the marking went on is young by now.
-        let manifests: Listing = self.list(Area::Manifests).await?.into_iter().collect();
-        self.mark(young(&manifests, grace), &manifests, marks)
-            .await?;
-        for (digest, object) in &manifests {
-            if marks.live.contains(digest) {
-                report.kept += 1;
-                continue;
-            }
-            self.delete(Area::Manifests, digest).await?;
-            report.swept += 1;
-            report.bytes += object.size;
+        let doomed = unmarked(Area::Manifests, &marks.manifests, &marks.live);
+        if doomed.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let sweep = self.backend().sweep(&doomed).await?;
+        let done = self.delete_manifests(&*sweep, marks, grace, report).await;
+        sweep.end().await;
+        done
+    }
+
+    async fn delete_manifests(
+        &self,
+        sweep: &dyn Sweep,
+        marks: &mut Marks,
+        grace: Duration,
+        report: &mut GcReport,
+    ) -> Result<()> {
+        let (mut there, now) = (sweep.look().await?, sweep.now());
+        // What was used while the marking went on is young by now, and so is all that it names.
+        let young = there.iter().filter(|(_, object)| object.age(now) < grace);
+        let young = young.map(|(name, _)| name.1).collect();
+        self.mark(young, marks).await?;
+        there.retain(|(name, _)| !marks.live.contains(&name.1));
+        delete(sweep, &there, &mut marks.manifests, report).await
     }
 
     async fn sweep_blobs(
         &self,
-        marks: &Marks,
+        marks: &mut Marks,
         grace: Duration,
         report: &mut GcReport,
     ) -> Result<()> {
-        let all = self.list(Area::Blobs).await?;
-        let unmarked: Vec<_> = all
-            .iter()
-            .filter(|(digest, _)| !marks.live.contains(digest))
-            .collect();
-        report.kept += (all.len() - unmarked.len()) as u64;
-        for batch in unmarked.chunks(BATCH) {
-            let _alone = self.inner.sweeping.alone().await?;
-            for (digest, _) in batch {
-                // Listed a while ago: it may have been used since.
-                match self.head(Area::Blobs, digest).await? {
-                    None => {}
-                    Some(object) if age(&object) < grace => report.kept += 1,
-                    Some(object) => {
-                        self.delete(Area::Blobs, digest).await?;
-                        report.swept += 1;
-                        report.bytes += object.size;
-                    }
-                }
-            }
+        let doomed = unmarked(Area::Blobs, &marks.blobs, &marks.live);
+        for batch in doomed.chunks(self.backend().batch()) {
+            let sweep = self.backend().sweep(batch).await?;
+            let done = delete_old(&*sweep, grace, &mut marks.blobs, report).await;
+            sweep.end().await;
+            done?;
         }
         Ok(())
     }
 
-    async fn sweep_records(&self, report: &mut GcReport) -> Result<()> {
-        let records = self.list(Area::Records).await?;
-        for batch in records.chunks(BATCH) {
-            let _alone = self.inner.sweeping.alone().await?;
-            for (key, _) in batch {
-                let of_use = match self.read_record(key).await? {
-                    Some(output) => {
-                        self.head(Area::Manifests, &output).await?.is_some()
-                            || self.head(Area::Blobs, &output).await?.is_some()
-                    }
-                    None => false,
-                };
-                if !of_use {
-                    self.delete(Area::Records, key).await?;
-                    report.records += 1;
-                }
-            }
+    async fn sweep_records(&self, marks: &Marks, report: &mut GcReport) -> Result<()> {
+        let all = self.backend().list(Area::Records).await?;
+        let all: Vec<Digest> = all.into_iter().map(|(key, _)| key).collect();
+        let doomed = self.of_no_use(all, marks).await?;
+        for batch in doomed.chunks(self.backend().batch()) {
+            let sweep = self.backend().sweep(batch).await?;
+            let done = self.delete_records(&*sweep, batch, marks).await;
+            sweep.end().await;
+            report.records += done?;
         }
         Ok(())
     }
+
+    async fn delete_records(
+        &self,
+        sweep: &dyn Sweep,
+        batch: &[Name],
+        marks: &Marks,
+    ) -> Result<u64> {
+        let keys = batch.iter().map(|name| name.1).collect();
+        let old = self.of_no_use(keys, marks).await?;
+        sweep.delete(&old).await?;
+        Ok(old.len() as u64)
+    }
+
+    /// The records of these whose output is gone.
+    async fn of_no_use(&self, keys: Vec<Digest>, marks: &Marks) -> Result<Vec<Name>> {
+        let looked = stream::iter(keys)
+            .map(|key| async move { Ok::<_, StoreError>((key, self.of_use(&key, marks).await?)) })
+            .buffer_unordered(PARALLEL);
+        let looked: Vec<(Digest, bool)> = looked.try_collect().await?;
+        let useless = looked.into_iter().filter(|(_, of_use)| !of_use);
+        Ok(useless.map(|(key, _)| Name(Area::Records, key)).collect())
+    }
+
+    async fn of_use(&self, key: &Digest, marks: &Marks) -> Result<bool> {
+        let Some(output) = self.read_record(key).await? else {
+            return Ok(false);
+        };
+        Ok(marks.manifests.contains_key(&output)
+            || marks.blobs.contains_key(&output)
+            || self.has(Area::Manifests, &output).await?
+            || self.has(Area::Blobs, &output).await?)
+    }
 }
 
-fn young(objects: &Listing, grace: Duration) -> Vec<Digest> {
-    objects
-        .iter()
-        .filter(|(_, object)| age(object) < grace)
-        .map(|(digest, _)| *digest)
-        .collect()
+fn unmarked(area: Area, all: &Listing, live: &HashSet<Digest>) -> Vec<Name> {
+    let dead = all.keys().filter(|digest| !live.contains(digest));
+    dead.map(|digest| Name(area, *digest)).collect()
 }
 
-fn age(object: &ObjectMeta) -> Duration {
-    let modified = SystemTime::from(object.last_modified);
-    SystemTime::now()
-        .duration_since(modified)
-        .unwrap_or_default()
+async fn delete_old(
+    sweep: &dyn Sweep,
+    grace: Duration,
+    from: &mut Listing,
+    report: &mut GcReport,
+) -> Result<()> {
+    let (mut there, now) = (sweep.look().await?, sweep.now());
+    there.retain(|(_, object)| object.age(now) >= grace);
+    delete(sweep, &there, from, report).await
+}
+
+async fn delete(
+    sweep: &dyn Sweep,
+    old: &[(Name, Object)],
+    from: &mut Listing,
+    report: &mut GcReport,
+) -> Result<()> {
+    let names: Vec<Name> = old.iter().map(|(name, _)| *name).collect();
+    sweep.delete(&names).await?;
+    for (name, object) in old {
+        from.remove(&name.1);
+        report.swept += 1;
+        report.bytes += object.size;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -226,8 +268,8 @@ mod tests {
 
     async fn make_old(store: &Store) {
         for area in Area::ALL {
-            for (digest, _) in store.list(area).await.unwrap() {
-                let file = File::open(store.file(area, &digest)).unwrap();
+            for (digest, _) in store.backend().list(area).await.unwrap() {
+                let file = File::open(store.place(area, &digest)).unwrap();
                 file.set_modified(SystemTime::now() - 2 * HOUR).unwrap();
             }
         }
@@ -253,41 +295,14 @@ mod tests {
             .await
             .unwrap();
         let named = store.put_manifest("late", &[part], &0).await.unwrap();
-        store.sweep_blobs(&marks, HOUR, &mut report).await.unwrap();
-        store.sweep_records(&mut report).await.unwrap();
+        store
+            .sweep_blobs(&mut marks, HOUR, &mut report)
+            .await
+            .unwrap();
+        store.sweep_records(&marks, &mut report).await.unwrap();
 
         assert!(store.complete(&output).await.unwrap() && store.complete(&named).await.unwrap());
         assert!(!store.contains(&garbage).await.unwrap());
         assert_eq!((report.swept, report.records), (1, 0));
-    }
-
-    #[tokio::test]
-    async fn marking_an_object_as_used_and_deleting_it_exclude_each_other() {
-        let (_dir, store) = store().await;
-        let blob = store.put("blob".into()).await.unwrap();
-        make_old(&store).await;
-        // As another process would.
-        let other = Store::open_local(&store.inner.root).await.unwrap();
-        let wait = Duration::from_millis(300);
-        {
-            let _deleting = other.inner.sweeping.alone().await.unwrap();
-            assert!(
-                tokio::time::timeout(wait, store.contains(&blob))
-                    .await
-                    .is_err()
-            );
-            assert!(
-                tokio::time::timeout(wait, store.put("blob".into()))
-                    .await
-                    .is_err()
-            );
-        }
-        let _marking = other.inner.sweeping.together().await.unwrap();
-        assert!(
-            tokio::time::timeout(wait, store.gc(&[], HOUR))
-                .await
-                .is_err()
-        );
-        assert!(store.file(Area::Blobs, &blob).exists());
     }
 }

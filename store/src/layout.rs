@@ -1,4 +1,9 @@
 //! Where objects are: `blobs/sha256/ab/cdef…`, likewise `manifests` and `records`.
+//!
+//! On an object store, `used/` holds an empty object for each that was used long after it was stored, and `sweep` says
+//! what a collection is about to delete.
+
+use std::fmt::{Display, Formatter};
 
 use loci_digest::Digest;
 use object_store::path::Path;
@@ -8,7 +13,28 @@ pub(crate) const FORMAT_FILE: &str = "FORMAT";
 /// What the marker says. Changes when a store of the old form can no longer be read.
 pub(crate) const FORMAT: &str = "loci-store 1";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Above marks of use.
+pub(crate) const USED: &str = "used";
+/// What a collection is about to delete.
+pub(crate) const SWEEP: &str = "sweep";
+
+/// The name of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Name(pub Area, pub Digest);
+
+impl Name {
+    pub(crate) fn location(&self) -> Path {
+        self.0.location(&self.1)
+    }
+}
+
+impl Display for Name {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.location().as_ref())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Area {
     Blobs,
     Manifests,

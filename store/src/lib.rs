@@ -9,37 +9,42 @@
 //! manifest names before the manifest; [`Store::gc`] deletes manifests before what they name. A step
 //! may therefore rely on what [`Store::lookup`] gave it for as long as the grace of the collection.
 //!
-//! Processes may share a directory: what excludes each other is locked by `flock`, which local file
-//! systems and NFSv4 know. Damage is noticed by each process for itself.
+//! A store is in a directory, which processes of a machine share, or in a bucket of an S3 server, which needs no shared
+//! volume. Damage is noticed by each process for itself.
 
+mod address;
+mod backend;
 mod blob;
 mod document;
 mod error;
 mod gc;
 mod layout;
 mod local;
-mod lock;
 mod manifest;
 mod record;
+mod remote;
 mod tree;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use futures::TryStreamExt;
 use loci_digest::Digest;
-use object_store::local::LocalFileSystem;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
+use object_store::path::Path as Location;
+use object_store::{ObjectStoreExt, PutMode};
 
+pub use address::{StoreUrl, StoreUrlError};
 pub use document::Version;
 pub use error::{Result, StoreError};
 pub use gc::GcReport;
+pub use remote::RemoteOptions;
 pub use tree::{FileEntry, Tree};
 
-use error::io_error;
+use backend::{Act, Backend, Stored};
 use layout::{Area, FORMAT, FORMAT_FILE};
-use lock::Lock;
+use local::Local;
+use remote::Remote;
 
 /// A content-addressed store. Cheap to clone.
 #[derive(Clone)]
@@ -48,13 +53,7 @@ pub struct Store {
 }
 
 struct Inner {
-    objects: LocalFileSystem,
-    root: PathBuf,
-    /// Shared while an object is marked as used, exclusive while old objects are deleted: nothing is
-    /// deleted between the mark and the answer that relies on it.
-    sweeping: Lock,
-    /// Held while a record whose output is gone is replaced.
-    replacing: Lock,
+    backend: Box<dyn Backend>,
     /// Objects found damaged: absent to all who ask, until storing their content replaces them.
     damaged: Mutex<HashSet<Digest>>,
 }
@@ -69,33 +68,41 @@ pub struct Usage {
 }
 
 impl Store {
+    /// Opens the store at `url`, and makes it when there is none. `remote` says how to reach what is not a directory.
+    ///
+    /// # Errors
+    /// When something else is there, or a store of another format; when it cannot be reached, read or written.
+    pub async fn open(url: &StoreUrl, remote: RemoteOptions) -> Result<Self> {
+        match url {
+            StoreUrl::Directory(dir) => Self::open_local(dir).await,
+            StoreUrl::S3 { bucket, prefix } => {
+                Self::over(Box::new(Remote::open(bucket, prefix, remote)?)).await
+            }
+        }
+    }
+
     /// Opens the store in `dir`, and makes it when there is none.
     ///
     /// # Errors
     /// When `dir` holds something else, or a store of another format, or cannot be read or written.
     pub async fn open_local(dir: &Path) -> Result<Self> {
-        let root = dir.to_owned();
-        let (objects, root) = blocking(move || {
-            local::create_dir(&root).map_err(|e| StoreError::write(&root, 0, e))?;
-            let root = root
-                .canonicalize()
-                .map_err(|e| StoreError::read(&root, e))?;
-            let objects = LocalFileSystem::new_with_prefix(&root)
-                .map_err(|e| StoreError::read(&root, io_error(e)))?
-                .with_fsync(true);
-            Ok((objects, root))
-        })
-        .await?;
-        check_format(&objects, &root).await?;
+        Self::over(Box::new(Local::open(dir).await?)).await
+    }
+
+    async fn over(backend: Box<dyn Backend>) -> Result<Self> {
+        check_format(&*backend).await?;
         Ok(Self {
             inner: Arc::new(Inner {
-                objects,
-                sweeping: Lock::new(&root, "sweeping.lock"),
-                replacing: Lock::new(&root, "replacing.lock"),
+                backend,
                 damaged: Mutex::default(),
-                root,
             }),
         })
+    }
+
+    /// How long a collection should keep what nothing names yet, see [`Store::gc`]: a step that is about to name it may be
+    /// running.
+    pub fn grace(&self) -> Duration {
+        self.backend().grace()
     }
 
     /// Counts what is stored.
@@ -105,7 +112,7 @@ impl Store {
     pub async fn usage(&self) -> Result<Usage> {
         let mut usage = Usage::default();
         for area in Area::ALL {
-            for (_, object) in self.list(area).await? {
+            for (_, object) in self.backend().list(area).await? {
                 usage.objects += 1;
                 usage.bytes += object.size;
             }
@@ -113,116 +120,95 @@ impl Store {
         Ok(usage)
     }
 
-    /// The local file of an object.
-    fn file(&self, area: Area, digest: &Digest) -> PathBuf {
-        self.inner.root.join(area.location(digest).as_ref())
+    fn backend(&self) -> &dyn Backend {
+        &*self.inner.backend
     }
 
-    /// All objects of an area. Files that are not the store's are left out.
-    async fn list(&self, area: Area) -> Result<Vec<(Digest, ObjectMeta)>> {
-        let all = self.list_under(&area.prefix()).await?;
-        Ok(all
-            .into_iter()
-            .filter_map(|o| Some((area.digest(&o.location)?, o)))
-            .collect())
+    /// Where an object is, for people.
+    fn place(&self, area: Area, digest: &Digest) -> String {
+        self.backend().place(&area.location(digest))
     }
 
-    async fn list_under(&self, prefix: &object_store::path::Path) -> Result<Vec<ObjectMeta>> {
-        let listed = self.inner.objects.list(Some(prefix)).try_collect().await;
-        listed.map_err(|e| StoreError::read(&self.inner.root.join(prefix.as_ref()), io_error(e)))
-    }
-
-    /// What is known of an object without reading it; none when it is absent.
-    async fn head(&self, area: Area, digest: &Digest) -> Result<Option<ObjectMeta>> {
-        match self.inner.objects.head(&area.location(digest)).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(StoreError::read(&self.file(area, digest), io_error(e))),
+    /// Whether an object is there, without reading it.
+    async fn has(&self, area: Area, digest: &Digest) -> Result<bool> {
+        let location = area.location(digest);
+        match self.backend().objects().head(&location).await {
+            Ok(_) => Ok(true),
+            Err(e) if absent(&e) => Ok(false),
+            Err(e) => Err(self.backend().failed(Act::Read, &location, e)),
         }
     }
 
-    /// Deletes an object; it may be gone already.
-    async fn delete(&self, area: Area, digest: &Digest) -> Result<()> {
-        match self.inner.objects.delete(&area.location(digest)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(StoreError::delete(&self.file(area, digest), io_error(e))),
-        }
+    /// What is stored at a location, unverified.
+    async fn stored(&self, location: &Location) -> Result<Option<Stored>> {
+        read(self.backend(), location).await
     }
 
     fn damaged(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.inner
-            .damaged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.damaged)
     }
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store")
-            .field("root", &self.inner.root)
-            .finish_non_exhaustive()
+        self.inner.backend.fmt(f)
     }
 }
 
-/// Reads the format marker, and writes it into an empty directory.
-async fn check_format(objects: &LocalFileSystem, root: &Path) -> Result<()> {
-    let (path, marker) = (
-        object_store::path::Path::from(FORMAT_FILE),
-        root.join(FORMAT_FILE),
-    );
-    match objects.get(&path).await {
-        Ok(found) => {
-            let found = found
-                .bytes()
-                .await
-                .map_err(|e| StoreError::read(&marker, io_error(e)))?;
-            let found = String::from_utf8_lossy(&found)
-                .trim()
-                .chars()
-                .take(80)
-                .collect::<String>();
-            if found == FORMAT {
-                Ok(())
-            } else {
-                Err(StoreError::Format {
-                    path: marker,
-                    found,
-                    expected: FORMAT,
-                })
-            }
-        }
-        Err(object_store::Error::NotFound { .. }) => {
-            let dir = root.to_owned();
-            blocking(move || refuse_foreign(&dir)).await?;
-            let content = format!("{FORMAT}\n");
-            match objects
-                .put_opts(&path, content.clone().into(), PutMode::Create.into())
-                .await
-            {
-                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-                Err(e) => Err(StoreError::write(
-                    &marker,
-                    content.len() as u64,
-                    io_error(e),
-                )),
-            }
-        }
-        Err(e) => Err(StoreError::read(&marker, io_error(e))),
+async fn read(backend: &dyn Backend, location: &Location) -> Result<Option<Stored>> {
+    let failed = |e| backend.failed(Act::Read, location, e);
+    match backend.objects().get(location).await {
+        Ok(found) => Ok(Some(Stored {
+            version: found.meta.e_tag.clone(),
+            bytes: found.bytes().await.map_err(failed)?,
+        })),
+        Err(e) if absent(&e) => Ok(None),
+        Err(e) => Err(failed(e)),
     }
 }
 
-fn refuse_foreign(dir: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(dir).map_err(|e| StoreError::read(dir, e))? {
-        let path = entry.map_err(|e| StoreError::read(dir, e))?.path();
-        // Another clone may be making the same store, or may have died while it did.
-        if !local::is_upload(&path) && !path.ends_with(FORMAT_FILE) {
-            return Err(StoreError::NotAStore {
-                path: dir.to_owned(),
-            });
+/// Reads the format marker, and writes it into an empty place.
+async fn check_format(backend: &dyn Backend) -> Result<()> {
+    let location = Location::from(FORMAT_FILE);
+    let mut found = read(backend, &location).await?;
+    if found.is_none() && backend.occupied().await? {
+        // Unless someone made a store just now.
+        found = read(backend, &location).await?;
+        if found.is_none() {
+            let place = backend.place(&Location::default());
+            return Err(StoreError::NotAStore { place });
         }
     }
-    Ok(())
+    if let Some(found) = found {
+        let found = String::from_utf8_lossy(&found.bytes);
+        let found: String = found.trim().chars().take(80).collect();
+        return match found == FORMAT {
+            true => Ok(()),
+            false => Err(StoreError::Format {
+                place: backend.place(&location),
+                found,
+                expected: FORMAT,
+            }),
+        };
+    }
+    let content = format!("{FORMAT}\n");
+    let bytes = content.len() as u64;
+    let written = backend.objects();
+    let written = written.put_opts(&location, content.into(), PutMode::Create.into());
+    match written.await {
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+        Err(e) => Err(backend.failed(Act::Write(bytes), &location, e)),
+    }
+}
+
+/// Whether this says that an object is not there.
+fn absent(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. }) && !remote::not_object(error)
+}
+
+/// Locks what no panic can leave half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs what blocks where it may.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use loci_digest::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::Store;
 use crate::error::{Result, StoreError};
 use crate::layout::Area;
+
+/// Objects looked at at once.
+pub(crate) const PARALLEL: usize = 16;
 
 /// What a manifest is and names, whatever its body.
 #[derive(Deserialize)]
@@ -50,11 +54,7 @@ impl Store {
                 source,
             }
         })?;
-        let missing = {
-            let _shared = self.inner.sweeping.together().await?;
-            self.touch_all(refs.to_vec()).await?
-        };
-        if let Some(digest) = missing {
+        if let Some(digest) = self.touch_all(refs).await? {
             return Err(StoreError::MissingReference {
                 what: format!("manifest of kind \"{kind}\""),
                 digest,
@@ -129,17 +129,30 @@ impl Store {
     /// blobs. A damaged manifest counts as absent.
     pub(crate) async fn complete(&self, digest: &Digest) -> Result<bool> {
         let (mut seen, mut open) = (HashSet::from([*digest]), vec![*digest]);
-        while let Some(next) = open.pop() {
-            if self.damaged().contains(&next) {
-                return Ok(false);
-            }
-            match self.refs(&next).await {
-                Ok(Some(refs)) => open.extend(refs.into_iter().filter(|d| seen.insert(*d))),
-                Ok(None) if self.head(Area::Blobs, &next).await?.is_some() => {}
-                Ok(None) | Err(StoreError::Corrupt { .. }) => return Ok(false),
-                Err(e) => return Err(e),
+        while !open.is_empty() {
+            let level = std::mem::take(&mut open);
+            let mut answers = stream::iter(level)
+                .map(|digest| self.names(digest))
+                .buffer_unordered(PARALLEL);
+            while let Some(names) = answers.next().await {
+                match names? {
+                    Some(refs) => open.extend(refs.into_iter().filter(|d| seen.insert(*d))),
+                    None => return Ok(false),
+                }
             }
         }
         Ok(true)
+    }
+
+    /// What an object names; none when it is absent or damaged.
+    async fn names(&self, digest: Digest) -> Result<Option<Vec<Digest>>> {
+        if self.damaged().contains(&digest) {
+            return Ok(None);
+        }
+        match self.refs(&digest).await {
+            Ok(None) if self.has(Area::Blobs, &digest).await? => Ok(Some(Vec::new())),
+            Err(StoreError::Corrupt { .. }) => Ok(None),
+            answer => answer,
+        }
     }
 }

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use loci_digest::Digest;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::path::Path as Location;
 use serde::{Deserialize, Serialize};
 
 use crate::Store;
-use crate::error::{Result, StoreError, io_error};
-use crate::layout::Area;
+use crate::backend::Stored;
+use crate::error::{Result, StoreError};
+use crate::layout::{Area, Name};
 
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -28,15 +29,35 @@ impl Store {
                 digest: *output,
             });
         }
-        if self.write_record(key, output, PutMode::Create).await? {
-            return Ok(*output);
+        let (name, mut before) = (Name(Area::Records, *key), None);
+        loop {
+            if self.write_record(key, output, before.as_ref()).await?
+                && self.backend().stands(name).await?
+            {
+                return Ok(*output);
+            }
+            before = self.stored(&name.location()).await?;
+            let winner = before.as_ref().and_then(|b| self.output(key, b));
+            if let Some(winner) = winner
+                && self.usable(&winner).await?
+            {
+                return Ok(winner);
+            }
         }
-        let _alone = self.inner.replacing.alone().await?;
-        if let Some(winner) = self.lookup(key).await? {
-            return Ok(winner);
+    }
+
+    /// What is kept under `name` beside the artefacts: `value`, unless someone was here before.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub async fn once(&self, name: &str, value: Bytes) -> Result<Bytes> {
+        let location = Location::from(name);
+        loop {
+            if let Some(stored) = self.stored(&location).await? {
+                return Ok(stored.bytes);
+            }
+            self.backend().swap(&location, None, value.clone()).await?;
         }
-        self.write_record(key, output, PutMode::Overwrite).await?;
-        Ok(*output)
     }
 
     /// The output recorded under `key`. None also when that output, or anything it names, is gone or
@@ -52,47 +73,40 @@ impl Store {
         Ok(self.usable(&output).await?.then_some(output))
     }
 
-    /// Writes a record; false when `mode` is `Create` and there is one.
-    async fn write_record(&self, key: &Digest, output: &Digest, mode: PutMode) -> Result<bool> {
-        let path = self.file(Area::Records, key);
+    /// Writes a record over what was there before; false when something else is there.
+    async fn write_record(
+        &self,
+        key: &Digest,
+        output: &Digest,
+        before: Option<&Stored>,
+    ) -> Result<bool> {
+        let location = Area::Records.location(key);
         let record = Record {
             key: *key,
             output: *output,
         };
-        let json = serde_json::to_vec(&record).map_err(|e| StoreError::write(&path, 0, e))?;
-        let bytes = json.len() as u64;
-        // Not while a collection decides whether the record there is of use.
-        let _shared = self.inner.sweeping.together().await?;
-        let payload = PutPayload::from_bytes(Bytes::from(json));
-        match self
-            .inner
-            .objects
-            .put_opts(&Area::Records.location(key), payload, mode.into())
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(e) => Err(StoreError::write(&path, bytes, io_error(e))),
-        }
+        let json = serde_json::to_vec(&record).map_err(|e| StoreError::Write {
+            place: self.place(Area::Records, key),
+            bytes: 0,
+            source: e.into(),
+        })?;
+        self.backend().swap(&location, before, json.into()).await
     }
 
     /// The output that the record of `key` names, whether stored or not. A damaged record is as good
     /// as none: the step runs again and replaces it.
     pub(crate) async fn read_record(&self, key: &Digest) -> Result<Option<Digest>> {
-        let path = self.file(Area::Records, key);
-        let json = match self.inner.objects.get(&Area::Records.location(key)).await {
-            Ok(found) => found
-                .bytes()
-                .await
-                .map_err(|e| StoreError::read(&path, io_error(e)))?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(StoreError::read(&path, io_error(e))),
-        };
-        match serde_json::from_slice::<Record>(&json) {
-            Ok(record) if record.key == *key => Ok(Some(record.output)),
+        let stored = self.stored(&Area::Records.location(key)).await?;
+        Ok(stored.and_then(|stored| self.output(key, &stored)))
+    }
+
+    fn output(&self, key: &Digest, stored: &Stored) -> Option<Digest> {
+        match serde_json::from_slice::<Record>(&stored.bytes) {
+            Ok(record) if record.key == *key => Some(record.output),
             _ => {
-                tracing::warn!(%key, path = %path.display(), "damaged record, taken as absent");
-                Ok(None)
+                let place = self.place(Area::Records, key);
+                tracing::warn!(%key, place, "damaged record, taken as absent");
+                None
             }
         }
     }

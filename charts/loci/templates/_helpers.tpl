@@ -74,7 +74,7 @@ capabilities: {drop: [ALL]}
 - name: LOCI_STATE
   value: /var/lib/loci
 - name: LOCI_STORE
-  value: /var/lib/loci-store
+  value: {{ .Values.store.url | default "/var/lib/loci-store" | quote }}
 {{- if .Values.hub }}
 - name: HF_ENDPOINT
   value: {{ .Values.hub | quote }}
@@ -102,13 +102,22 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* The keys to the bucket. Replicas get none: they follow signed URLs. */}}
+{{- define "loci.storeEnv" -}}
+{{- if and .Values.store.url .Values.store.secret -}}
+envFrom: [{secretRef: {name: {{ .Values.store.secret }}}}]
+{{- end }}
+{{- end }}
+
 {{- define "loci.volumes" -}}
 - name: state
   emptyDir: {}
 - name: tmp
   emptyDir: {}
+{{- if not .Values.store.url }}
 - name: store
   persistentVolumeClaim: {claimName: {{ include "loci.claim" . }}}
+{{- end }}
 {{- if and (not .Values.nats.enabled) .Values.nats.credentialsSecret }}
 - name: nats
   secret: {secretName: {{ .Values.nats.credentialsSecret }}, defaultMode: 0440}
@@ -118,7 +127,9 @@ capabilities: {drop: [ALL]}
 {{- define "loci.mounts" -}}
 - {name: state, mountPath: /var/lib/loci}
 - {name: tmp, mountPath: /tmp}
+{{- if not .Values.store.url }}
 - {name: store, mountPath: /var/lib/loci-store}
+{{- end }}
 {{- if and (not .Values.nats.enabled) .Values.nats.credentialsSecret }}
 - {name: nats, mountPath: /etc/loci/nats, readOnly: true}
 {{- end }}

@@ -10,7 +10,9 @@ mod operator;
 mod probe;
 mod query;
 mod recall;
+mod store;
 mod validate;
+mod values;
 mod worker;
 
 use std::io::IsTerminal;

@@ -13,6 +13,8 @@ use loci_recall::{Auth, Tokens};
 
 use super::election::Leadership;
 use super::nats::Nats;
+use super::store::Place;
+use super::values::some_time;
 use super::{Shared, api_config, service_log, until_terminated};
 use crate::up::{device, duration};
 
@@ -34,9 +36,8 @@ pub struct Operator {
     /// The hub that hf:// models come from
     #[arg(long, env = "HF_ENDPOINT")]
     hub: Option<url::Url>,
-    /// The directory of artefacts, shared with workers. By default `store` in the state directory
-    #[arg(long, env = "LOCI_STORE")]
-    store: Option<PathBuf>,
+    #[command(flatten)]
+    store: Place,
     /// How long a pipeline has to be gone before its deletionPolicy is carried out
     #[arg(
         long,
@@ -70,7 +71,7 @@ struct Replicas {
         default_value = "IfNotPresent"
     )]
     pull_policy: String,
-    /// How many pods a pipeline begins with
+    /// How many pods a pipeline begins with that does not say how many it wants
     #[arg(
         id = "recall_replicas",
         long = "recall-replicas",
@@ -101,6 +102,9 @@ struct Replicas {
         value_name = "PEERS"
     )]
     queriers: Option<String>,
+    /// How long those pods may take to load a release before it is held: 90s, 10m
+    #[arg(long, env = "LOCI_LOAD_DEADLINE", default_value = "10m", value_name = "DURATION", value_parser = some_time)]
+    load_deadline: Duration,
     /// Where those pods get revisions from
     #[arg(long, default_value = "0.0.0.0:7710")]
     artifacts: SocketAddr,
@@ -162,6 +166,7 @@ impl Replicas {
             token_secret: self.token_secret,
             hub: hub.cloned(),
             network: network.transpose()?,
+            deadline: self.load_deadline,
         };
         Ok(Serving::Replicas {
             template: Box::new(template),
@@ -207,7 +212,8 @@ impl Operator {
             device: self.device,
             nats: self.nats.options("loci-operator"),
             metrics: self.metrics,
-            store: self.store.unwrap_or(shared.state.join("store")),
+            store: self.store.url(&shared.state),
+            remote: self.store.remote(&shared.state),
             election: self.leadership.election()?,
             deletion_grace: self.deletion_grace,
         };

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use loci_models::DeviceRequest;
-use loci_operator::ReplicaOptions;
+use loci_operator::{Limits, ReplicaOptions};
 use loci_recall::{Auth, Tokens};
 
+use super::values::bytes;
 use super::{Shared, api_server, service_log, until_terminated};
 use crate::up::device;
 
@@ -39,6 +40,13 @@ pub struct Recall {
     /// The hub that hf:// models come from
     #[arg(long, env = "HF_ENDPOINT")]
     hub: Option<url::Url>,
+    /// Uses no more memory than this, where the control group allows more: 512Mi, 2Gi. A release that does not fit beside
+    /// the one that answers is not loaded, and said to be so
+    #[arg(long, env = "LOCI_MEMORY_LIMIT", value_name = "SIZE", value_parser = bytes)]
+    memory_limit: Option<u64>,
+    /// Keeps no more than this in the state directory, where its file system holds more
+    #[arg(long, env = "LOCI_DISK_LIMIT", value_name = "SIZE", value_parser = bytes)]
+    disk_limit: Option<u64>,
 }
 
 impl Recall {
@@ -60,6 +68,10 @@ impl Recall {
             auth,
             hub: self.hub,
             device: self.device,
+            limits: Limits {
+                memory: self.memory_limit,
+                disk: self.disk_limit,
+            },
         };
         loci_operator::replicate(client, options, until_terminated()).await
     }

@@ -15,6 +15,7 @@ use loci_worker::service;
 use loci_worker::step::{Encoders, Revisions, StepContext};
 
 use super::nats::Nats;
+use super::store::Place;
 use super::{Shared, service_log, until_terminated};
 use crate::up::device;
 
@@ -26,9 +27,8 @@ pub struct Worker {
     class: String,
     #[command(flatten)]
     nats: Nats,
-    /// The directory of artefacts, shared with the operator. By default `store` in the state directory
-    #[arg(long, env = "LOCI_STORE")]
-    store: Option<PathBuf>,
+    #[command(flatten)]
+    store: Place,
     /// Where Prometheus reads how much work waits for this class
     #[arg(long, env = "LOCI_METRICS", value_name = "ADDR")]
     metrics: Option<SocketAddr>,
@@ -56,8 +56,8 @@ impl Worker {
                 .with_context(|| format!("cannot create {}", path.display()))?;
             Ok(path)
         };
-        let store = self.store.clone().unwrap_or(shared.state.join("store"));
-        let store = Store::open_local(&store).await?;
+        let place = self.store.url(&shared.state);
+        let store = Store::open(&place, self.store.remote(&shared.state)).await?;
         let hub = HubOptions {
             cache: directory("models")?,
             endpoint: self.hub,

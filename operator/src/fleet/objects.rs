@@ -1,5 +1,7 @@
 //! What a pipeline's serving consists of on the cluster.
 
+use std::time::Duration;
+
 use kube::{Resource, ResourceExt};
 use loci_crds::MemoryPipeline;
 use serde_json::{Value, json};
@@ -23,7 +25,8 @@ pub struct Template {
     pub image: String,
     /// `Always`, `IfNotPresent` or `Never`.
     pub pull_policy: String,
-    /// How many to begin with; afterwards that is an autoscaler's affair, or a person's.
+    /// How many to begin with, where the pipeline does not say how many there are to be; afterwards that is an
+    /// autoscaler's affair, or a person's.
     pub replicas: u32,
     /// `resources` of the container.
     pub resources: Value,
@@ -34,6 +37,8 @@ pub struct Template {
     pub hub: Option<Url>,
     /// Who may reach them. Without it no policy is made.
     pub network: Option<Network>,
+    /// How long they may take to load a release, before it is held.
+    pub deadline: Duration,
 }
 
 /// All objects, in the order of their creation: kind and plural come with each.
@@ -72,13 +77,16 @@ pub fn objects(pipeline: &MemoryPipeline, template: &Template) -> Vec<Value> {
         "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
     });
     let budget = json!({"selector": {"matchLabels": selector}, "maxUnavailable": 1});
-    let deployment = json!({
+    let mut deployment = json!({
         "revisionHistoryLimit": 2,
         "selector": {"matchLabels": selector},
         // A replica goes when another is ready in its place.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": {"metadata": {"labels": labels}, "spec": pod(pipeline, template, &full)},
     });
+    if let Some(replicas) = pipeline.spec.serving.replicas {
+        deployment["replicas"] = replicas.into();
+    }
     let policy = |n: &Network| json!({"spec": network::policy(&selector, n)});
     let policy = template.network.as_ref().map(policy);
     let mut all = vec![

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt};
 use loci_crds::MemoryPipeline;
@@ -28,10 +29,10 @@ use crate::{lock, pointer};
 /// How often replicas are asked while they are to change, and looked at otherwise.
 const BUSY: Duration = Duration::from_millis(300);
 const IDLE: Duration = Duration::from_secs(5);
-/// How long replicas may take to load a release.
-const DEADLINE: Duration = Duration::from_secs(600);
 /// How long no replica may be ready before nothing is said to serve.
 const ABSENCE: Duration = Duration::from_secs(10);
+/// Owns the number of replicas that a pipeline said and says no longer, until somebody else scales.
+const SCALED: &str = "loci-operator-scaled";
 const ANSWER: Duration = Duration::from_secs(2);
 
 pub struct Task {
@@ -112,6 +113,15 @@ impl Task {
         self.objects_due || self.releases_due || !self.loading.is_empty() || self.desired != current
     }
 
+    /// Whether a release was given up that replicas still try to load.
+    fn held(&self) -> bool {
+        let observed = lock(&self.observed);
+        let there = |name: &String| {
+            observed.prepared.contains(name) || observed.current.as_ref() == Some(name)
+        };
+        !self.wanted.keys().all(there)
+    }
+
     fn take(&mut self, command: Command) {
         match command {
             Command::Declare(pipeline, news) => {
@@ -146,8 +156,8 @@ impl Task {
                 }
             }
         }
-        self.loading
-            .insert(release.clone(), Instant::now() + DEADLINE);
+        let deadline = Instant::now() + self.yard.template.deadline;
+        self.loading.insert(release.clone(), deadline);
         self.wanted.insert(release, wanted);
         self.releases_due = true;
     }
@@ -200,9 +210,23 @@ impl Task {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let api = api_of(&self.yard.client, &self.namespace, &object);
         let refused = || format!("{kind} {name}");
-        let new = kind == "Deployment" && api.get_opt(name).await.with_context(refused)?.is_none();
+        let free = kind == "Deployment" && object["spec"]["replicas"].is_null();
+        let there = match free {
+            true => api.get_opt(name).await.with_context(refused)?,
+            false => None,
+        };
+        if let Some(kept) = there.as_ref().and_then(owned_replicas) {
+            // Taken over, lest the API server fall back to one when nobody owns it.
+            let keep = json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": name}, "spec": {"replicas": kept},
+            });
+            let params = PatchParams::apply(SCALED).force();
+            let kept = api.patch(name, &params, &Patch::Apply(&keep)).await;
+            kept.with_context(refused)?;
+        }
         apply(&self.yard.client, &self.namespace, &object).await?;
-        if new {
+        if free && there.is_none() {
             let scale = json!({"spec": {"replicas": self.yard.template.replicas}});
             let (params, scale) = (PatchParams::default(), Patch::Merge(&scale));
             let scaled = api.patch_scale(name, &params, &scale).await;
@@ -219,7 +243,7 @@ impl Task {
             .map(|pod| (pod.uid().unwrap_or_default(), ready(pod)))
             .collect();
         self.notice(seen.iter().any(|(_, ready)| *ready));
-        if !self.busy() && seen == self.asked {
+        if !self.busy() && !self.held() && seen == self.asked {
             return;
         }
         self.asked = seen;
@@ -250,7 +274,7 @@ impl Task {
                 Standing::Failed(why) => Err(anyhow::anyhow!(why)),
                 Standing::Underway(who) if now > *deadline => Err(anyhow::anyhow!(
                     "not all replicas have loaded it within {} s: {who}",
-                    DEADLINE.as_secs()
+                    self.yard.template.deadline.as_secs()
                 )),
                 Standing::Underway(_) => continue,
             };
@@ -334,6 +358,18 @@ impl Task {
             let _ = to.send(news);
         }
     }
+}
+
+/// The number of replicas of a Deployment, where this operator set it.
+fn owned_replicas(deployment: &DynamicObject) -> Option<i64> {
+    let managers = deployment.metadata.managed_fields.as_ref()?;
+    let ours = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        entry.manager.as_deref() == Some(MANAGER)
+            && fields.is_some_and(|f| f.pointer("/f:spec/f:replicas").is_some())
+    };
+    managers.iter().find(ours)?;
+    deployment.data.pointer("/spec/replicas")?.as_i64()
 }
 
 fn ready(pod: &Pod) -> bool {

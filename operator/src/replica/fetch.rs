@@ -1,4 +1,5 @@
-//! The revisions that a replica has: fetched file by file, what it has already not again, verified by digest.
+//! The revisions that a replica has: fetched file by file, what it has already not again, verified by digest. A download
+//! that breaks off goes on where it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,8 +11,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use loci_digest::Digest;
 use loci_store::{FileEntry, Store, Tree};
 use loci_worker::step::RevisionManifest;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderValue, LOCATION, RANGE};
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use crate::fleet::Wanted;
 use crate::lock;
@@ -56,6 +59,8 @@ impl Cache {
         let http = reqwest::Client::builder()
             .connect_timeout(connect)
             .read_timeout(SILENCE)
+            // Followed by hand: the key is for the operator alone.
+            .redirect(reqwest::redirect::Policy::none())
             .build()?;
         std::fs::create_dir_all(&root)
             .with_context(|| format!("cannot create {}", root.display()))?;
@@ -68,25 +73,50 @@ impl Cache {
         })))
     }
 
-    /// The directory of a revision, fetched if it is not there.
-    pub async fn directory(&self, wanted: &Wanted) -> Result<PathBuf> {
-        let (revision, path) = (&wanted.revision, self.path(&wanted.revision));
+    /// The files of a revision that is here.
+    pub async fn here(&self, revision: &Digest) -> Result<Option<Tree>> {
+        Ok(match self.0.store.lookup(revision).await? {
+            Some(root) => Some(self.0.store.get_manifest(KIND, &root).await?),
+            None => None,
+        })
+    }
+
+    /// The files of a revision.
+    pub async fn tree(&self, wanted: &Wanted) -> Result<Tree> {
         // Fetched before: nobody has to be asked.
+        match self.here(&wanted.revision).await? {
+            Some(tree) => Ok(tree),
+            None => Ok(self.manifest(wanted).await?.tree),
+        }
+    }
+
+    /// How many bytes of these files are here.
+    pub async fn fetched(&self, tree: &Tree) -> Result<u64> {
+        let mut bytes = 0;
+        for entry in tree.values() {
+            if self.0.store.contains(&entry.digest).await? {
+                bytes += entry.size;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The directory of a revision with these files, fetched if they are not there.
+    pub async fn directory(&self, wanted: &Wanted, tree: &Tree) -> Result<PathBuf> {
+        let (revision, path) = (&wanted.revision, self.path(&wanted.revision));
         let root = match self.0.store.lookup(revision).await? {
             Some(root) => root,
             None => {
-                let root = self.fetch_all(wanted).await?;
+                let root = self.fetch_all(wanted, tree).await?;
                 self.0.store.record(revision, &root).await?
             }
         };
         lock(&self.0.roots).insert(*revision, root);
-        let tree: Tree = self.0.store.get_manifest(KIND, &root).await?;
-        self.0.store.materialise_tree(&tree, &path).await?;
+        self.0.store.materialise_tree(tree, &path).await?;
         Ok(path)
     }
 
-    async fn fetch_all(&self, wanted: &Wanted) -> Result<Digest> {
-        let tree = self.manifest(wanted).await?.tree;
+    async fn fetch_all(&self, wanted: &Wanted, tree: &Tree) -> Result<Digest> {
         let missing = stream::iter(
             tree.values()
                 .copied()
@@ -95,11 +125,11 @@ impl Cache {
         let missing = missing.buffer_unordered(PARALLEL);
         missing.try_collect::<Vec<()>>().await?;
         let files: Vec<Digest> = tree.values().map(|entry| entry.digest).collect();
-        Ok(self.0.store.put_manifest(KIND, &files, &tree).await?)
+        Ok(self.0.store.put_manifest(KIND, &files, tree).await?)
     }
 
     async fn manifest(&self, wanted: &Wanted) -> Result<RevisionManifest> {
-        let answer = self.get(&wanted.url, wanted).await?;
+        let answer = self.get(&wanted.url, wanted, 0).await?;
         let bytes = answer.bytes().await.context("the revision's manifest")?;
         let found = Digest::of(&bytes);
         ensure!(
@@ -119,9 +149,16 @@ impl Cache {
         let url = format!("{}/files/{}", wanted.url, entry.digest);
         let file = tempfile::NamedTempFile::new_in(&self.0.root)?;
         let mut out = tokio::fs::File::from_std(file.reopen()?);
-        let mut chunks = self.get(&url, wanted).await?.bytes_stream();
-        while let Some(chunk) = chunks.try_next().await.with_context(|| url.clone())? {
-            out.write_all(&chunk).await?;
+        let mut have = 0;
+        loop {
+            let before = have;
+            match self.download(&url, wanted, &mut out, &mut have).await {
+                Ok(()) => break,
+                Err(error) if have > before => {
+                    tracing::debug!(have, "a download broke off and goes on: {error:#}");
+                }
+                Err(error) => return Err(error),
+            }
         }
         out.flush().await?;
         let found = self.0.store.put_file(file.path()).await?;
@@ -129,15 +166,39 @@ impl Cache {
         Ok(())
     }
 
-    async fn get(&self, url: &str, wanted: &Wanted) -> Result<reqwest::Response> {
+    /// Downloads what comes after the first `have` bytes, as far as it comes.
+    async fn download(
+        &self,
+        url: &str,
+        wanted: &Wanted,
+        out: &mut tokio::fs::File,
+        have: &mut u64,
+    ) -> Result<()> {
+        let answer = self.get(url, wanted, *have).await?;
+        if *have > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
+            // It starts anew.
+            out.set_len(0).await?;
+            out.rewind().await?;
+            *have = 0;
+        }
+        let mut chunks = answer.bytes_stream();
+        while let Some(chunk) = chunks.try_next().await.with_context(|| url.to_owned())? {
+            out.write_all(&chunk).await?;
+            *have += chunk.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// What the operator answers, or who it sends on to: that one gets no key.
+    async fn get(&self, url: &str, wanted: &Wanted, from: u64) -> Result<reqwest::Response> {
         let asked = self.0.http.get(url).bearer_auth(&wanted.key);
-        let answer = asked
-            .send()
-            .await
-            .with_context(|| format!("{url} does not answer"))?;
-        if !answer.status().is_success() {
-            let (code, why) = (answer.status(), answer.text().await.unwrap_or_default());
-            bail!("{url} answered {code}: {why}");
+        let mut answer = send(asked, from, url).await?;
+        if answer.status() == StatusCode::TEMPORARY_REDIRECT {
+            let to = answer.headers().get(LOCATION).map(HeaderValue::to_str);
+            let to = answer.url().join(to.context("a redirect to nowhere")??)?;
+            // Without its query, which lets in who has it.
+            let place = format!("{}{}", to.authority(), to.path());
+            answer = send(self.0.http.get(to), from, &place).await?;
         }
         Ok(answer)
     }
@@ -180,6 +241,22 @@ fn delete_others(root: &Path, keep: &[PathBuf]) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn send(asked: reqwest::RequestBuilder, from: u64, url: &str) -> Result<reqwest::Response> {
+    let asked = match from {
+        0 => asked,
+        from => asked.header(RANGE, format!("bytes={from}-")),
+    };
+    let answer = asked.send().await.map_err(reqwest::Error::without_url);
+    let answer = answer.with_context(|| format!("{url} does not answer"))?;
+    let code = answer.status();
+    if !code.is_success() && code != StatusCode::TEMPORARY_REDIRECT {
+        let why = answer.text().await.unwrap_or_default();
+        let why: String = why.chars().take(300).collect();
+        bail!("{url} answered {code}: {why}");
+    }
+    Ok(answer)
 }
 
 impl Drop for Held {

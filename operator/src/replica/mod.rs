@@ -1,6 +1,7 @@
 //! `loci recall`: one replica of a pipeline's serving. It watches one ConfigMap, loads what that wants beside what
 //! answers, and switches. What answers goes on answering whatever becomes of the operator, NATS or the API server.
 
+mod budget;
 mod fetch;
 mod status;
 
@@ -19,7 +20,7 @@ use kube::{Api, Client};
 use loci_digest::Digest;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, LoadRequest, Prepared, Recall, RecallOptions};
-use loci_store::Store;
+use loci_store::{Store, Tree};
 use loci_worker::step::Encoders;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,6 +29,8 @@ use url::Url;
 
 use crate::fleet::{DESIRED, RELEASES, Releases, Report, Wanted, config_map};
 use crate::{bind, lock};
+pub use budget::Limits;
+use budget::{Budget, Need};
 use fetch::Cache;
 
 /// The pauses after a release that could not be loaded.
@@ -51,6 +54,8 @@ pub struct ReplicaOptions {
     pub hub: Option<Url>,
     /// Where encoders run.
     pub device: DeviceRequest,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// What the ConfigMap says.
@@ -90,6 +95,7 @@ pub async fn replicate(
         recall: recall.clone(),
         encoders: Encoders::new(hub, options.device),
         cache: Cache::new(store, options.state.join("revisions"))?,
+        budget: Budget::new(options.limits, options.state),
         shown: shown.clone(),
         serving: None,
         prepared: HashMap::new(),
@@ -174,6 +180,7 @@ struct Replica {
     recall: Recall,
     encoders: Encoders,
     cache: Cache,
+    budget: Budget,
     shown: Shown,
     serving: Option<(String, Digest)>,
     prepared: HashMap<String, (Prepared, Digest)>,
@@ -195,7 +202,7 @@ impl Replica {
                 // A goal that changes meanwhile is looked at first; files fetched so far are kept.
                 let mut changed = self.goal.clone();
                 let prepared = tokio::select! {
-                    prepared = self.prepare(&name, &wanted) => prepared,
+                    prepared = self.prepare(&goal, &name, &wanted) => prepared,
                     ended = changed.changed() => match ended {
                         Ok(()) => continue,
                         Err(_) => return,
@@ -257,8 +264,10 @@ impl Replica {
         }
     }
 
-    async fn prepare(&self, name: &str, wanted: &Wanted) -> Result<Prepared> {
-        let directory = self.cache.directory(wanted).await?;
+    async fn prepare(&self, goal: &Goal, name: &str, wanted: &Wanted) -> Result<Prepared> {
+        let tree = self.cache.tree(wanted).await?;
+        self.afford(goal, name, wanted, &tree).await?;
+        let directory = self.cache.directory(wanted, &tree).await?;
         let encoder = self.encoders.get(&wanted.model).await?;
         let request = LoadRequest {
             pipeline: self.pipeline.clone(),
@@ -268,6 +277,27 @@ impl Replica {
             latency_budget: wanted.latency_budget_ms.map(Duration::from_millis),
         };
         Ok(self.recall.prepare(request).await?)
+    }
+
+    /// Whether a candidate fits beside what answers. What is to answer is loaded in any case: it fitted when it was a
+    /// candidate, and without it nothing answers.
+    async fn afford(&self, goal: &Goal, name: &str, wanted: &Wanted, tree: &Tree) -> Result<()> {
+        let beside = match &self.serving {
+            Some((_, revision)) => self.cache.here(revision).await?,
+            None => None,
+        };
+        let fetched = self.cache.fetched(tree).await?;
+        let model = self.encoders.weight(&wanted.model).await?;
+        let checked = self
+            .budget
+            .check(Need::of(tree, beside.as_ref(), fetched, model));
+        match checked {
+            Err(why) if goal.desired.as_deref() == Some(name) => {
+                tracing::warn!(release = name, "loaded though {why}");
+                Ok(())
+            }
+            checked => checked,
+        }
     }
 
     fn switch(&mut self, goal: &Goal) {

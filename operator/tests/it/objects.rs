@@ -26,6 +26,7 @@ fn template(network: Option<Network>) -> Template {
         resources: json!({"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}),
         token_secret: Some("tokens".to_owned()),
         hub: Some("http://hub.example/".parse().unwrap()),
+        deadline: std::time::Duration::from_secs(600),
         network,
     }
 }

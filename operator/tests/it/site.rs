@@ -12,6 +12,7 @@ use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_models::DeviceRequest;
 use loci_operator::{Election, Options, Serving};
 use loci_recall::Auth;
+use loci_store::RemoteOptions;
 use loci_testbed::{ControlPlane, History};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -90,7 +91,8 @@ impl Site {
         let mut options = Options {
             namespaces: vec![self.namespace.clone()],
             state: self.state.path().join(name),
-            store: self.state.path().join("store"),
+            store: self.state.path().join("store").into(),
+            remote: RemoteOptions::from_env(self.state.path().join("objects")),
             serving: Serving::Here {
                 listen,
                 auth: Auth::Off,

@@ -9,6 +9,7 @@ use loci_crds::{MemoryRelease, MemoryRun};
 use crate::clock::after;
 use crate::conditions::{Finding, Truth};
 use crate::plan::Draft;
+use crate::rollout::{self, refusal};
 use crate::runs::{cause, owed};
 use crate::view::{ReleaseView, RunView, SUPERSEDED, View};
 
@@ -110,6 +111,7 @@ fn under_way(view: &View<'_>) -> Option<(&'static str, String)> {
         Some(pin) => pin.release.ok().filter(|r| current != Some(r.name())),
         None => candidate(view).or_else(|| switching(view, current?)),
     };
+    let awaited = awaited.filter(|_| stuck(view).is_none());
     awaited.map(|r| ("Promoting", format!("{} is being loaded", r.name())))
 }
 
@@ -123,6 +125,12 @@ fn absent<'a>(view: &View<'a>, run: &MemoryRun) -> Option<&'a str> {
         StepName::Embed | StepName::Assemble | StepName::Evaluate => &view.pipeline.class,
     };
     (!workers.classes.contains(class)).then_some(class)
+}
+
+/// What a release that could not be loaded repeatedly says.
+fn stuck(view: &View<'_>) -> Option<String> {
+    let (release, failure) = rollout::held(view).filter(|(_, failure)| failure.count > 1)?;
+    Some(refusal(release.name(), failure))
 }
 
 /// The candidate that the generation asked for.
@@ -178,6 +186,10 @@ pub(super) fn stalled(view: &View<'_>, reconciling: &Finding) -> Finding {
                 message_of(run)
             ),
         );
+    }
+    let awaited = view.world.serving.current.is_none() || candidate(view).is_some();
+    if let Some(message) = stuck(view).filter(|_| awaited && reconciling.truth != Truth::True) {
+        return Finding::new("Stalled", true, "LoadFailed", message);
     }
     Finding::new("Stalled", false, "Progressing", "nothing stands in the way")
 }
@@ -288,9 +300,15 @@ pub(super) fn budget() -> Finding {
 }
 
 pub(super) fn serving(view: &View<'_>) -> Finding {
+    let held = rollout::held(view).map(|(release, failure)| refusal(release.name(), failure));
     let Some(current) = view.world.serving.current.as_deref() else {
-        return Finding::new("Serving", false, "NoRelease", "nothing answers queries");
+        let message = held.unwrap_or_else(|| "nothing answers queries".to_owned());
+        return Finding::new("Serving", false, "NoRelease", message);
     };
+    if let Some(message) = held {
+        let message = format!("{current} serves; {message}");
+        return Finding::new("Serving", true, "CandidateHeld", message);
+    }
     match view.hold() {
         Some(hold) => Finding::new(
             "Serving",

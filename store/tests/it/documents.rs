@@ -5,19 +5,25 @@ use serde_json::{Value, json};
 
 use super::*;
 
+both!(
+    of_writers_that_have_read_the_same_one_wins,
+    among_many_writers_no_write_is_lost,
+    what_a_document_names_is_kept_as_long_as_it_does,
+    a_document_that_cannot_be_read_stops_the_collection_and_is_named,
+);
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn read(store: &Store, name: &str) -> Option<(Value, Version)> {
     store.document(name).await.unwrap()
 }
 
-#[tokio::test]
-async fn of_writers_that_have_read_the_same_one_wins() {
-    let (dir, store) = store().await;
+async fn of_writers_that_have_read_the_same_one_wins(bed: Bed) {
+    let store = &bed.store;
     // As another process would.
-    let other = Store::open_local(&dir.path().join("store")).await.unwrap();
+    let other = bed.reopen().await;
     let name = "agents/support.v2";
-    assert!(read(&store, name).await.is_none());
+    assert!(read(store, name).await.is_none());
     let first = store
         .put_document(name, &[], &json!(1), None)
         .await
@@ -46,7 +52,7 @@ async fn of_writers_that_have_read_the_same_one_wins() {
         None
     );
     assert!(!store.delete_document(name, &first).await.unwrap());
-    assert_eq!(read(&store, name).await, Some((json!(3), second.clone())));
+    assert_eq!(read(store, name).await, Some((json!(3), second.clone())));
     assert_eq!(store.documents().await.unwrap(), [name]);
 
     assert!(store.delete_document(name, &second).await.unwrap());
@@ -61,9 +67,8 @@ async fn of_writers_that_have_read_the_same_one_wins() {
     assert!(store.documents().await.unwrap().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn among_many_writers_no_write_is_lost() {
-    let (dir, store) = store().await;
+async fn among_many_writers_no_write_is_lost(bed: Bed) {
+    let store = &bed.store;
     store.put_document("a/count", &[], &0, None).await.unwrap();
     let add = |store: Store| async move {
         for _ in 0..10 {
@@ -79,7 +84,7 @@ async fn among_many_writers_no_write_is_lost() {
     };
     let mut writers = Vec::new();
     for _ in 0..4 {
-        let own = Store::open_local(&dir.path().join("store")).await.unwrap();
+        let own = bed.reopen().await;
         writers.push(tokio::spawn(add(own)));
     }
     for writer in writers {
@@ -91,9 +96,8 @@ async fn among_many_writers_no_write_is_lost() {
     );
 }
 
-#[tokio::test]
-async fn what_a_document_names_is_kept_as_long_as_it_does() {
-    let (dir, store) = store().await;
+async fn what_a_document_names_is_kept_as_long_as_it_does(bed: Bed) {
+    let store = &bed.store;
     let blob = store.put("kept".into()).await.unwrap();
     let manifest = store.put_manifest("m", &[blob], &0).await.unwrap();
     let gone = Digest::of("lost long ago");
@@ -103,7 +107,7 @@ async fn what_a_document_names_is_kept_as_long_as_it_does() {
         .await
         .unwrap()
         .unwrap();
-    let old = |area: &str, digest: &Digest| set_age(&file(&dir, area, digest), 2 * HOUR);
+    let old = |area: &str, digest: &Digest| set_age(&bed.file(area, digest), 2 * HOUR);
     old("blobs", &blob);
     old("manifests", &manifest);
     let report = store.gc(&[], HOUR).await.unwrap();
@@ -117,18 +121,16 @@ async fn what_a_document_names_is_kept_as_long_as_it_does() {
     assert_eq!((report.kept, report.swept), (0, 2));
 }
 
-#[tokio::test]
-async fn a_document_that_cannot_be_read_stops_the_collection_and_is_named() {
-    let (dir, store) = store().await;
+async fn a_document_that_cannot_be_read_stops_the_collection_and_is_named(bed: Bed) {
+    let store = &bed.store;
     let blob = store.put("kept".into()).await.unwrap();
-    set_age(&file(&dir, "blobs", &blob), 2 * HOUR);
+    set_age(&bed.file("blobs", &blob), 2 * HOUR);
     store
         .put_document("a/b", &[blob], &json!({}), None)
         .await
         .unwrap();
-    let path = dir.path().join("store/documents/a/b.json");
-    fs::write(&path, "{").unwrap();
+    fs::write(bed.root.join("documents/a/b.json"), "{").unwrap();
     let error = store.gc(&[], HOUR).await.unwrap_err().to_string();
-    assert!(error.contains(&path.display().to_string()), "{error}");
+    assert!(error.contains("documents/a/b.json"), "{error}");
     assert!(store.contains(&blob).await.unwrap());
 }

@@ -9,9 +9,16 @@ use loci_digest::Digest;
 use loci_store::{Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tempfile::TempDir;
+use proptest::test_runner::TestRunner;
 
-use crate::{all_files, damage, file, set_age, store};
+use crate::{Bed, all_files, both, damage, set_age};
+
+both!(
+    everything_reachable_stays_and_everything_else_goes,
+    what_is_stored_or_looked_up_during_a_collection_survives_it,
+    storing_or_asking_for_an_old_object_spares_it,
+    a_collection_that_cannot_tell_what_is_reachable_deletes_nothing,
+);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -54,7 +61,8 @@ fn reachable(nodes: &[Node]) -> HashSet<usize> {
     seen
 }
 
-async fn build(dir: &TempDir, store: &Store, nodes: &[Node]) -> Vec<Digest> {
+async fn build(bed: &Bed, nodes: &[Node]) -> Vec<Digest> {
+    let store = &bed.store;
     let mut digests: Vec<Digest> = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
         let refs: Vec<Digest> = node.refs.iter().map(|r| digests[*r]).collect();
@@ -78,14 +86,14 @@ async fn build(dir: &TempDir, store: &Store, nodes: &[Node]) -> Vec<Digest> {
             "manifests"
         };
         let age = if node.young { Duration::ZERO } else { 2 * HOUR };
-        set_age(&file(dir, area, digest), age);
+        set_age(&bed.file(area, digest), age);
     }
     digests
 }
 
-async fn check(nodes: Vec<Node>) {
-    let (dir, store) = store().await;
-    let digests = build(&dir, &store, &nodes).await;
+async fn check(bed: &Bed, nodes: Vec<Node>) {
+    let store = &bed.store;
+    let digests = build(bed, &nodes).await;
     let roots: Vec<Digest> = nodes
         .iter()
         .zip(&digests)
@@ -129,18 +137,29 @@ async fn check(nodes: Vec<Node>) {
     );
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..Default::default() })]
-    #[test]
-    fn everything_reachable_stays_and_everything_else_goes(nodes in graph()) {
-        tokio::runtime::Runtime::new().unwrap().block_on(check(nodes));
-    }
+async fn everything_reachable_stays_and_everything_else_goes(bed: Bed) {
+    let config = ProptestConfig {
+        cases: if bed.server.is_none() { 40 } else { 10 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let here = tokio::runtime::Handle::current();
+    let cases = tokio::task::spawn_blocking(move || {
+        let case = std::cell::Cell::new(0);
+        TestRunner::new(config).run(&graph(), |nodes| {
+            case.set(case.get() + 1);
+            here.block_on(async {
+                check(&bed.another(&format!("case-{}", case.get())).await, nodes).await;
+            });
+            Ok(())
+        })
+    });
+    cases.await.unwrap().unwrap();
 }
 
 /// Steps that store or look up what a collection is about to sweep: whatever they were given is whole.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_stored_or_looked_up_during_a_collection_survives_it() {
-    let (dir, store) = store().await;
+async fn what_is_stored_or_looked_up_during_a_collection_survives_it(bed: Bed) {
+    let store = &bed.store;
     // Something to mark, so that steps meet every phase of the collection.
     let mut root = store.put("root".into()).await.unwrap();
     for i in 0..100 {
@@ -148,9 +167,9 @@ async fn what_is_stored_or_looked_up_during_a_collection_survives_it() {
     }
     for round in 0..25_u32 {
         for i in 0..6 {
-            step(&store, i).await;
+            step(store, i).await;
         }
-        for path in all_files(&dir.path().join("store")) {
+        for path in all_files(&bed.root) {
             set_age(&path, 2 * HOUR);
         }
         let collector = {
@@ -190,13 +209,12 @@ async fn step(store: &Store, i: u32) -> Digest {
     store.record(&key, &output).await.unwrap()
 }
 
-#[tokio::test]
-async fn storing_or_asking_for_an_old_object_spares_it() {
-    let (dir, store) = store().await;
+async fn storing_or_asking_for_an_old_object_spares_it(bed: Bed) {
+    let store = &bed.store;
     let (put, asked, named, rest) = ("put", "asked", "named", "rest");
     for content in [put, asked, named, rest] {
         let digest = store.put(content.into()).await.unwrap();
-        set_age(&file(&dir, "blobs", &digest), 2 * HOUR);
+        set_age(&bed.file("blobs", &digest), 2 * HOUR);
     }
     store.put(put.into()).await.unwrap();
     assert!(store.contains(&Digest::of(asked)).await.unwrap());
@@ -209,9 +227,8 @@ async fn storing_or_asking_for_an_old_object_spares_it() {
     assert!(!store.contains(&Digest::of(rest)).await.unwrap());
 }
 
-#[tokio::test]
-async fn a_collection_that_cannot_tell_what_is_reachable_deletes_nothing() {
-    let (dir, store) = store().await;
+async fn a_collection_that_cannot_tell_what_is_reachable_deletes_nothing(bed: Bed) {
+    let store = &bed.store;
     let blob = store.put("blob".into()).await.unwrap();
     let manifest = store.put_manifest("m", &[blob], &0).await.unwrap();
     let error = store
@@ -223,26 +240,27 @@ async fn a_collection_that_cannot_tell_what_is_reachable_deletes_nothing() {
         "{error}"
     );
 
-    let intact = fs::read(file(&dir, "manifests", &manifest)).unwrap();
+    let intact = fs::read(bed.file("manifests", &manifest)).unwrap();
     damage(
-        &file(&dir, "manifests", &manifest),
+        &bed.file("manifests", &manifest),
         b"{\"kind\":\"m\",\"refs\":[],\"body\":0}",
     );
     let error = store.gc(&[manifest], Duration::ZERO).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     assert_eq!(store.get(&blob).await.unwrap(), "blob");
 
-    damage(&file(&dir, "manifests", &manifest), &intact);
-    fs::remove_file(file(&dir, "blobs", &blob)).unwrap();
+    damage(&bed.file("manifests", &manifest), &intact);
+    fs::remove_file(bed.file("blobs", &blob)).unwrap();
     let report = store.gc(&[manifest], Duration::ZERO).await.unwrap();
     assert_eq!((report.missing, report.kept), (vec![blob], 1));
 }
 
 #[tokio::test]
 async fn leftovers_of_interrupted_uploads_go_and_running_uploads_stay() {
-    let (dir, store) = store().await;
+    let bed = Bed::directory().await;
+    let store = &bed.store;
     let digest = store.put("blob".into()).await.unwrap();
-    let path = file(&dir, "blobs", &digest);
+    let path = bed.file("blobs", &digest);
     let (old, running) = (path.with_extension("x#1"), path.with_extension("x#2"));
     fs::write(&old, "half").unwrap();
     fs::write(&running, "half").unwrap();

@@ -8,11 +8,18 @@ use loci_digest::Digest;
 use loci_store::{FileEntry, StoreError, Tree};
 use serde_json::{Value, json};
 
-use crate::{damage, file, store};
+use crate::{Bed, both, damage};
 
-#[tokio::test]
-async fn a_manifest_is_read_as_what_it_is() {
-    let (dir, store) = store().await;
+both!(
+    a_manifest_is_read_as_what_it_is,
+    the_first_record_wins,
+    a_record_whose_output_lost_a_part_is_absent_and_can_be_made_anew,
+    a_tree_comes_back_as_it_was,
+    a_tree_with_a_damaged_blob_a_link_or_a_path_outside_is_refused,
+);
+
+async fn a_manifest_is_read_as_what_it_is(bed: Bed) {
+    let store = &bed.store;
     let blob = store.put("blob".into()).await.unwrap();
     let inner = store.put_manifest("part", &[blob], &1).await.unwrap();
     let outer = store
@@ -31,7 +38,7 @@ async fn a_manifest_is_read_as_what_it_is() {
         json!({"title": "x"})
     );
     let on_disk: Value =
-        serde_json::from_slice(&fs::read(file(&dir, "manifests", &outer)).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(bed.file("manifests", &outer)).unwrap()).unwrap();
     assert_eq!(
         on_disk,
         json!({"kind": "whole", "refs": [inner, blob], "body": {"title": "x"}})
@@ -59,7 +66,7 @@ async fn a_manifest_is_read_as_what_it_is() {
         matches!(error, StoreError::MissingReference { .. }),
         "{error}"
     );
-    damage(&file(&dir, "manifests", &outer), b"{}");
+    damage(&bed.file("manifests", &outer), b"{}");
     let error = store
         .get_manifest::<Value>("whole", &outer)
         .await
@@ -67,9 +74,8 @@ async fn a_manifest_is_read_as_what_it_is() {
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_first_record_wins() {
-    let (_dir, store) = store().await;
+async fn the_first_record_wins(bed: Bed) {
+    let store = &bed.store;
     let key = Digest::of("key");
     assert_eq!(store.lookup(&key).await.unwrap(), None);
     assert!(store.record(&key, &Digest::of("absent")).await.is_err());
@@ -92,21 +98,20 @@ async fn the_first_record_wins() {
     );
 }
 
-#[tokio::test]
-async fn a_record_whose_output_lost_a_part_is_absent_and_can_be_made_anew() {
-    let (dir, store) = store().await;
+async fn a_record_whose_output_lost_a_part_is_absent_and_can_be_made_anew(bed: Bed) {
+    let store = &bed.store;
     let key = Digest::of("key");
     let part = store.put("part".into()).await.unwrap();
     let inner = store.put_manifest("inner", &[part], &0).await.unwrap();
     let output = store.put_manifest("outer", &[inner], &0).await.unwrap();
     store.record(&key, &output).await.unwrap();
 
-    fs::remove_file(file(&dir, "blobs", &part)).unwrap();
+    fs::remove_file(bed.file("blobs", &part)).unwrap();
     assert_eq!(store.lookup(&key).await.unwrap(), None, "a part is gone");
     store.put("part".into()).await.unwrap();
     assert_eq!(store.lookup(&key).await.unwrap(), Some(output));
 
-    damage(&file(&dir, "blobs", &part), b"tarp");
+    damage(&bed.file("blobs", &part), b"tarp");
     assert_eq!(
         store.lookup(&key).await.unwrap(),
         Some(output),
@@ -123,15 +128,14 @@ async fn a_record_whose_output_lost_a_part_is_absent_and_can_be_made_anew() {
     );
     assert_eq!(store.lookup(&key).await.unwrap(), Some(other));
 
-    damage(&file(&dir, "records", &key), b"{\"key\":");
+    damage(&bed.file("records", &key), b"{\"key\":");
     assert_eq!(store.lookup(&key).await.unwrap(), None);
     assert_eq!(store.record(&key, &output).await.unwrap(), output);
 }
 
-#[tokio::test]
-async fn a_tree_comes_back_as_it_was() {
-    let (dir, store) = store().await;
-    let source = dir.path().join("source");
+async fn a_tree_comes_back_as_it_was(bed: Bed) {
+    let store = &bed.store;
+    let source = bed.dir.path().join("source");
     fs::create_dir_all(source.join("text/segments")).unwrap();
     fs::write(source.join("revision.json"), "{}").unwrap();
     fs::write(source.join("text/segments/0.idx"), vec![1; 70_000]).unwrap();
@@ -148,7 +152,7 @@ async fn a_tree_comes_back_as_it_was() {
         }
     );
 
-    let target = dir.path().join("revisions/1");
+    let target = bed.dir.path().join("revisions/1");
     store.materialise_tree(&tree, &target).await.unwrap();
     store.materialise_tree(&tree, &target).await.unwrap();
     assert_eq!(
@@ -157,7 +161,9 @@ async fn a_tree_comes_back_as_it_was() {
     );
     assert_eq!(store.put_tree(&target, &Tree::new()).await.unwrap(), tree);
     assert_eq!(
-        fs::read_dir(dir.path().join("revisions")).unwrap().count(),
+        fs::read_dir(bed.dir.path().join("revisions"))
+            .unwrap()
+            .count(),
         1
     );
 
@@ -168,7 +174,7 @@ async fn a_tree_comes_back_as_it_was() {
     assert_eq!(again["text/segments/0.idx"], tree["text/segments/0.idx"]);
     assert_eq!(again["revision.json"].digest, Digest::of("[]"));
     // Unless the store lost them.
-    fs::remove_file(file(&dir, "blobs", &tree["text/segments/0.idx"].digest)).unwrap();
+    fs::remove_file(bed.file("blobs", &tree["text/segments/0.idx"].digest)).unwrap();
     let again = store.put_tree(&source, &tree).await.unwrap();
     assert_eq!(
         again["text/segments/0.idx"].digest,
@@ -176,19 +182,23 @@ async fn a_tree_comes_back_as_it_was() {
     );
 }
 
-#[tokio::test]
-async fn a_tree_with_a_damaged_blob_a_link_or_a_path_outside_is_refused() {
-    let (dir, store) = store().await;
-    let (source, target) = (dir.path().join("source"), dir.path().join("targets/t"));
+async fn a_tree_with_a_damaged_blob_a_link_or_a_path_outside_is_refused(bed: Bed) {
+    let store = &bed.store;
+    let (source, target) = (
+        bed.dir.path().join("source"),
+        bed.dir.path().join("targets/t"),
+    );
     fs::create_dir_all(&source).unwrap();
     fs::write(source.join("a"), "a").unwrap();
     fs::write(source.join("b"), "b").unwrap();
     let tree = store.put_tree(&source, &Tree::new()).await.unwrap();
-    damage(&file(&dir, "blobs", &tree["b"].digest), b"c");
+    damage(&bed.file("blobs", &tree["b"].digest), b"c");
     let error = store.materialise_tree(&tree, &target).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
     assert_eq!(
-        fs::read_dir(dir.path().join("targets")).unwrap().count(),
+        fs::read_dir(bed.dir.path().join("targets"))
+            .unwrap()
+            .count(),
         0,
         "all or nothing"
     );
@@ -200,7 +210,7 @@ async fn a_tree_with_a_damaged_blob_a_link_or_a_path_outside_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("\"../b\""), "{error}");
-    assert!(!dir.path().join("targets/b").exists());
+    assert!(!bed.dir.path().join("targets/b").exists());
 
     std::os::unix::fs::symlink("/etc/passwd", source.join("link")).unwrap();
     let error = store

@@ -17,6 +17,7 @@ mod log;
 mod meaning;
 mod nats;
 mod programs;
+pub mod s3;
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -24,6 +25,7 @@ use std::process::ExitStatus;
 pub use control::{ControlPlane, service_account};
 pub use history::History;
 pub use nats::Nats;
+pub use s3::S3;
 
 /// Where the repository is whose tests run: known at run time, since a built test may outlive the clone it was built in.
 pub fn root() -> PathBuf {

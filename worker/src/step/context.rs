@@ -101,6 +101,20 @@ impl Encoders {
         }
     }
 
+    /// The memory that loading `model` takes at its peak: its weights as they are stored and as they are computed with.
+    /// None when it is loaded. The model is fetched for that.
+    ///
+    /// # Errors
+    /// When the reference is wrong or the model cannot be had.
+    pub async fn weight(&self, model: &str) -> Result<u64, StepError> {
+        if self.loaded.lock().await.contains_key(model) {
+            return Ok(0);
+        }
+        let directory = loci_models::fetch(&model.parse()?, &self.hub).await?;
+        let bytes = blocking(move || weights(&directory).map_err(|e| file(&directory, e)));
+        Ok(2 * bytes.await?)
+    }
+
     /// The encoder of `model`, fetched and loaded at the first call.
     ///
     /// # Errors
@@ -117,6 +131,22 @@ impl Encoders {
         loaded.insert(model.to_owned(), encoder.clone());
         Ok(encoder)
     }
+}
+
+/// The bytes of all weights below a model's directory.
+fn weights(directory: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        // A hub's cache holds links.
+        let metadata = std::fs::metadata(&path)?;
+        if metadata.is_dir() {
+            bytes += weights(&path)?;
+        } else if path.extension().is_some_and(|e| e == "safetensors") {
+            bytes += metadata.len();
+        }
+    }
+    Ok(bytes)
 }
 
 /// Revisions as directories of this machine.

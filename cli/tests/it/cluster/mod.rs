@@ -1,12 +1,15 @@
 //! The operator and its workers as processes of their own, with a real API server and a real NATS server between them.
 
+mod bucket;
 mod fetchers;
+mod held;
 mod leaders;
 mod plugin;
 mod progress;
 mod replicas;
 mod steps;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +19,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use loci_crds::run::RunPhase;
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
-use loci_testbed::{ControlPlane, Nats, hub};
+use loci_testbed::{ControlPlane, Nats, S3, hub, s3};
 use serde_json::{Value, json};
 
 use crate::harness::loci;
@@ -31,6 +34,8 @@ struct Cluster {
     nats: Nats,
     hub: String,
     dir: tempfile::TempDir,
+    /// Where artefacts are; a directory when there is none.
+    bucket: Option<S3>,
 }
 
 fn manifest() -> Value {
@@ -86,7 +91,30 @@ impl Cluster {
             nats: Nats::start(),
             hub: hub::serve().await,
             dir: tempfile::tempdir().unwrap(),
+            bucket: None,
         }
+    }
+
+    /// Whose processes share no directory.
+    async fn with_bucket(prefix: &str) -> Self {
+        Self {
+            bucket: Some(S3::start()),
+            ..Self::new(prefix).await
+        }
+    }
+
+    /// The store, and who may use it: replicas hold no key.
+    fn store(&self, name: &str) -> BTreeMap<String, String> {
+        let (place, mut variables) = match &self.bucket {
+            None => (
+                self.dir.path().join("store").display().to_string(),
+                BTreeMap::new(),
+            ),
+            Some(_) if name.contains("recall") => return BTreeMap::new(),
+            Some(bucket) => (format!("s3://{}/team/loci", s3::BUCKET), bucket.variables()),
+        };
+        variables.insert("LOCI_STORE".to_owned(), place);
+        variables
     }
 
     fn spawn(&self, name: &str, args: &[&str]) -> Process {
@@ -113,7 +141,7 @@ impl Cluster {
             .arg(self.dir.path().join(name))
             .env("KUBECONFIG", self.plane.kubeconfig())
             .env("LOCI_NATS_URL", self.nats.url())
-            .env("LOCI_STORE", self.dir.path().join("store"))
+            .envs(self.store(name))
             .stdout(Stdio::null())
             .stderr(log);
         change(&mut command);
@@ -127,6 +155,10 @@ impl Cluster {
 
     /// Which has pipelines served by pods of their own.
     fn operator_with_replicas(&self) -> Process {
+        self.operator_with(&[])
+    }
+
+    fn operator_with(&self, more: &[&str]) -> Process {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let artifacts = listener.local_addr().unwrap().to_string();
         drop(listener);
@@ -139,7 +171,7 @@ impl Cluster {
             "--artifacts-url",
             &url,
         ];
-        self.spawn("operator", &[&self.watching()[..], &image].concat())
+        self.spawn("operator", &[&self.watching()[..], &image, more].concat())
     }
 
     fn watching(&self) -> [&str; 3] {

@@ -15,15 +15,15 @@ use serde_json::{Value, json};
 use super::{Cluster, Process};
 
 /// A pod, and the process that is its container.
-struct Replica {
-    name: String,
-    address: String,
-    process: Process,
+pub(super) struct Replica {
+    pub(super) name: String,
+    pub(super) address: String,
+    pub(super) process: Process,
 }
 
 impl Replica {
     /// Queries of this pod go to a loopback address of its own.
-    async fn start(cluster: &Cluster, number: u8) -> Self {
+    pub(super) async fn start(cluster: &Cluster, number: u8) -> Self {
         let name = format!("shop-recall-{number}");
         let id = std::process::id();
         let address = format!("127.{}.{}.{number}", 100 + (id >> 8) % 100, id % 256);
@@ -35,7 +35,7 @@ impl Replica {
         let pods: Api<Pod> = cluster.api();
         let pod = serde_json::from_value(pod).unwrap();
         pods.create(&PostParams::default(), &pod).await.unwrap();
-        let process = Self::process(cluster, &name, &address);
+        let process = Self::process(cluster, &name, &address, &[]);
         let replica = Self {
             name,
             address,
@@ -45,12 +45,12 @@ impl Replica {
         replica
     }
 
-    fn process(cluster: &Cluster, name: &str, address: &str) -> Process {
+    pub(super) fn process(cluster: &Cluster, name: &str, address: &str, more: &[&str]) -> Process {
         let (listen, status) = (format!("{address}:7700"), format!("{address}:7701"));
         let namespace = cluster.namespace.as_str();
         let args = ["recall", "--pipeline", "shop", "--namespace", namespace];
         let of_addresses = ["--listen", &listen, "--status", &status];
-        cluster.spawn(name, &[&args[..], &of_addresses].concat())
+        cluster.spawn(name, &[&args[..], &of_addresses, more].concat())
     }
 
     async fn status(&self, cluster: &Cluster, ready: bool) {
@@ -65,8 +65,26 @@ impl Replica {
         patched.unwrap();
     }
 
+    /// Its container is killed and started again, with other options.
+    pub(super) async fn restart(self, cluster: &Cluster, more: &[&str]) -> Self {
+        let Self {
+            name,
+            address,
+            process,
+        } = self;
+        process.kill();
+        let replica = Self {
+            process: Self::process(cluster, &name, &address, more),
+            name,
+            address,
+        };
+        replica.status(cluster, false).await;
+        replica.ready(cluster).await;
+        replica
+    }
+
     /// Waits until its readiness probe succeeds, and says so.
-    async fn ready(&self, cluster: &Cluster) {
+    pub(super) async fn ready(&self, cluster: &Cluster) {
         let url = format!("http://{}:7700/readyz", self.address);
         cluster
             .until(&format!("{} is ready", self.name), async || {
@@ -79,7 +97,7 @@ impl Replica {
     }
 
     /// The release that answers, and what it finds.
-    async fn ask(&self, client: &reqwest::Client) -> Result<(String, String), String> {
+    pub(super) async fn ask(&self, client: &reqwest::Client) -> Result<(String, String), String> {
         let url = format!("http://{}:7700/v1/retrieve", self.address);
         let question = json!({"query": "opening hours", "k": 50});
         let answer = client
@@ -209,18 +227,7 @@ async fn replicas_load_switch_and_serve_without_a_failed_query_or_anybody_else()
     drop(worker);
     cluster.nats.kill();
     let mut replicas = Arc::into_inner(replicas).unwrap();
-    let Replica {
-        name,
-        address,
-        process,
-    } = replicas.remove(0);
-    process.kill();
-    let again = Replica {
-        process: Replica::process(&cluster, &name, &address),
-        name,
-        address,
-    };
-    again.ready(&cluster).await;
+    let again = replicas.remove(0).restart(&cluster, &[]).await;
     let (release, text) = again.ask(&client).await.unwrap();
     assert_eq!(release, "shop-13");
     assert!(text.contains("13"), "{text}");

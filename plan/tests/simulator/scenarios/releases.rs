@@ -147,6 +147,14 @@ fn a_candidate_that_does_not_load_waits() {
     );
     let tries = shell.world.serving.failures["support-2"].count;
     assert!((4..40).contains(&tries), "{tries} tries in two hours");
+    // A person sees why, and what serves is as ready as before.
+    let message = shell.world.releases[1].status.as_ref().unwrap();
+    let message = message.message.as_deref().unwrap();
+    assert!(message.starts_with("support-2 is held"), "{message}");
+    assert!(message.ends_with("out of memory"), "{message}");
+    is(&shell, "Serving", "True", "CandidateHeld");
+    is(&shell, "Ready", "True", "Serving");
+    is(&shell, "Stalled", "False", "Progressing");
     // A newer one overtakes it.
     change(&mut shell, 0);
     shell.sleep(2 * HOUR);
@@ -157,6 +165,22 @@ fn a_candidate_that_does_not_load_waits() {
     shell.trouble.prepare = 0;
     shell.sleep(HOUR);
     assert_eq!(served(&shell), 3);
+    is(&shell, "Serving", "True", "Serving");
+}
+
+#[test]
+fn what_the_generation_asked_for_is_stalled_when_it_does_not_load() {
+    let mut shell = Shell::new(pipeline(json!({"interval": "1h"})), start(), 7);
+    perfect(&mut shell, 0);
+    shell.trouble.prepare = 1;
+    shell.sleep(HOUR);
+    is(&shell, "Stalled", "True", "LoadFailed");
+    is(&shell, "Reconciling", "False", "UpToDate");
+    is(&shell, "Ready", "False", "NoRelease");
+    shell.trouble.prepare = 0;
+    shell.sleep(HOUR);
+    is(&shell, "Stalled", "False", "Progressing");
+    is(&shell, "Ready", "True", "Serving");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{VALUES, named, of_kind, rendered, selects, template};
+use super::{VALUES, named, of_kind, pods, rendered, selects, template};
 
 #[test]
 fn wrong_values_are_refused_by_name() {
@@ -45,6 +45,7 @@ fn wrong_values_are_refused_by_name() {
         ("nats.url=nats://nats:4222", "set nats.enabled=false"),
         ("nats.storage.size=lots", "/nats/storage/size"),
         ("store.size=lots", "/store/size"),
+        ("store.url=gs://acme/loci", "/store/url"),
         ("store.accessModes={ReadOnlyMany}", "/store/accessModes/0"),
         ("watchNamespaces={Agents}", "/watchNamespaces/0"),
         (
@@ -123,6 +124,31 @@ fn nothing_stands_alone_in_the_example_for_production() {
     assert!(selects(&spread["labelSelector"], labels));
     // A budget for one would keep a node from being drained.
     assert!(of_kind(&rendered(&[]), "PodDisruptionBudget").is_empty());
+}
+
+#[test]
+fn a_bucket_needs_no_volume_and_its_keys_go_to_the_operator_and_workers_alone() {
+    let all = rendered(&["--set=store.url=s3://acme/loci,store.secret=bucket"]);
+    assert!(of_kind(&all, "PersistentVolumeClaim").is_empty());
+    let mut keys = Vec::new();
+    for (labels, spec) in pods(&all) {
+        let container = &spec["containers"][0];
+        let component = labels["app.kubernetes.io/component"].as_str();
+        if !container["envFrom"].is_null() {
+            assert_eq!(
+                container["envFrom"],
+                json!([{"secretRef": {"name": "bucket"}}])
+            );
+            let place = json!({"name": "LOCI_STORE", "value": "s3://acme/loci"});
+            assert!(container["env"].as_array().unwrap().contains(&place));
+            keys.extend(component);
+        }
+    }
+    keys.sort_unstable();
+    assert_eq!(keys, ["operator", "worker"]);
+    let rest = rendered(&["--set=store.secret=bucket"]);
+    let none = |(_, spec): (&Value, &Value)| spec["containers"][0]["envFrom"].is_null();
+    assert!(pods(&rest).into_iter().all(none), "no bucket, no keys");
 }
 
 #[test]

@@ -14,7 +14,7 @@ const READ_ONLY: u32 = 0o444;
 
 /// Marks the object as used now, so that garbage collection spares it, and makes it read-only.
 /// Returns its size; none when there is no such object.
-pub(crate) fn touch(path: &Path) -> io::Result<Option<u64>> {
+pub(super) fn touch(path: &Path) -> io::Result<Option<u64>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -105,7 +105,7 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Makes `dir` and its parents, and makes that last.
-pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     let known = dir.ancestors().find(|a| a.exists()).map(Path::to_owned);
     fs::create_dir_all(dir)?;
     for made in dir.ancestors().filter(|a| !a.as_os_str().is_empty()) {
@@ -119,7 +119,7 @@ pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
 
 /// Deletes what interrupted uploads left under `dir`: `object_store` writes `<object>#<number>` and
 /// renames it, and never lists such files. Only those that nobody wrote to for `idle` go.
-pub(crate) fn sweep_uploads(dir: &Path, idle: Duration) -> io::Result<u64> {
+pub(super) fn sweep_uploads(dir: &Path, idle: Duration) -> io::Result<u64> {
     let mut swept = 0;
     for path in entries(dir)? {
         if path.is_dir() {
@@ -144,7 +144,7 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Whether this is the file of an unfinished upload.
-pub(crate) fn is_upload(path: &Path) -> bool {
+pub(super) fn is_upload(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy());
     let number = name
         .as_deref()

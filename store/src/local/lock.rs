@@ -14,38 +14,39 @@ use crate::error::{Result, StoreError};
 const RETRY: Duration = Duration::from_millis(3);
 
 /// A lock that tasks and processes share or have alone. The file says nothing: it is there to be locked.
-pub(crate) struct Lock {
+#[derive(Debug)]
+pub(super) struct Lock {
     tasks: RwLock<()>,
     path: PathBuf,
 }
 
 /// Held together with others.
-pub(crate) struct Together<'a>(
+pub(super) struct Together<'a>(
     #[expect(dead_code)] RwLockReadGuard<'a, ()>,
     #[expect(dead_code)] File,
 );
 
 /// Held alone.
-pub(crate) struct Alone<'a>(
+pub(super) struct Alone<'a>(
     #[expect(dead_code)] RwLockWriteGuard<'a, ()>,
     #[expect(dead_code)] File,
 );
 
 impl Lock {
-    pub(crate) fn new(root: &Path, name: &str) -> Self {
+    pub(super) fn new(root: &Path, name: &str) -> Self {
         Self {
             tasks: RwLock::default(),
             path: root.join(name),
         }
     }
 
-    pub(crate) async fn together(&self) -> Result<Together<'_>> {
+    pub(super) async fn together(&self) -> Result<Together<'_>> {
         let task = self.tasks.read().await;
         let file = self.lock(FlockOperation::NonBlockingLockShared).await?;
         Ok(Together(task, file))
     }
 
-    pub(crate) async fn alone(&self) -> Result<Alone<'_>> {
+    pub(super) async fn alone(&self) -> Result<Alone<'_>> {
         let task = self.tasks.write().await;
         let file = self.lock(FlockOperation::NonBlockingLockExclusive).await?;
         Ok(Alone(task, file))
