@@ -251,9 +251,9 @@ impl Operator {
             site.shared.recall.withdraw(&name);
             site.shared.sources.forget(&name);
             site.shared.garbage.forget(&name);
-            let dispatch = site.shared.dispatch.clone();
+            let abandoned = site.shared.dispatch.abandon(&name);
             self.tasks.spawn(async move {
-                if let Err(error) = dispatch.abandon(&name).await {
+                if let Err(error) = abandoned.await {
                     tracing::warn!(pipeline = name, "its work is not stopped yet: {error:#}");
                 }
             });

@@ -181,20 +181,24 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Stops all that a pipeline (`namespace/name`) that is gone has under way.
+    /// Stops all that a pipeline (`namespace/name`) that is gone has under way now: what one of its name sends out
+    /// before this is done is not meant.
     ///
     /// # Errors
     /// When the bus cannot be reached.
-    pub async fn abandon(&self, pipeline: &str) -> Result<()> {
+    pub fn abandon(&self, pipeline: &str) -> impl Future<Output = Result<()>> + Send + use<> {
         let ids: Vec<String> = {
             let mut live = self.live();
             let of = live.extract_if(|_, l| full_name(&l.pipeline) == pipeline);
             of.map(|(id, _)| id).collect()
         };
-        for id in ids {
-            self.bus.cancel(&id).await?;
+        let bus = self.bus.clone();
+        async move {
+            for id in ids {
+                bus.cancel(&id).await?;
+            }
+            Ok(())
         }
-        Ok(())
     }
 
     /// Removes all that the bus has of a pipeline that is gone. False when there is one of its name again.
