@@ -6,7 +6,7 @@ use loci_crds::run::{RunPhase, StepName, StepStatus};
 use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRun, MemoryRunStatus};
 use loci_digest::Digest;
 
-use crate::clock::{micro, stamp};
+use crate::clock::micro;
 use crate::spec::{Pipeline, digest};
 use crate::world::{Built, Look, StepKey, StepOutcome, StepResult, Subjects, World};
 
@@ -177,17 +177,19 @@ impl<'a> View<'a> {
         self.runs.iter().rev().find(good).copied()
     }
 
-    /// What the newest run that succeeded came to, when no such run is there to tell: they were deleted.
+    /// What the newest run that ever succeeded came to, when it is not there to tell: it was deleted.
     pub fn built(&self) -> Option<&'a Built> {
+        let ended = self.newest_succeeded().and_then(RunView::ended);
         let built = self.world.built.as_ref();
-        built.filter(|_| self.newest_succeeded().is_none())
+        built.filter(|built| ended < Some(built.ended))
     }
 
     /// The build inputs of the newest run that succeeded.
     pub fn built_inputs(&self) -> Option<&'a str> {
-        match self.newest_succeeded() {
-            Some(run) => Some(run.inputs().unwrap_or_default()),
-            None => self.built().map(|b| b.inputs.as_str()),
+        let run = self.newest_succeeded();
+        match self.built() {
+            Some(built) => Some(&built.inputs),
+            None => run.map(|r| r.inputs().unwrap_or_default()),
         }
     }
 
@@ -197,28 +199,12 @@ impl<'a> View<'a> {
         live.or_else(|| self.last_listing())
     }
 
-    /// The snapshot of the newest run that succeeded; when that run was deleted, the newest release
-    /// still names it.
+    /// The snapshot of the newest run that succeeded; when nothing is known of one, that of the newest release.
     pub fn last_listing(&self) -> Option<Digest> {
-        let run = self.newest_succeeded();
-        // In whole seconds, as the end of a run is kept.
-        let created = |r: &&MemoryRelease| {
-            let time = r.metadata.creation_timestamp.as_ref()?;
-            Some(stamp(time.0).0)
-        };
-        let release = self
-            .releases
-            .iter()
-            .copied()
-            .filter(|r| r.snapshot().is_some())
-            .max_by_key(created);
-        match (run, release) {
-            (Some(run), Some(release)) if run.ended() < created(&release) => release.snapshot(),
-            (Some(run), _) => run.output(StepName::Snapshot),
-            (None, release) => {
-                let built = self.built().map(|b| b.snapshot);
-                built.or_else(|| release.and_then(ReleaseView::snapshot))
-            }
+        match (self.built(), self.newest_succeeded()) {
+            (Some(built), _) => Some(built.snapshot),
+            (None, Some(run)) => run.output(StepName::Snapshot),
+            (None, None) => self.releases.iter().rev().find_map(|r| r.snapshot()),
         }
     }
 
@@ -268,9 +254,9 @@ impl<'a> View<'a> {
 
     /// The release with the newest content: what the newest successful run came to.
     pub fn target(&self) -> Option<&'a MemoryRelease> {
-        let release = match self.newest_succeeded() {
-            Some(run) => run.status.as_ref()?.release.as_deref(),
-            None => self.built()?.release.as_deref(),
+        let release = match self.built() {
+            Some(built) => built.release.as_deref(),
+            None => self.newest_succeeded()?.status.as_ref()?.release.as_deref(),
         };
         self.release(release?)
     }

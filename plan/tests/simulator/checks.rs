@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use loci_crds::release::{Outcome, ReleasePhase};
 use loci_crds::run::{RunPhase, RunTrigger, StepName};
-use loci_crds::{MemoryPipelineStatus, MemoryRelease, MemoryRun};
+use loci_crds::{MemoryPipelineStatus, MemoryRelease};
 use loci_digest::Digest;
 use loci_plan::{Action, Difference, Look, StepKey, StepResult, World};
 
-use crate::lookups::{
-    basis, came_to, named, newest, newest_good, phase, release_phase, snapshot_of,
-};
+use crate::lookups::{basis, came_to, named, newest, phase, release_phase};
 use crate::outside::{Listing, Outside};
 use crate::progress::is_written_seldom;
 use crate::waited;
@@ -322,13 +320,7 @@ impl Checks {
                 content(desired),
                 "{now}: fresh though not served"
             );
-            // Unless somebody deleted the run that made the newest release.
-            let ended = |r: &MemoryRun| r.status.as_ref().unwrap().completion_time.clone();
-            let last = |r: &&MemoryRun| {
-                let mut releases = world.releases.iter();
-                releases.all(|release| release.metadata.creation_timestamp <= ended(r))
-            };
-            let basis = newest_good(world).filter(last).and_then(snapshot_of);
+            let basis = basis(world);
             let fresh = status.last_refresh_time.as_ref().unwrap().0;
             let news = |l: &Look| {
                 let changed = l.result == Ok(Difference::Changed);

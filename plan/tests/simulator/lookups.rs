@@ -5,7 +5,7 @@ use loci_crds::release::ReleasePhase;
 use loci_crds::run::{RunPhase, StepName};
 use loci_crds::{MemoryRelease, MemoryRun};
 use loci_digest::Digest;
-use loci_plan::World;
+use loci_plan::{Built, World};
 
 pub fn named<'a>(world: &'a World, name: Option<&str>) -> Option<&'a MemoryRelease> {
     world
@@ -52,17 +52,26 @@ pub fn newest_good(world: &World) -> Option<&MemoryRun> {
     good.max_by_key(order)
 }
 
+/// What the newest good run came to, when that is gone.
+pub fn built(world: &World) -> Option<&Built> {
+    let ended = newest_good(world).and_then(|r| r.status.as_ref()?.completion_time.as_ref());
+    let built = world.built.as_ref();
+    built.filter(|b| ended.is_none_or(|ended| ended.0 < b.ended))
+}
+
 /// The sources as the newest good run read them, though it may be gone.
 pub fn basis(world: &World) -> Option<Digest> {
-    let built = world.built.as_ref().map(|b| b.snapshot);
-    newest_good(world).map_or(built, snapshot_of)
+    match built(world) {
+        Some(built) => Some(built.snapshot),
+        None => newest_good(world).and_then(snapshot_of),
+    }
 }
 
 /// The release that the newest good run came to, though that may be gone.
 pub fn came_to(world: &World) -> Option<&str> {
-    match newest_good(world) {
-        Some(run) => run.status.as_ref()?.release.as_deref(),
-        None => world.built.as_ref()?.release.as_deref(),
+    match built(world) {
+        Some(built) => built.release.as_deref(),
+        None => newest_good(world)?.status.as_ref()?.release.as_deref(),
     }
 }
 

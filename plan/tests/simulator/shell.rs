@@ -156,6 +156,8 @@ impl Shell {
         let usable: BTreeSet<_> = self.outside.store.keys().copied().collect();
         let restored = restore(&kept, None, &[], &usable);
         assert_eq!(restored.lost, Vec::<String>::new());
+        // What was looked at before is looked at again.
+        self.checks.looks.clear();
         self.resource.metadata.uid = Some(uid.to_owned());
         let created = self.second();
         self.world = World {

@@ -8,7 +8,7 @@ use loci_plan::{Action, World};
 use loci_testbed::kstatus::{Kstatus, kstatus, malformed};
 use serde_json::{Value, json};
 
-use crate::lookups::{came_to, named, newest, newest_good, phase, release_phase};
+use crate::lookups::{built, came_to, named, newest, newest_good, phase, release_phase};
 
 /// What kstatus makes of a pipeline agrees with what is so.
 pub fn pipeline(now: Timestamp, world: &World, status: &MemoryPipelineStatus) {
@@ -65,9 +65,9 @@ fn target(world: &World) -> Option<&MemoryRelease> {
 }
 
 fn is_built(world: &World) -> bool {
-    let good = match newest_good(world) {
-        Some(run) => run.status.as_ref().and_then(|s| s.inputs.clone()),
-        None => world.built.as_ref().map(|b| b.inputs.clone()),
+    let good = match built(world) {
+        Some(built) => Some(built.inputs.clone()),
+        None => newest_good(world).and_then(|r| r.status.as_ref()?.inputs.clone()),
     };
     good.is_some_and(|inputs| inputs == world.pipeline.build_inputs())
 }
