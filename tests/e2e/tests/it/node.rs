@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::cluster::{field, kubectl, state};
 
@@ -17,14 +18,19 @@ pub struct Pod {
 /// The pods of a component that are not on their way out.
 pub fn pods(namespace: &str, component: &str) -> Vec<Pod> {
     let label = format!("-lapp.kubernetes.io/component={component}");
-    let path =
-        r#"-ojsonpath={range .items[?(!@.metadata.deletionTimestamp)]}{.metadata.name}{"\n"}{end}"#;
-    let names = kubectl(&["-n", namespace, "get", "pods", &label, path]);
-    let pod = |name: &str| Pod {
+    let list = kubectl(&["-n", namespace, "get", "pods", &label, "-ojson"]);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let metadata = list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|p| &p["metadata"]);
+    let there = metadata.filter(|m| m["deletionTimestamp"].is_null());
+    let pod = |m: &Value| Pod {
         namespace: namespace.to_owned(),
-        name: name.to_owned(),
+        name: m["name"].as_str().unwrap_or_default().to_owned(),
     };
-    names.lines().map(pod).collect()
+    there.map(pod).collect()
 }
 
 impl Pod {

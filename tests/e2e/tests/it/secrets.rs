@@ -67,10 +67,8 @@ pub async fn a_planted_secret_is_found_nowhere(story: Arc<Story>) {
     let answer = ask(&story.asking, &story.url(AGENTS, "private"))
         .await
         .unwrap();
-    assert!(
-        answer.to_string().contains("back door"),
-        "the source was read: {answer}"
-    );
+    let citation = &answer["passages"][0]["citation"];
+    assert_eq!(citation["source"], "door", "{answer}");
 
     // A wrong one is told of without being told.
     let wrong = json!({"stringData": {"token": format!("{SECRET}-wrong")}}).to_string();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::Client;
+use loci_digest::Digest;
 use loci_testbed::{History, hub};
 use serde_json::{Value, json};
 
@@ -66,11 +67,15 @@ fn values(hub: &str) -> Value {
     })
 }
 
+fn opening(hours: &str) -> String {
+    format!("# Opening hours\n\n{hours}\n")
+}
+
 pub fn documents(namespace: &str, hours: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "docs", "namespace": namespace},
         "data": {
-            "hours.md": format!("# Opening hours\n\n{hours}\n"),
+            "hours.md": opening(hours),
             "returns.md": "# Returns\n\nA parcel can be sent back within thirty days.\n",
         },
     })
@@ -239,12 +244,12 @@ impl Story {
         self.served().await
     }
 
-    /// Waits until answers have this text.
-    pub async fn says(&self, text: &str) {
-        let url = self.shop();
-        self.until(&format!("answers say: {text}"), async || {
+    /// Waits until answers are from the document with these hours: a small model's passages are shorter than a sentence.
+    pub async fn says(&self, hours: &str) {
+        let (url, version) = (self.shop(), Digest::of(opening(hours)).to_string());
+        self.until(&format!("answers say: {hours}"), async || {
             let answer = ask(&self.asking, &url).await;
-            answer.is_ok_and(|a| a["passages"].to_string().contains(text))
+            answer.is_ok_and(|a| a["passages"].to_string().contains(&version))
         })
         .await;
     }
