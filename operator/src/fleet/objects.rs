@@ -66,7 +66,7 @@ pub fn objects(pipeline: &MemoryPipeline, template: &Template) -> Vec<Value> {
     };
     let rules = json!([{
         "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [config_map(&name)],
-        "verbs": ["get", "list", "watch"],
+        "verbs": ["list", "watch"],
     }]);
     let bound = json!({
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": full},

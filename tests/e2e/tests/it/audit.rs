@@ -251,7 +251,7 @@ pub async fn statuses_agree(story: Arc<Story>) {
         story.history.len()
     );
     assert!(
-        story.history.len() > 100 && faults.is_empty(),
+        story.history.len() > 20 && faults.is_empty(),
         "{} faults: {faults:#?}",
         faults.len()
     );
