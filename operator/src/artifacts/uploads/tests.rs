@@ -39,8 +39,8 @@ impl Site {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let url = url.parse().unwrap();
-        let artifacts = Artifacts::new(store.clone(), &dir.path().into(), url);
-        let artifacts = artifacts.await.unwrap();
+        let at = dir.path().into();
+        let artifacts = Artifacts::new(store.clone(), &at, url).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(artifacts.clone().serve(listener, stop.clone()));
         Self {
