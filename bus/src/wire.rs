@@ -129,7 +129,7 @@ mod tests {
             serde_json::from_slice::<serde_json::Value>(&json).unwrap(),
             json!({"version": 1, "kind": "WorkItem", "body": {
                 "id": "sha256:ab", "pipeline": "agents/support", "run": "support-7", "step": "embed-0",
-                "attempt": 1, "fence": 9, "priority": "p0", "class": "cpu", "payload": {"chunks": 12},
+                "attempt": 1, "fence": 9, "priority": "p0", "class": "cpu", "payload": {"chunks": 12}, "term": 3,
                 "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}})
         );
         let progress = Progress {
