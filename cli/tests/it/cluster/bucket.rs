@@ -21,6 +21,7 @@ async fn operator_worker_and_replicas_share_a_bucket_and_no_directory() {
     cluster.documents("The workshop opens at nine.").await;
     cluster.pipeline().await;
     let (operator, worker) = (cluster.operator_with_replicas(), cluster.worker());
+    let _fetcher = cluster.fetcher();
     cluster
         .until("a deployment is made", async || {
             let found = cluster.api::<Deployment>().get_opt("shop-recall").await;

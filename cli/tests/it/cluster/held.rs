@@ -74,6 +74,7 @@ async fn condition(cluster: &Cluster, kind: &str, status: &str, reason: &str) ->
 async fn a_release_that_does_not_fit_is_held_with_the_numbers_and_what_serves_stays() {
     let cluster = Cluster::new("held").await;
     let (_operator, _worker) = (cluster.operator_with_replicas(), cluster.worker());
+    let _fetcher = cluster.fetcher();
     let [one, two] = served(&cluster).await;
     // A container with less memory than the process takes by itself: what served is loaded, nothing beside it.
     let two = two.restart(&cluster, &["--memory-limit", "8Mi"]).await;
@@ -118,7 +119,7 @@ async fn a_release_that_does_not_fit_is_held_with_the_numbers_and_what_serves_st
 async fn a_release_that_a_replica_does_not_load_in_time_is_held_and_promoted_when_it_does() {
     let cluster = Cluster::new("deadline").await;
     let _operator = cluster.operator_with(&["--load-deadline", "2s"]);
-    let _worker = cluster.worker();
+    let (_worker, _fetcher) = (cluster.worker(), cluster.fetcher());
     let replicas = served(&cluster).await;
     replicas[1].process.signal(Signal::STOP);
     cluster.documents("The workshop opens at ten.").await;

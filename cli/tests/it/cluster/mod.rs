@@ -103,14 +103,14 @@ impl Cluster {
         }
     }
 
-    /// The store, and who may use it: replicas hold no key.
+    /// The store, and who may use it: replicas and fetchers hold no key.
     fn store(&self, name: &str) -> BTreeMap<String, String> {
         let (place, mut variables) = match &self.bucket {
             None => (
                 self.dir.path().join("store").display().to_string(),
                 BTreeMap::new(),
             ),
-            Some(_) if name.contains("recall") => return BTreeMap::new(),
+            Some(_) if name.contains("recall") || name == "fetcher" => return BTreeMap::new(),
             Some(bucket) => (format!("s3://{}/team/loci", s3::BUCKET), bucket.variables()),
         };
         variables.insert("LOCI_STORE".to_owned(), place);
