@@ -11,6 +11,6 @@ pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn any_list(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array", "nullable": true, "maxItems": 32,
-        "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}
+        "items": {"type": "object", "description": "Anything: the field is refused.", "x-kubernetes-preserve-unknown-fields": true}
     })
 }
