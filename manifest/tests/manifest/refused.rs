@@ -29,7 +29,7 @@ fn fields_that_do_not_exist_are_refused_with_the_nearest() {
         (
             with("ref: {branch: main}", "revision: main"),
             &[
-                "10:56: spec.sources[0].git.revision: unknown field; the fields here are: exclude, include, ref, secretRef, url",
+                "10:56: spec.sources[0].git.revision: unknown field; the fields here are: allowPrivate, exclude, include, ref, secretRef, url",
             ],
         ),
         (
