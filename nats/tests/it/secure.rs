@@ -70,7 +70,8 @@ async fn a_server_is_trusted_by_the_authority_that_signed_its_certificate_and_by
     };
     publish(with(&ca)).await.unwrap();
     let refused = publish(with(&other)).await.unwrap_err().to_string();
-    assert!(refused.to_lowercase().contains("certificate"), "{refused}");
+    // The client tells no more of it than that.
+    assert!(refused.contains("client error"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

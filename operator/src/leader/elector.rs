@@ -99,6 +99,8 @@ pub struct Elector {
     view: View,
     /// The spec that was seen last, and since when it is so.
     last: Option<(LeaseSpec, Instant)>,
+    /// Its version: a renewal by a clock that stands still changes nothing else.
+    version: Option<String>,
     /// Nothing is asked before.
     rest: Option<Instant>,
     held: Option<Held>,
@@ -129,6 +131,7 @@ impl Elector {
             timing,
             view: View::Unknown,
             last: None,
+            version: None,
             rest: None,
             held: None,
         }
@@ -242,9 +245,12 @@ impl Elector {
     /// The Lease was read: `now` is after the answer.
     pub fn saw(&mut self, now: Instant, lease: Option<Lease>) {
         let spec = lease.as_ref().and_then(|lease| lease.spec.clone());
+        let version = lease.as_ref();
+        let version = version.and_then(|lease| lease.metadata.resource_version.clone());
         let same = self.last.as_ref().map(|(spec, _)| spec) == spec.as_ref();
-        if !same {
+        if !same || self.version != version {
             self.last = spec.map(|spec| (spec, now));
+            self.version = version;
         }
         self.view = lease.map_or(View::Absent, |lease| View::There(Box::new(lease)));
     }
