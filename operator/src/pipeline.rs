@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use kube::{Client, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use loci_crds::MemoryPipeline;
 use loci_shell::{Controller, Fleet, Keeper, LocalFleet, News, Shared, Told, full_name};
 use tokio::sync::mpsc;
@@ -138,6 +138,7 @@ impl Supervisor {
             fetchers,
             ..
         } = self.site.clone();
+        self.refresh(&client).await?;
         let own = fetchers.is_none().then_some(git_cache.as_path());
         let found = dereference(&client, &shared.store, own, &self.resource).await?;
         let cluster = Cluster::new(
@@ -175,6 +176,17 @@ impl Supervisor {
         let controller =
             Controller::new(shared, declared, keeper, kept, (runs, releases), fleet).await?;
         Ok(self.watch(controller).await)
+    }
+
+    /// The status as it is: the watch may not have told yet of what was written last.
+    async fn refresh(&mut self, client: &Client) -> Result<()> {
+        let namespace = self.resource.namespace().unwrap_or_default();
+        let api = Api::<MemoryPipeline>::namespaced(client.clone(), &namespace);
+        let now = api.get_opt(&self.resource.name_any()).await?;
+        if let Some(now) = now.filter(|now| now.uid() == self.resource.uid()) {
+            self.resource.status = now.status;
+        }
+        Ok(())
     }
 
     /// Hands on what happens while the controller runs.

@@ -82,7 +82,8 @@ async fn argo_cd_sees_a_pipeline_as_it_is() {
     let states = seen(&site);
     let running = site.start().await;
     site.serving(1).await;
-    let (status, message) = once(&site, "Ready", "True").await;
+    once(&site, "Ready", "True").await;
+    let (status, message) = once(&site, "Reconciling", "False").await;
     assert_eq!((&*status, &*message), ("Healthy", "Serving: shop-1 serves"));
 
     // What answers the question best is no longer what is expected: rejected, and no trouble.

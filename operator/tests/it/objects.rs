@@ -70,7 +70,13 @@ async fn an_api_server_takes_what_serves_a_pipeline_and_finds_its_pods_restricte
         dry_run: true,
         ..PostParams::default()
     };
-    pods.create(&dry, &pod(&spec)).await.unwrap();
+    // The admission of pods hears of the service account a moment later.
+    let started = std::time::Instant::now();
+    while let Err(error) = pods.create(&dry, &pod(&spec)).await {
+        let early = error.to_string().contains("service account");
+        assert!(early && started.elapsed().as_secs() < 10, "{error}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     // The API server does look.
     let container = &mut spec["containers"][0]["securityContext"];
     container["allowPrivilegeEscalation"] = json!(true);

@@ -23,7 +23,7 @@ pub fn pipeline(now: Timestamp, world: &World, status: &MemoryPipelineStatus) {
             let held = status
                 .conditions
                 .iter()
-                .any(|c| c.reason == "HoldNotPossible");
+                .any(|c| ["HoldNotPossible", "LoadFailed"].contains(&c.reason.as_str()));
             let given_up = newest(world)
                 .is_some_and(|r| matches!(phase(r), RunPhase::Failed | RunPhase::Cancelled));
             assert!(
