@@ -187,7 +187,10 @@ pub(super) fn stalled(view: &View<'_>, reconciling: &Finding) -> Finding {
             ),
         );
     }
-    let awaited = view.world.serving.current.is_none() || candidate(view).is_some();
+    let current = view.world.serving.current.as_deref();
+    let held = view.hold().and_then(|hold| hold.release.ok());
+    let elsewhere = held.is_some_and(|release| Some(release.name()) != current);
+    let awaited = current.is_none() || candidate(view).is_some() || elsewhere;
     if let Some(message) = stuck(view).filter(|_| awaited && reconciling.truth != Truth::True) {
         return Finding::new("Stalled", true, "LoadFailed", message);
     }
