@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -13,6 +13,9 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::{Cluster, Process};
+
+/// The last part of the next pod's address.
+static HOSTS: AtomicU8 = AtomicU8::new(1);
 
 /// A pod, and the process that is its container.
 pub(super) struct Replica {
@@ -25,8 +28,9 @@ impl Replica {
     /// Queries of this pod go to a loopback address of its own.
     pub(super) async fn start(cluster: &Cluster, number: u8) -> Self {
         let name = format!("shop-recall-{number}");
-        let id = std::process::id();
-        let address = format!("127.{}.{}.{number}", 100 + (id >> 8) % 100, id % 256);
+        // Tests of one process run beside each other.
+        let (id, host) = (std::process::id(), HOSTS.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.{}.{}.{host}", 100 + (id >> 8) % 100, id % 256);
         let labels = json!({"app.kubernetes.io/component": "recall", "loci.dev/pipeline": "shop"});
         let pod = json!({
             "metadata": {"name": name, "labels": labels},
