@@ -21,6 +21,7 @@ mod operator;
 mod pipeline;
 mod pointer;
 mod replica;
+mod restricted;
 mod sweep;
 mod warm;
 mod watch;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::OfNamespace;
+use crate::restricted;
 
 /// The name of all its objects.
 const NAME: &str = "loci-fetcher";
@@ -113,14 +114,7 @@ fn pod(
     env.extend(
         files.map(|(name, file)| json!({"name": name, "value": format!("/etc/loci/nats/{file}")})),
     );
-    let mut volumes = vec![
-        json!({"name": "state", "emptyDir": {}}),
-        json!({"name": "tmp", "emptyDir": {}}),
-    ];
-    let mut mounts = vec![
-        json!({"name": "state", "mountPath": "/var/lib/loci"}),
-        json!({"name": "tmp", "mountPath": "/tmp"}),
-    ];
+    let (mut volumes, mut mounts) = restricted::scratch();
     for (volume, mount) in secrets(needs) {
         volumes.push(volume);
         mounts.push(mount);
@@ -132,10 +126,7 @@ fn pod(
     json!({
         "serviceAccountName": NAME,
         "automountServiceAccountToken": reads_maps,
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted::pod(),
         "containers": [{
             "name": "fetcher",
             "image": template.image,
@@ -143,10 +134,7 @@ fn pod(
             "args": ["fetcher", format!("--namespace={namespace}"), format!("--secrets={SECRETS}")],
             "env": env,
             "resources": template.resources,
-            "securityContext": {
-                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "securityContext": restricted::container(),
             "volumeMounts": mounts,
         }],
         "volumes": volumes,

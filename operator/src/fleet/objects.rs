@@ -10,6 +10,7 @@ use url::Url;
 use super::network::{self, Network};
 use super::wanted::config_map;
 use crate::cluster::PIPELINE;
+use crate::restricted;
 
 /// Where queries are answered.
 pub const PORT: u16 = 7700;
@@ -113,14 +114,7 @@ fn pod(pipeline: &MemoryPipeline, template: &Template, account: &str) -> Value {
         format!("--listen=0.0.0.0:{PORT}"),
         format!("--status=0.0.0.0:{STATUS_PORT}"),
     ];
-    let mut volumes = vec![
-        json!({"name": "state", "emptyDir": {}}),
-        json!({"name": "tmp", "emptyDir": {}}),
-    ];
-    let mut mounts = vec![
-        json!({"name": "state", "mountPath": "/var/lib/loci"}),
-        json!({"name": "tmp", "mountPath": "/tmp"}),
-    ];
+    let (mut volumes, mut mounts) = restricted::scratch();
     if let Some(secret) = &template.token_secret {
         args.push("--token-file=/etc/loci/tokens/tokens".to_owned());
         volumes.push(
@@ -141,10 +135,7 @@ fn pod(pipeline: &MemoryPipeline, template: &Template, account: &str) -> Value {
     json!({
         "serviceAccountName": account,
         "terminationGracePeriodSeconds": 45,
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted::pod(),
         "topologySpreadConstraints": [{
             "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": {PIPELINE: name, "app.kubernetes.io/component": COMPONENT}},
@@ -164,10 +155,7 @@ fn pod(pipeline: &MemoryPipeline, template: &Template, account: &str) -> Value {
             "livenessProbe": probe("/healthz", 10),
             // Taken out of the endpoints first; then what is in flight ends.
             "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
-            "securityContext": {
-                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "securityContext": restricted::container(),
             "volumeMounts": mounts,
         }],
         "volumes": volumes,

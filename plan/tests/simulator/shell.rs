@@ -1,5 +1,7 @@
 //! A shell without a disk: what it writes lasts, what it dispatched is lost in a crash.
 
+mod ends;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -7,8 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_plan::{
-    Action, Look, Pipeline, PrepareFailure, Probe, Serving, StepFailure, StepInput, StepKey,
-    StepOutcome, World, plan, record, restore,
+    Action, Pipeline, Probe, Serving, StepInput, StepKey, World, plan, record, restore,
 };
 
 use crate::checks::Checks;
@@ -344,91 +345,6 @@ impl Shell {
             .iter_mut()
             .find(|r| r.metadata.name.as_deref() == Some(name))
             .unwrap()
-    }
-
-    /// Takes what has come to its end.
-    fn finish(&mut self) {
-        for key in due(&self.steps, |s| s.0 <= self.now) {
-            self.finish_step(key);
-        }
-        for source in due(&self.probes, |p| p.0 <= self.now) {
-            let (_, time, probe) = self.probes.remove(&source).unwrap();
-            self.world.probing.remove(&source);
-            let result = self.outside.probe(&source, &probe.basis);
-            let look = Look {
-                probe,
-                time,
-                result,
-            };
-            self.checks.looked(&look);
-            self.world.looks.insert(source, look);
-        }
-        for name in due(&self.loads, |l| *l <= self.now) {
-            self.finish_load(name);
-        }
-        if self.follows.is_some_and(|t| t <= self.now) {
-            self.follow();
-        }
-    }
-
-    fn finish_step(&mut self, key: StepKey) {
-        let (_, input) = self.steps.remove(&key).unwrap();
-        self.world.in_flight.remove(&key);
-        let result = if self.draws.once_in(self.trouble.step) {
-            let retryable = !self.draws.once_in(self.trouble.fatal);
-            Err(StepFailure {
-                reason: "Trouble".into(),
-                message: "out of memory".into(),
-                retryable,
-            })
-        } else {
-            self.outside.work(&self.world.pipeline, &key.run, &input)
-        };
-        let outcome = StepOutcome {
-            key,
-            time: self.now,
-            result,
-        };
-        assert!(
-            self.world.outcomes.iter().all(|o| o.key != outcome.key),
-            "an attempt ended twice"
-        );
-        self.world.outcomes.push(outcome);
-    }
-
-    fn finish_load(&mut self, name: String) {
-        self.loads.remove(&name);
-        let failed = self.draws.once_in(self.trouble.prepare);
-        let serving = &mut self.world.serving;
-        serving.preparing.remove(&name);
-        if failed {
-            let count = serving.failures.get(&name).map_or(0, |f| f.count) + 1;
-            let failure = PrepareFailure {
-                count,
-                time: self.now,
-                message: "out of memory".into(),
-            };
-            serving.failures.insert(name, failure);
-            return;
-        }
-        let Some(release) = self
-            .world
-            .releases
-            .iter()
-            .find(|r| r.metadata.name.as_deref() == Some(&name))
-        else {
-            return;
-        };
-        let revision = release.spec.index.revision.parse().unwrap();
-        assert!(
-            self.outside.store.contains_key(&revision),
-            "the revision of {name} was collected"
-        );
-        serving.failures.remove(&name);
-        serving.prepared.insert(name.clone());
-        if serving.desired.as_deref() == Some(&name) {
-            serving.current = Some(name);
-        }
     }
 }
 

@@ -18,6 +18,7 @@ mod meaning;
 mod nats;
 mod programs;
 pub mod s3;
+mod server;
 
 use std::path::PathBuf;
 use std::process::ExitStatus;

@@ -12,7 +12,7 @@ use crate::install::ended;
 use crate::load::Load;
 use crate::node::{self, pods};
 use crate::objects::{self, CONFIG_MAP, RELEASE, RUN};
-use crate::story::{Story, blocking, documents, from_config_map, namespace, pipeline, rolled_out};
+use crate::story::{Story, blocking, documents, namespace, rivals, rolled_out};
 
 /// Longer than NATS waits for a sign of life from who took an item.
 const PAST_ACK_WAIT: Duration = Duration::from_secs(100);
@@ -99,16 +99,7 @@ pub async fn long(story: Arc<Story>) {
     let seed = number("LOCI_CHAOS_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("    seed {seed}, {minutes} minutes");
     blocking(|| {
-        let docs = documents(RIVALS, "The workshop opens at nine.");
-        apply(&[&[docs], &pipeline(RIVALS, "shop", from_config_map())[..]].concat());
-        kubectl(&[
-            "-n",
-            RIVALS,
-            "wait",
-            "--for=condition=Ready",
-            "memorypipeline/shop",
-            "--timeout=180s",
-        ]);
+        rivals("The workshop opens at nine.");
         kubectl(&[
             "-n",
             SYSTEM,
@@ -239,16 +230,7 @@ fn unseen(story: &Story, with_namespace: bool) {
     });
     // Which brings the operator back, and its Role in the namespace.
     story.install(&["--set", "workers[0].replicas=2"]);
-    let docs = documents(RIVALS, "The workshop opens at nine.");
-    apply(&[&[docs], &pipeline(RIVALS, "shop", from_config_map())[..]].concat());
-    kubectl(&[
-        "-n",
-        RIVALS,
-        "wait",
-        "--for=condition=Ready",
-        "memorypipeline/shop",
-        "--timeout=180s",
-    ]);
+    rivals("The workshop opens at nine.");
 }
 
 async fn desired(story: &Story) -> Value {

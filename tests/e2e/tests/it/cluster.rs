@@ -98,6 +98,13 @@ pub fn try_kubectl(args: &[&str]) -> Result<String, String> {
     }
 }
 
+/// Waits until a pipeline is Ready, as people do.
+pub fn wait_ready(namespace: &str, pipeline: &str) {
+    let name = format!("memorypipeline/{pipeline}");
+    let wait = ["-n", namespace, "wait", "--for=condition=Ready"];
+    kubectl(&[&wait[..], &[&name, "--timeout=180s"]].concat());
+}
+
 /// `kubectl apply -f` with these objects as a file.
 pub fn apply(objects: &[Value]) {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});

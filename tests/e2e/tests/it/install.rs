@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::cluster::{AGENTS, SYSTEM, apply, helm, kubectl, plugin, try_kubectl, until};
+use crate::cluster::{
+    AGENTS, SYSTEM, apply, helm, kubectl, plugin, try_kubectl, until, wait_ready,
+};
 use crate::load::ask;
 use crate::story::{Story, blocking, from_config_map, pipeline, rolled_out};
 
@@ -31,14 +33,7 @@ pub async fn the_quickstart_is_applied_and_asked(_: Arc<Story>) {
         let manifest = loci_testbed::root().join("examples/quickstart");
         let manifest = manifest.to_str().unwrap();
         kubectl(&["-n", AGENTS, "apply", "-f", manifest]);
-        let handbook = ["memorypipeline/handbook", "--timeout=180s"];
-        kubectl(
-            &[
-                &["-n", AGENTS, "wait", "--for=condition=Ready"],
-                &handbook[..],
-            ]
-            .concat(),
-        );
+        wait_ready(AGENTS, "handbook");
         rolled_out(AGENTS, "deployment/handbook-recall");
         let question = [
             "query",
@@ -87,14 +82,7 @@ pub async fn resources_are_deleted_and_applied_again(story: Arc<Story>) {
             try_kubectl(&left).unwrap().is_empty()
         });
         apply(&pipeline(AGENTS, "shop", from_config_map()));
-        kubectl(&[
-            "-n",
-            AGENTS,
-            "wait",
-            "--for=condition=Ready",
-            "memorypipeline/shop",
-            "--timeout=180s",
-        ]);
+        wait_ready(AGENTS, "shop");
     });
     story.says(&text).await;
     let (runs, releases) = story.made(AGENTS).await;

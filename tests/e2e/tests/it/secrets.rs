@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use serde_json::json;
 
-use crate::cluster::{AGENTS, NODE, SYSTEM, kubectl, state, try_kubectl};
+use crate::cluster::{AGENTS, NODE, SYSTEM, kubectl, state, try_kubectl, wait_ready};
 use crate::load::ask;
 use crate::node::{Pod, pods};
 use crate::story::{Story, blocking, pipeline};
@@ -55,14 +55,7 @@ pub async fn a_planted_secret_is_found_nowhere(story: Arc<Story>) {
             "-f",
             file.path().to_str().unwrap(),
         ]);
-        kubectl(&[
-            "-n",
-            AGENTS,
-            "wait",
-            "--for=condition=Ready",
-            "memorypipeline/private",
-            "--timeout=180s",
-        ]);
+        wait_ready(AGENTS, "private");
     });
     let answer = ask(&story.asking, &story.url(AGENTS, "private"))
         .await

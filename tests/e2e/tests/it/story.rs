@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{
     AGENTS, NODE, PATIENCE, RIVALS, SYSTEM, apply, diagnosis, field, helm, kubectl, state,
+    wait_ready,
 };
 use crate::load::{Load, Report, ask, client};
 use crate::objects::{self, PIPELINE, RELEASE, RUN};
@@ -79,6 +80,13 @@ pub fn documents(namespace: &str, hours: &str) -> Value {
             "returns.md": "# Returns\n\nA parcel can be sent back within thirty days.\n",
         },
     })
+}
+
+/// The other tenant's pipeline, made anew or again, and Ready.
+pub fn rivals(hours: &str) {
+    let docs = documents(RIVALS, hours);
+    apply(&[&[docs], &pipeline(RIVALS, "shop", from_config_map())[..]].concat());
+    wait_ready(RIVALS, "shop");
 }
 
 /// A suite of one question, and a pipeline that is judged by it.
@@ -160,14 +168,7 @@ impl Story {
             ]
             .concat(),
         );
-        kubectl(&[
-            "-n",
-            AGENTS,
-            "wait",
-            "--for=condition=Ready",
-            "memorypipeline/shop",
-            "--timeout=180s",
-        ]);
+        wait_ready(AGENTS, "shop");
         rolled_out(AGENTS, "deployment/shop-recall");
         Arc::new(story)
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::cluster::{AGENTS, RIVALS, SYSTEM, apply, field, kubectl, try_kubectl};
+use crate::cluster::{AGENTS, RIVALS, SYSTEM, field, try_kubectl};
 use crate::objects::{self, CONFIG_MAP};
-use crate::story::{Story, blocking, documents, from_config_map, pipeline, rolled_out};
+use crate::story::{Story, blocking, rivals, rolled_out};
 
 /// Where the release that serves is to be had, and the key to it.
 async fn revision(story: &Story, namespace: &str) -> (String, String) {
@@ -27,16 +27,7 @@ async fn revision(story: &Story, namespace: &str) -> (String, String) {
 
 pub async fn none_reads_what_is_anothers(story: Arc<Story>) {
     blocking(|| {
-        let docs = documents(RIVALS, "The rival never opens.");
-        apply(&[&[docs], &pipeline(RIVALS, "shop", from_config_map())[..]].concat());
-        kubectl(&[
-            "-n",
-            RIVALS,
-            "wait",
-            "--for=condition=Ready",
-            "memorypipeline/shop",
-            "--timeout=180s",
-        ]);
+        rivals("The rival never opens.");
         rolled_out(RIVALS, "deployment/shop-recall");
     });
     let (ours, our_key) = revision(&story, AGENTS).await;
