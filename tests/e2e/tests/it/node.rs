@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
-use crate::cluster::{field, kubectl, state};
+use crate::cluster::{field, kubectl, state, until};
 
 /// A pod by its namespace and name.
 #[derive(Clone, Debug)]
@@ -99,6 +99,10 @@ pub fn restart_api_server() {
     let old = std::fs::read_to_string(&file).unwrap();
     let old = Pid::from_raw(old.trim().parse().unwrap()).unwrap();
     kill_process(old, Signal::KILL).unwrap();
+    // Its port is taken until it has ended.
+    until("the API server has ended", || {
+        test_kill_process(old).is_err()
+    });
     let log = std::fs::File::options()
         .append(true)
         .open(state.join("api.log"))
