@@ -14,7 +14,7 @@ export LOCI_TEST_HELM := $(KUBE)/helm
 export LOCI_TEST_S3 := $(KUBE)/versitygw
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model python tools crds bench help
+.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model python tools crds bench bench-scale help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -77,6 +77,9 @@ bench: build model examples/local/model $(BENCH)/.done ## Measures what docs/per
 	$(LOCI) bench embed --model $(MODEL) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
 	$(LOCI) bench serve examples/local/pipeline.yaml
 	$(LOCI) bench refresh --model $(MODEL) --documents $(DOCUMENTS)
+
+bench-scale: python tools ## Measures an operator with 10,000 settled pipelines on a bare control plane
+	LOCI_SCALE=$(or $(PIPELINES),10000) cargo test --release --locked --workspace --test it -- --nocapture settled_pipelines_cost
 
 $(BENCH)/.done: tests/python/bench.txt
 	python3 -m venv $(BENCH)

@@ -19,14 +19,13 @@ pub fn api_of(client: &Client, namespace: &str, object: &Value) -> Api<DynamicOb
     Api::namespaced_with(client.clone(), namespace, &resource)
 }
 
-/// Brings an object to what it should be.
-pub async fn apply(client: &Client, namespace: &str, object: &Value) -> Result<()> {
+/// Brings an object to what it should be; gives it as it is then.
+pub async fn apply(client: &Client, namespace: &str, object: &Value) -> Result<DynamicObject> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let params = PatchParams::apply(MANAGER).force();
     let patch = Patch::Apply(object);
     let written = api_of(client, namespace, object)
         .patch(name, &params, &patch)
         .await;
-    written.with_context(|| format!("{} {name}", object["kind"].as_str().unwrap_or_default()))?;
-    Ok(())
+    written.with_context(|| format!("{} {name}", object["kind"].as_str().unwrap_or_default()))
 }

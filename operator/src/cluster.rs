@@ -12,22 +12,26 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams};
 use kube::core::object::HasStatus;
 use kube::{Api, Client, Resource, ResourceExt};
+use loci_crds::release::ReleasePhase;
 use loci_crds::{
     MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryReleaseStatus, MemoryRun,
     MemoryRunSpec, MemoryRunStatus,
 };
-use loci_plan::Intents;
+use loci_plan::{Intents, World};
 use loci_shell::{Keeper, Kept, Told};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::events::Events;
-use crate::fleet::{DESIRED, config_map};
-use crate::{MANAGER, annotations, pointer};
+use crate::facts::{Body, Fact, Kind, Known};
+use crate::fleet::config_map;
+use crate::glance::Sight;
+use crate::pointed::{Pointer, References};
+use crate::{MANAGER, annotations, lock, pointer};
 
 /// The pipeline that a resource belongs to.
 pub const PIPELINE: &str = "loci.dev/pipeline";
-const COLLECTED: &str = "collected";
 
 /// What people wrote at the pipeline since, shared with who watches.
 pub type Annotations = Arc<RwLock<BTreeMap<String, String>>>;
@@ -41,71 +45,94 @@ pub struct Cluster {
     events: Events,
     /// Of the leader that this process is.
     term: u64,
+    known: Arc<Known>,
+    sight: Sight,
+    /// What the spec names, as it was read last.
+    references: References,
     /// What the pointer says: written when that changes, not with each look.
     written: Mutex<Pointer>,
+    /// Held until there is nothing to do for the first time.
+    start: Mutex<Option<Arc<OwnedSemaphorePermit>>>,
 }
 
-/// The ConfigMap that says what is to be served.
-#[derive(Clone, Default, PartialEq)]
-struct Pointer {
-    desired: Option<String>,
-    collected: Option<Timestamp>,
+/// What a pipeline's resources are kept with.
+pub struct Held {
+    /// The API server.
+    pub client: Client,
+    /// What is known of the pipeline.
+    pub known: Arc<Known>,
+    /// What is known beside.
+    pub sight: Sight,
+    /// What people wrote at it.
+    pub annotations: Annotations,
+    /// Where events go.
+    pub events: Events,
+    /// Of the leader that this process is.
+    pub term: u64,
 }
 
 impl Cluster {
-    /// For `pipeline` as it was read last.
+    /// For `pipeline` as it was read last, with what it names.
     pub fn new(
-        client: Client,
+        held: Held,
         pipeline: MemoryPipeline,
-        annotations: Annotations,
-        events: Events,
-        term: u64,
+        references: References,
+        start: Option<Arc<OwnedSemaphorePermit>>,
     ) -> Self {
-        let namespace = pipeline.namespace().unwrap_or_default();
+        let written = held.known.facts().pointer(&pipeline).cloned();
         Self {
-            client,
+            client: held.client,
+            namespace: pipeline.namespace().unwrap_or_default(),
             pipeline,
-            namespace,
-            annotations,
-            events,
-            term,
-            written: Mutex::default(),
+            annotations: held.annotations,
+            events: held.events,
+            term: held.term,
+            known: held.known,
+            sight: held.sight,
+            references,
+            written: Mutex::new(written.unwrap_or_default()),
+            start: Mutex::new(start),
         }
     }
 
-    /// Reads what was kept, and all runs and releases, from the API server itself.
+    /// What was kept, and all runs and releases, as far as this process has heard. What it wrote itself it knows, and a
+    /// write over what somebody else wrote meanwhile is refused.
     pub async fn read(&self) -> Result<(Kept, Vec<MemoryRun>, Vec<MemoryRelease>)> {
-        let name = self.pipeline.name_any();
-        let pointer = self.api::<ConfigMap>().get_opt(&self.pointer()).await?;
-        let pointer = pointer.filter(|p| self.owns(p));
-        let data = pointer.and_then(|p| p.data).unwrap_or_default();
-        let pointer = Pointer {
-            desired: data.get(DESIRED).cloned(),
-            collected: data.get(COLLECTED).and_then(|t| t.parse().ok()),
-        };
-        *self.written() = pointer.clone();
-        let all = Default::default();
-        let runs = self.api::<MemoryRun>().list(&all).await?.items;
-        let releases = self.api::<MemoryRelease>().list(&all).await?.items;
-        let kept = Kept {
-            desired: pointer.desired,
-            collected: pointer.collected,
+        let runs = self.known.facts().runs();
+        let releases = self.known.facts().releases();
+        let mut own = Vec::new();
+        for release in releases {
+            own.extend(self.whole(release).await?);
+        }
+        let written = self.written().clone();
+        let phase = |r: &MemoryRelease| r.status.as_ref().map(|s| s.phase);
+        let serving = |r: &&MemoryRelease| phase(r) == Some(ReleasePhase::Serving);
+        let mut kept = Kept {
+            desired: written.desired,
+            collected: written.collected,
             ..Kept::default()
         };
-        let runs = runs
-            .into_iter()
-            .filter(|r| r.spec.pipeline_ref.name == name);
-        let of_us = |r: &MemoryRelease| r.spec.pipeline_ref.name == name;
-        let mut own = Vec::new();
-        for release in releases.into_iter().filter(of_us) {
-            if unwritten(&release) && self.owns(&release) {
-                // Its creation was cut off before its status was written: who wanted it makes it again.
-                self.delete_release(&release.name_any()).await?;
-            } else {
-                own.push(release);
-            }
+        if kept.desired.is_none() {
+            // Somebody may have deleted the pointer.
+            let served = own.iter().filter(|r| self.owns(*r)).find(serving);
+            kept.desired = served.map(ResourceExt::name_any);
+            self.keep(&kept).await?;
         }
-        Ok((kept, runs.collect(), own))
+        Ok((kept, runs, own))
+    }
+
+    /// A release whose creation was cut off before its status was written is deleted: who wanted it makes it again.
+    async fn whole(&self, release: MemoryRelease) -> Result<Option<MemoryRelease>> {
+        if !unwritten(&release) || !self.owns(&release) {
+            return Ok(Some(release));
+        }
+        let name = release.name_any();
+        let now = self.api::<MemoryRelease>().get_opt(&name).await?;
+        if now.as_ref().is_some_and(unwritten) {
+            self.delete_release(&name).await?;
+            return Ok(None);
+        }
+        Ok(now)
     }
 
     /// Whether an object is this pipeline's, and not of one that had its name before.
@@ -122,17 +149,12 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// The pipeline's.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
     fn pointer(&self) -> String {
         config_map(&self.pipeline.name_any())
     }
 
     fn written(&self) -> std::sync::MutexGuard<'_, Pointer> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.written)
     }
 
     fn metadata(&self, name: &str) -> ObjectMeta {
@@ -176,9 +198,10 @@ impl Cluster {
         Ok(there)
     }
 
-    /// Writes a status over the version that was read. Somebody may have changed the object's metadata since: then it is
-    /// read again and written once more. A status that has changed is another leader's, and planning begins anew.
-    async fn put_status<K>(&self, object: &K, status: K::Status) -> Result<K>
+    /// Writes a status over the version that was read. Somebody may have changed the object's metadata since: it is
+    /// read again and written once more. A status that changed since was written by an operator that nobody has heard of
+    /// yet, or by this one in a request whose answer was lost.
+    async fn put_status<K>(&self, kind: Kind, object: &K, status: K::Status) -> Result<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + HasStatus
@@ -193,23 +216,49 @@ impl Cluster {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let mut object = object.clone();
-        let before = object.status().cloned();
+        let (before, mut object) = (object.status().cloned(), object.clone());
         for _ in 0..3 {
             *object.status_mut() = Some(status.clone());
             match api.replace_status(&name, &params, &object).await {
                 Err(kube::Error::Api(refused)) if refused.is_conflict() => {
-                    object = api.get(&name).await?;
-                    if object.status() != before.as_ref() {
-                        bail!("the status of {name} was written by somebody else meanwhile");
+                    let now = api.get(&name).await?;
+                    if now.uid() != object.uid() {
+                        bail!("{name} was deleted and made anew");
                     }
+                    self.known.wrote_object(kind, &now)?;
+                    if now.status().cloned() != before {
+                        bail!("the status of {name} has changed since it was read");
+                    }
+                    object = now;
                 }
                 written => {
-                    return written.with_context(|| format!("cannot write the status of {name}"));
+                    let written =
+                        written.with_context(|| format!("cannot write the status of {name}"))?;
+                    self.known.wrote_object(kind, &written)?;
+                    return Ok(written);
                 }
             }
         }
         bail!("the status of {name} could not be written: somebody changes it all the time")
+    }
+
+    /// Writes the pointer's part of this loop, if it differs.
+    async fn point(&self, pointer: Pointer) -> Result<()> {
+        if *self.written() == pointer {
+            return Ok(());
+        }
+        let map = ConfigMap {
+            metadata: self.metadata(&self.pointer()),
+            data: Some(pointer.kept()?),
+            ..ConfigMap::default()
+        };
+        let written = pointer::write(&self.api(), MANAGER, self.term, map)
+            .await
+            .context("cannot write which release is to be served")?;
+        let body = Body::Pointer(Box::new(Pointer::read(&written)));
+        self.known.wrote(Fact::of(Kind::Pointer, &written, body));
+        *self.written() = pointer;
+        Ok(())
     }
 
     async fn delete<K>(&self, name: &str) -> Result<()>
@@ -263,21 +312,26 @@ impl Keeper for Cluster {
     async fn create_run(&self, name: &str, spec: MemoryRunSpec) -> Result<MemoryRun> {
         let mut run = MemoryRun::new(name, spec);
         run.metadata = self.metadata(name);
-        self.create(&run).await
+        let run = self.create(&run).await?;
+        self.known.wrote_object(Kind::Run, &run)?;
+        Ok(run)
     }
 
     async fn update_run(&self, run: &MemoryRun, status: MemoryRunStatus) -> Result<MemoryRun> {
-        self.put_status(run, status).await
+        self.put_status(Kind::Run, run, status).await
     }
 
     async fn delete_run(&self, name: &str) -> Result<()> {
-        self.delete::<MemoryRun>(name).await
+        self.delete::<MemoryRun>(name).await?;
+        self.known.facts().remove(Kind::Run, name);
+        Ok(())
     }
 
     async fn create_release(&self, mut release: MemoryRelease) -> Result<MemoryRelease> {
         let status = release.status.take().unwrap_or_default();
         release.metadata = self.metadata(&release.name_any());
         let created = self.create(&release).await?;
+        self.known.wrote_object(Kind::Release, &created)?;
         self.update_release(&created, status).await
     }
 
@@ -286,21 +340,23 @@ impl Keeper for Cluster {
         release: &MemoryRelease,
         status: MemoryReleaseStatus,
     ) -> Result<MemoryRelease> {
-        self.put_status(release, status).await
+        self.put_status(Kind::Release, release, status).await
     }
 
     async fn delete_release(&self, name: &str) -> Result<()> {
-        self.delete::<MemoryRelease>(name).await
+        self.delete::<MemoryRelease>(name).await?;
+        self.known.facts().remove(Kind::Release, name);
+        Ok(())
     }
 
     async fn write_status(&self, status: &MemoryPipelineStatus) -> Result<()> {
-        let api = self.api::<MemoryPipeline>();
-        let name = self.pipeline.name_any();
-        let now = api.get(&name).await?;
-        if now.uid() != self.pipeline.uid() {
-            bail!("{name} was deleted and made anew");
-        }
-        self.put_status(&now, status.clone()).await?;
+        let now = self.known.facts().pipeline();
+        let now = now.filter(|now| now.uid() == self.pipeline.uid());
+        let Some(now) = now else {
+            bail!("{} was deleted", self.pipeline.name_any());
+        };
+        self.put_status(Kind::Pipeline, &now, status.clone())
+            .await?;
         Ok(())
     }
 
@@ -308,26 +364,30 @@ impl Keeper for Cluster {
         let pointer = Pointer {
             desired: kept.desired.clone(),
             collected: kept.collected,
+            ..self.written().clone()
         };
-        if *self.written() == pointer {
-            return Ok(());
+        self.point(pointer).await
+    }
+
+    fn idle(&self) {
+        lock(&self.start).take();
+    }
+
+    async fn rests(&self, world: &World) -> Result<bool> {
+        if loci_plan::answered(world) {
+            let pointer = Pointer {
+                desired: world.serving.desired.clone(),
+                collected: world.collected,
+                references: Some(self.references.clone()),
+                ..self.written().clone()
+            };
+            self.point(pointer).await?;
         }
-        let mut data = BTreeMap::new();
-        data.extend(pointer.desired.clone().map(|d| (DESIRED.to_owned(), d)));
-        let collected = pointer
-            .collected
-            .map(|t| (COLLECTED.to_owned(), t.to_string()));
-        data.extend(collected);
-        let map = ConfigMap {
-            metadata: self.metadata(&self.pointer()),
-            data: Some(data),
-            ..ConfigMap::default()
-        };
-        pointer::write(&self.api(), MANAGER, self.term, map)
-            .await
-            .context("cannot write which release is to be served")?;
-        *self.written() = pointer;
-        Ok(())
+        let glance = self.sight.glance(&self.known.facts(), Timestamp::now());
+        if let Err(why) = &glance {
+            tracing::debug!(pipeline = self.pipeline.name_any(), "does not rest: {why}");
+        }
+        Ok(glance.is_ok())
     }
 
     fn tell(&self, told: Told<'_>) {

@@ -16,12 +16,17 @@ use loci_store::Store;
 use loci_worker::source::SourceSpec;
 use loci_worker::step::suite;
 
+use crate::facts::version;
+use crate::pointed::References;
+
 /// A pipeline whose references were all found.
 pub struct Dereferenced {
     /// As the controller takes it.
     pub declared: Declared,
     /// Its sources, opened, if it is this process that reads them.
     pub sources: Vec<SourceSpec>,
+    /// What was read.
+    pub references: References,
 }
 
 /// What a spec asks for cannot be had, for these reasons.
@@ -32,6 +37,8 @@ pub struct Refused(pub Vec<FieldError>);
 pub struct Found {
     /// ConfigMaps; without their data where nobody here reads them.
     pub config_maps: HashMap<String, Data>,
+    /// Their versions.
+    pub versions: BTreeMap<String, u64>,
     /// Secrets.
     pub secrets: HashMap<String, BTreeMap<String, Vec<u8>>>,
 }
@@ -57,7 +64,8 @@ pub fn references(resource: &MemoryPipeline) -> BTreeSet<String> {
         .unwrap_or_default()
 }
 
-fn config_maps(pipeline: &Pipeline) -> BTreeSet<String> {
+/// The names of the ConfigMaps that a pipeline goes by.
+pub fn config_maps(pipeline: &Pipeline) -> BTreeSet<String> {
     let of_sources = pipeline.sources.iter().filter_map(|s| match &s.location {
         Location::ConfigMap { name, .. } => Some(name.clone()),
         _ => None,
@@ -82,12 +90,13 @@ fn secrets(pipeline: &Pipeline) -> BTreeSet<String> {
 }
 
 /// Reads all that `resource` names: its sources too, where they are read with repositories cached in `git_cache`; without,
-/// a fetcher does. The outer error is trouble that may pass; the inner one is the spec's.
+/// a fetcher does. `before` is what was taken in already. The outer error is trouble that may pass; the inner one is the spec's.
 pub async fn dereference(
     client: &Client,
     store: &Store,
     git_cache: Option<&Path>,
     resource: &MemoryPipeline,
+    before: Option<&References>,
 ) -> Result<Result<Dereferenced, Refused>> {
     let pipeline = match Pipeline::from_resource(resource) {
         Ok(pipeline) => pipeline,
@@ -123,8 +132,16 @@ pub async fn dereference(
         return Ok(Err(Refused(errors)));
     }
     // A controller starts anew when a ConfigMap changes, and then looks at these first.
+    let changed =
+        |name: &String| found.versions.get(name) != before.and_then(|before| before.maps.get(name));
     let maps = pipeline.sources.iter();
-    let maps = maps.filter(|s| matches!(s.location, Location::ConfigMap { .. }));
+    let maps =
+        maps.filter(|s| matches!(&s.location, Location::ConfigMap { name, .. } if changed(name)));
+    let references = References {
+        generation: resource.metadata.generation.unwrap_or_default(),
+        suites: suites.clone().into_iter().collect(),
+        maps: found.versions.clone(),
+    };
     let declared = Declared {
         resource: resource.clone(),
         model: pipeline.model.clone(),
@@ -132,7 +149,11 @@ pub async fn dereference(
         watched: maps.map(|s| s.name.clone()).collect(),
         pipeline: Arc::new(pipeline),
     };
-    Ok(Ok(Dereferenced { declared, sources }))
+    Ok(Ok(Dereferenced {
+        declared,
+        sources,
+        references,
+    }))
 }
 
 fn field(field: &str, reason: impl Into<String>) -> FieldError {
@@ -187,12 +208,16 @@ async fn find(
     for name in config_maps(pipeline) {
         let cannot = || format!("cannot read the ConfigMap {name}");
         let map = if sources || of_suites.contains(&name) {
-            maps.get_opt(&name).await.with_context(cannot)?.map(data)
+            let map = maps.get_opt(&name).await.with_context(cannot)?;
+            map.map(|map| (version(&map), data(map)))
         } else {
             let there = maps.get_metadata_opt(&name).await.with_context(cannot)?;
-            there.map(|_| Data::default())
+            there.map(|map| (version(&map), Data::default()))
         };
-        found.config_maps.extend(map.map(|map| (name, map)));
+        if let Some((version, map)) = map {
+            found.versions.insert(name.clone(), version);
+            found.config_maps.insert(name, map);
+        }
     }
     if !sources {
         return Ok(found);

@@ -1,8 +1,9 @@
 //! The Kubernetes shell around the plan: MemoryPipelines, MemoryRuns and MemoryReleases on an API server.
 //!
-//! One task watches; each pipeline has a task of its own that dereferences what its spec names, validates, and runs
-//! the [`Controller`](loci_shell::Controller) that `loci up` runs too, with a [`Keeper`](loci_shell::Keeper) whose
-//! resources are on the API server. A pipeline in trouble is tried again with backoff and disturbs no other.
+//! One task watches; each pipeline that something is to be done for has a task of its own that dereferences what its
+//! spec names, validates, and runs the [`Controller`](loci_shell::Controller) that `loci up` runs too, with a
+//! [`Keeper`](loci_shell::Keeper) whose resources are on the API server. A pipeline in trouble is tried again with
+//! backoff and disturbs no other. One that is settled is glanced at when something happens to it, and costs its facts.
 //!
 //! Steps run in the operator's own process or, over NATS, in workers. A pipeline is served by the operator's process or
 //! by replicas of its own, which [`replicate`] is.
@@ -13,16 +14,23 @@ mod artifacts;
 mod cluster;
 mod dereference;
 mod events;
+mod facts;
 mod fetchers;
 mod fleet;
+mod glance;
 mod leader;
+mod maps;
 mod metrics;
 mod operator;
+mod packed;
 mod pipeline;
+mod pipelines;
+mod pointed;
 mod pointer;
 mod replica;
 mod restricted;
 mod sweep;
+mod wakes;
 mod warm;
 mod watch;
 mod work;

@@ -6,19 +6,25 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 use loci_crds::MemoryPipeline;
+use loci_plan::FieldError;
 use loci_shell::{Controller, Fleet, Keeper, LocalFleet, News, Shared, Told, full_name};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Annotations, Cluster};
+use crate::cluster::{Annotations, Cluster, Held};
 use crate::dereference::{Dereferenced, Refused, dereference};
 use crate::events::Events;
+use crate::facts::Known;
 use crate::fetchers::Fetchers;
-use crate::fleet::{Replicas, Yard};
+use crate::fleet::Replicas;
+use crate::glance::Sight;
+use crate::pointed::References;
+use crate::watch::{full, key};
 
 /// The first and the longest pause after trouble.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
@@ -42,8 +48,8 @@ pub struct Site {
     pub client: Client,
     /// Services of this process.
     pub shared: Shared,
-    /// What replicas are made with; without it, this process serves.
-    pub yard: Option<Yard>,
+    /// What is known beside each pipeline's own facts.
+    pub sight: Sight,
     /// Where repositories are cached.
     pub git_cache: PathBuf,
     /// Of the leader that this process is; 0 without an election.
@@ -52,14 +58,8 @@ pub struct Site {
     pub fetchers: Option<Fetchers>,
 }
 
-impl Site {
-    fn fleet(&self, pipeline: &MemoryPipeline) -> Box<dyn Fleet> {
-        match &self.yard {
-            Some(yard) => Box::new(Replicas::new(yard.clone(), pipeline)),
-            None => Box::new(LocalFleet::new(self.shared.clone())),
-        }
-    }
-}
+/// Held by a pipeline that starts, so that not all do at once.
+pub type Start = Option<Arc<OwnedSemaphorePermit>>;
 
 /// Why a controller has stopped.
 enum Ended {
@@ -67,7 +67,7 @@ enum Ended {
     Anew,
     /// It failed.
     Failed(anyhow::Error),
-    /// The pipeline was deleted, or the process ends.
+    /// The pipeline needs nobody or was deleted, or the process ends.
     Over,
 }
 
@@ -75,35 +75,49 @@ enum Ended {
 pub struct Supervisor {
     site: Site,
     resource: MemoryPipeline,
+    known: Arc<Known>,
     annotations: Annotations,
     events: Events,
     changes: UnboundedReceiver<Change>,
     shutdown: CancellationToken,
     fleet: Option<Box<dyn Fleet>>,
+    start: Start,
 }
 
 impl Supervisor {
-    /// For `resource`; `changes` tells of it until it closes.
+    /// For `resource`, of which this is known; `changes` tells of it until it closes.
     pub fn new(
         site: Site,
-        resource: MemoryPipeline,
+        (resource, known): (MemoryPipeline, Arc<Known>),
         changes: UnboundedReceiver<Change>,
         shutdown: CancellationToken,
+        start: Start,
     ) -> Self {
         let events = Events::new(site.client.clone(), &resource);
-        let fleet = Some(site.fleet(&resource));
         Self {
             site,
             resource,
+            known,
             annotations: Annotations::default(),
             events,
             changes,
             shutdown,
-            fleet,
+            fleet: None,
+            start,
         }
     }
 
-    /// Runs until the pipeline is deleted or the process ends.
+    fn fleet(&self, start: Start) -> Box<dyn Fleet> {
+        match &self.site.sight.yard {
+            Some(yard) => {
+                let known = self.known.clone();
+                Box::new(Replicas::new(yard.clone(), &self.resource, known, start))
+            }
+            None => Box::new(LocalFleet::new(self.site.shared.clone())),
+        }
+    }
+
+    /// Runs until the pipeline needs nobody, is deleted, or the process ends.
     pub async fn run(mut self) {
         let mut pause = BACKOFF.0;
         loop {
@@ -130,7 +144,12 @@ impl Supervisor {
 
     /// One controller, from its start to its end.
     async fn turn(&mut self) -> Result<Ended> {
+        let now = self.known.facts().pipeline();
+        if let Some(now) = now.filter(|now| now.uid() == self.resource.uid()) {
+            self.resource = now;
+        }
         self.annotate();
+        let start = self.start.take();
         let Site {
             client,
             shared,
@@ -138,29 +157,20 @@ impl Supervisor {
             fetchers,
             ..
         } = self.site.clone();
-        self.refresh(&client).await?;
+        let before = self.known.facts().pointer(&self.resource).cloned();
+        let before = before.and_then(|pointer| pointer.references);
         let own = fetchers.is_none().then_some(git_cache.as_path());
-        let found = dereference(&client, &shared.store, own, &self.resource).await?;
-        let cluster = Cluster::new(
-            client,
-            self.resource.clone(),
-            self.annotations.clone(),
-            self.events.clone(),
-            self.site.term,
-        );
-        let Dereferenced { declared, sources } = match found {
+        let resource = &self.resource;
+        let found = dereference(&client, &shared.store, own, resource, before.as_ref()).await?;
+        let Dereferenced {
+            declared,
+            sources,
+            references,
+        } = match found {
             Ok(found) => found,
             Err(Refused(errors)) => {
-                // What its record names is kept.
-                let name = format!("{}/{}", cluster.namespace(), self.resource.name_any());
-                shared.garbage.put(name, Vec::new());
-                let now = Timestamp::now();
-                let status = loci_plan::refused(now, &self.resource, &errors);
-                if self.resource.status.as_ref() != Some(&status) {
-                    cluster.write_status(&status).await?;
-                    self.events.refused(&status);
-                    self.resource.status = Some(status);
-                }
+                self.refuse(&errors).await?;
+                drop(start);
                 let goes_on = self.rest(REFUSED).await;
                 return Ok(if goes_on { Ended::Anew } else { Ended::Over });
             }
@@ -169,22 +179,39 @@ impl Supervisor {
             Some(fetchers) => fetchers.declare(&self.resource, &declared.pipeline).await,
             None => shared.sources.set(full_name(&declared.pipeline), sources),
         }
+        let cluster = self.cluster(references, start.clone());
         let (kept, runs, releases) = cluster.read().await?;
         let fleet = self.fleet.take();
-        let fleet = fleet.unwrap_or_else(|| self.site.fleet(&self.resource));
+        let fleet = fleet.unwrap_or_else(|| self.fleet(start));
         let keeper = Arc::new(cluster);
         let controller =
             Controller::new(shared, declared, keeper, kept, (runs, releases), fleet).await?;
         Ok(self.watch(controller).await)
     }
 
-    /// The status as it is: the watch may not have told yet of what was written last.
-    async fn refresh(&mut self, client: &Client) -> Result<()> {
-        let namespace = self.resource.namespace().unwrap_or_default();
-        let api = Api::<MemoryPipeline>::namespaced(client.clone(), &namespace);
-        let now = api.get_opt(&self.resource.name_any()).await?;
-        if let Some(now) = now.filter(|now| now.uid() == self.resource.uid()) {
-            self.resource.status = now.status;
+    fn cluster(&self, references: References, start: Start) -> Cluster {
+        let held = Held {
+            client: self.site.client.clone(),
+            known: self.known.clone(),
+            sight: self.site.sight.clone(),
+            annotations: self.annotations.clone(),
+            events: self.events.clone(),
+            term: self.site.term,
+        };
+        Cluster::new(held, self.resource.clone(), references, start)
+    }
+
+    /// Says that the spec cannot be accepted.
+    async fn refuse(&mut self, errors: &[FieldError]) -> Result<()> {
+        // What its record names is kept.
+        let name = full(&key(&self.resource));
+        self.site.shared.garbage.put(name, Vec::new());
+        let status = loci_plan::refused(Timestamp::now(), &self.resource, errors);
+        if self.resource.status.as_ref() != Some(&status) {
+            let cluster = self.cluster(References::default(), None);
+            cluster.write_status(&status).await?;
+            self.events.refused(&status);
+            self.resource.status = Some(status);
         }
         Ok(())
     }

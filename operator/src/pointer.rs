@@ -12,7 +12,7 @@ const TERM: &str = "loci.dev/term";
 /// Others write parts of their own to it, so the version may have to be read again.
 const TRIES: usize = 5;
 
-/// Applies `map` as `manager`, over exactly the version whose term was looked at.
+/// Applies `map` as `manager`, over exactly the version whose term was looked at; gives it as it is then.
 ///
 /// # Errors
 /// When a later leader has written it, or the API server refuses.
@@ -21,7 +21,7 @@ pub async fn write(
     manager: &str,
     term: u64,
     mut map: ConfigMap,
-) -> Result<()> {
+) -> Result<ConfigMap> {
     let name = map.name_any();
     if term > 0 {
         map.annotations_mut()
@@ -49,7 +49,7 @@ pub async fn write(
         match written {
             // Also one that exists by now, or does not any more.
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
-            written => return written.map(drop).map_err(Into::into),
+            written => return written.map_err(Into::into),
         }
     }
     bail!("the ConfigMap {name} could not be written: somebody changes it all the time")

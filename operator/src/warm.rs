@@ -21,10 +21,11 @@ use crate::artifacts::Artifacts;
 use crate::bind;
 use crate::fetchers::{FetcherTemplate, Fetchers};
 use crate::fleet::Yard;
+use crate::glance::Sight;
+use crate::maps::Maps;
 use crate::metrics::{Scope, serve_metrics};
 use crate::operator::{Options, Serving};
 use crate::pipeline::Site;
-use crate::watch::replicas;
 use crate::work::classes;
 
 /// The services of a process that leads or stands by: the store, the artefacts' endpoint, the way to NATS, who the
@@ -36,6 +37,8 @@ pub struct Warm {
     sources: Sources,
     context: StepContext,
     yard: Option<Yard>,
+    /// ConfigMaps, as far as they were heard of.
+    pub maps: Maps,
     git_cache: PathBuf,
     fetcher: Option<FetcherTemplate>,
 }
@@ -129,6 +132,7 @@ impl Warm {
             sources,
             context,
             yard,
+            maps: Maps::default(),
             git_cache: directory("git")?,
             fetcher,
         })
@@ -169,7 +173,10 @@ impl Warm {
         Ok(Site {
             client: self.client.clone(),
             shared,
-            yard: self.yard.as_ref().map(|yard| yard.of_term(term)),
+            sight: Sight {
+                maps: self.maps.clone(),
+                yard: self.yard.as_ref().map(|yard| yard.of_term(term)),
+            },
             git_cache: self.git_cache.clone(),
             fetchers,
             term,
@@ -233,23 +240,9 @@ async fn serve(
             let listener = bind(*artifacts).await?;
             let artifacts = Artifacts::new(store.clone(), &options.store, artifacts_url.clone());
             let artifacts = artifacts.await?;
-            tasks.spawn(artifacts.clone().serve(listener, stop.clone()));
-            let (pods, watching) = replicas(client, &options.namespaces);
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = watching => {}
-                    () = stop.cancelled() => {}
-                }
-                Ok(())
-            });
-            Ok(Some(Yard {
-                client: client.clone(),
-                pods,
-                template: Arc::new((**template).clone()),
-                artifacts,
-                http: reqwest::Client::builder().build()?,
-                term: 0,
-            }))
+            tasks.spawn(artifacts.clone().serve(listener, stop));
+            let template = (**template).clone();
+            Ok(Some(Yard::new(client.clone(), template, artifacts)?))
         }
     }
 }

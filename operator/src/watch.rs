@@ -1,105 +1,77 @@
 //! What happens on the API server: one stream of all that a pipeline's task should hear of.
 
-use std::collections::HashSet;
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{self, ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::reflector::{self, Store};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Config, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use serde::de::DeserializeOwned;
 
-use crate::fleet::COMPONENT;
+use crate::MANAGER;
+use crate::cluster::PIPELINE;
+use crate::facts::{Body, Fact, Kind, Pod};
+use crate::fleet::{COMPONENT, SERVING, fields, place};
+use crate::packed::Packed;
+use crate::pointed::Pointer;
 
 /// `namespace, name`.
 pub type Key = (String, String);
 
+/// A listing comes in pages, so that neither side holds all of it at once.
+const PAGE: u32 = 200;
+
 /// Something was written, deleted, or seen for the first time.
-pub enum Seen<K> {
-    /// It is so now.
-    There(K),
+pub struct Seen {
+    /// What it is to a pipeline.
+    pub kind: Kind,
+    /// The listing that it belongs to; counted up with each.
+    pub listing: u32,
+    /// What became of it.
+    pub what: What,
+}
+
+/// What became of an object.
+pub enum What {
+    /// It is so now. The key is its pipeline's, or a ConfigMap's own.
+    There(Key, Fact),
     /// It was deleted.
-    Gone(Key),
-    /// Everything that there is was told of once.
-    All,
+    Gone(Key, Box<str>),
+    /// Everything that there is in this namespace, or in all, was told of; true for the first time.
+    All(Option<String>, bool),
 }
 
-impl<K> Seen<K> {
-    fn boxed(self) -> Seen<Box<K>> {
-        match self {
-            Self::There(object) => Seen::There(Box::new(object)),
-            Self::Gone(key) => Seen::Gone(key),
-            Self::All => Seen::All,
-        }
-    }
+/// A stream of what happens, and the number of listings that it begins with.
+pub struct Watch {
+    /// What happens.
+    pub seen: BoxStream<'static, Seen>,
+    /// How often [`What::All`] comes before all is known.
+    pub listings: usize,
 }
 
-/// Of any kind.
-pub enum Any {
-    /// A pipeline.
-    Pipeline(Seen<Box<MemoryPipeline>>),
-    /// A run.
-    Run(Seen<MemoryRun>),
-    /// A release.
-    Release(Seen<MemoryRelease>),
-    /// A ConfigMap, without its data.
-    ConfigMap(Seen<PartialObjectMeta<ConfigMap>>),
-}
-
-/// Watches these namespaces; all, when there are none.
-pub fn watch(client: &Client, namespaces: &[String]) -> BoxStream<'static, Any> {
+/// Watches these namespaces; all, when there are none. `replicas`: also what serves pipelines.
+pub fn watch(client: &Client, namespaces: &[String], replicas: bool) -> Watch {
     let mut all = Vec::new();
     for namespace in scopes(namespaces) {
-        let pipelines =
-            guarded::<MemoryPipeline>(client, namespace).map(|seen| Any::Pipeline(seen.boxed()));
-        let runs = guarded::<MemoryRun>(client, namespace).map(Any::Run);
-        let releases = guarded::<MemoryRelease>(client, namespace).map(Any::Release);
-        let maps = seen(api::<PartialObjectMeta<ConfigMap>>(client, namespace)).map(Any::ConfigMap);
-        all.extend([
-            pipelines.boxed(),
-            runs.boxed(),
-            releases.boxed(),
-            maps.boxed(),
-        ]);
+        let scope = Scope { client, namespace };
+        all.extend(scope.pipelines());
+        if replicas {
+            all.extend(scope.replicas());
+        }
     }
-    futures::stream::select_all(all).boxed()
-}
-
-/// The pods that are replicas, and the task that keeps knowing them.
-pub fn replicas(
-    client: &Client,
-    namespaces: &[String],
-) -> (Arc<[Store<Pod>]>, impl Future<Output = ()> + use<>) {
-    let only = format!("app.kubernetes.io/component={COMPONENT}");
-    let config = watcher::Config::default().labels(&only);
-    let (mut stores, mut watching) = (Vec::new(), Vec::new());
-    for namespace in scopes(namespaces) {
-        let (store, writer) = reflector::store();
-        let events = watcher(api::<Pod>(client, namespace), config.clone()).default_backoff();
-        // Where they are and whether they are ready is all that is asked.
-        let small = events.modify(|pod| {
-            pod.metadata.managed_fields = None;
-            pod.spec = None;
-        });
-        watching.push(small.reflect(writer).for_each(|event| {
-            if let Err(error) = event {
-                tracing::warn!("replicas cannot be watched; trying again: {error}");
-            }
-            std::future::ready(())
-        }));
-        stores.push(store);
+    Watch {
+        listings: all.len(),
+        seen: futures::stream::select_all(all).boxed(),
     }
-    let all = async {
-        futures::future::join_all(watching).await;
-    };
-    (stores.into(), all)
 }
 
 fn scopes(namespaces: &[String]) -> Vec<Option<&String>> {
@@ -109,101 +81,184 @@ fn scopes(namespaces: &[String]) -> Vec<Option<&String>> {
     }
 }
 
-fn api<K>(client: &Client, namespace: Option<&String>) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+/// One namespace, or all.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    client: &'a Client,
+    namespace: Option<&'a String>,
+}
+
+type Watching = BoxStream<'static, Seen>;
+/// What an object is to a pipeline: whose it is, what is known of it, and whether it does not count as deleted.
+type Reading = Option<(Key, Fact, bool)>;
+
+impl Scope<'_> {
+    fn pipelines(self) -> Vec<Watching> {
+        let config = Config::default;
+        let pointers = config().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
+        vec![
+            self.stream(Kind::Pipeline, config(), |p: Packed<MemoryPipeline>| {
+                let key = key(&p);
+                there(
+                    key,
+                    Fact::of(Kind::Pipeline, &p, Body::Object(p.json.clone())),
+                )
+            }),
+            self.stream(Kind::Run, config(), |run: Packed<MemoryRun>| {
+                child(Kind::Run, run)
+            }),
+            self.stream(Kind::Release, config(), |release: Packed<MemoryRelease>| {
+                child(Kind::Release, release)
+            }),
+            self.stream(Kind::Map, config(), |map: PartialObjectMeta<ConfigMap>| {
+                there(key(&map), Fact::of(Kind::Map, &map, Body::There))
+            }),
+            self.stream(Kind::Pointer, pointers, |map: ConfigMap| {
+                let pointer = Body::Pointer(Box::new(Pointer::read(&map)));
+                there(labelled(&map)?, Fact::of(Kind::Pointer, &map, pointer))
+            }),
+        ]
+    }
+
+    fn replicas(self) -> Vec<Watching> {
+        let mut all = vec![self.stream(Kind::Pod, component(), |pod: v1::Pod| {
+            let replica = Body::Pod(Box::new(replica(&pod)));
+            let fact = Fact::of(Kind::Pod, &pod, replica);
+            Some((
+                labelled(&pod)?,
+                fact,
+                pod.metadata.deletion_timestamp.is_none(),
+            ))
+        })];
+        for served in SERVING {
+            all.push(match served {
+                "ServiceAccount" => self.serving::<ServiceAccount>(),
+                "Role" => self.serving::<Role>(),
+                "RoleBinding" => self.serving::<RoleBinding>(),
+                "Service" => self.serving::<Service>(),
+                "NetworkPolicy" => self.serving::<NetworkPolicy>(),
+                "PodDisruptionBudget" => self.serving::<PodDisruptionBudget>(),
+                _ => self.serving::<Deployment>(),
+            });
+        }
+        all
+    }
+
+    /// What serves is watched without its content: whose fields are whose tells whether somebody changed it.
+    fn serving<K>(self) -> Watching
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Send
+            + 'static,
+    {
+        let kind = Kind::Serving(place(&K::kind(&())));
+        self.stream(kind, component(), move |object: PartialObjectMeta<K>| {
+            let body = Body::Fields(fields(&object.metadata));
+            there(labelled(&object)?, Fact::of(kind, &object, body))
+        })
+    }
+
+    fn stream<K>(
+        self,
+        kind: Kind,
+        config: Config,
+        read: impl Fn(K) -> Reading + Send + 'static,
+    ) -> Watching
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let api: Api<K> = match self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let events = watcher(api, config.page_size(PAGE)).default_backoff();
+        seen(events, kind, self.namespace.cloned(), read).boxed()
     }
 }
 
-/// One object that cannot be read stalls nobody: it is told of and left out.
-fn guarded<K>(
-    client: &Client,
-    namespace: Option<&String>,
-) -> impl Stream<Item = Seen<K>> + Send + use<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
-    let stream = seen(api::<DeserializeGuard<K>>(client, namespace));
-    stream.filter_map(|seen| async move {
-        match seen {
-            Seen::There(DeserializeGuard(Ok(object))) => Some(Seen::There(object)),
-            Seen::There(DeserializeGuard(Err(invalid))) => {
-                let name = invalid.metadata.name.as_deref().unwrap_or_default();
-                tracing::error!("{} {name} cannot be read: {}", K::kind(&()), invalid.error);
+fn seen<K: Resource<DynamicType = ()>>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+    kind: Kind,
+    namespace: Option<String>,
+    read: impl Fn(K) -> Reading,
+) -> impl Stream<Item = Seen> {
+    use watcher::Event;
+    let (mut listing, mut first) = (0, true);
+    events.filter_map(move |event| {
+        let what = match event {
+            Ok(Event::Init) => {
+                listing += 1;
                 None
             }
-            Seen::Gone(key) => Some(Seen::Gone(key)),
-            Seen::All => Some(Seen::All),
-        }
+            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                read(object).map(|(key, fact, there)| match there {
+                    true => What::There(key, fact),
+                    false => What::Gone(key, fact.name),
+                })
+            }
+            Ok(Event::Delete(object)) => read(object).map(|(key, f, _)| What::Gone(key, f.name)),
+            Ok(Event::InitDone) => Some(What::All(namespace.clone(), std::mem::take(&mut first))),
+            Err(error) => {
+                tracing::warn!("watching {}: {error}; tried again", K::plural(&()));
+                None
+            }
+        };
+        let seen = what.map(|what| Seen {
+            kind,
+            listing,
+            what,
+        });
+        std::future::ready(seen)
     })
 }
 
-fn seen<K>(api: Api<K>) -> impl Stream<Item = Seen<K>> + Send
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let mut known = Known::default();
-    watcher(api, watcher::Config::default())
-        .default_backoff()
-        .flat_map(move |event| {
-            let seen = match event {
-                Ok(event) => known.take(event),
-                Err(error) => {
-                    tracing::warn!("watching {}: {error}", K::plural(&()));
-                    Vec::new()
-                }
-            };
-            futures::stream::iter(seen)
-        })
+fn component() -> Config {
+    Config::default().labels(&format!("app.kubernetes.io/component={COMPONENT}"))
 }
 
-/// What is there, so that what vanished while a watch was broken is told of as deleted.
-#[derive(Default)]
-struct Known {
-    there: HashSet<Key>,
-    listed: HashSet<Key>,
+fn there(key: Key, fact: Fact) -> Reading {
+    Some((key, fact, true))
 }
 
-impl Known {
-    fn take<K: Resource<DynamicType = ()>>(&mut self, event: Event<K>) -> Vec<Seen<K>> {
-        match event {
-            Event::Init => {
-                self.listed.clear();
-                Vec::new()
-            }
-            Event::InitApply(object) => {
-                self.listed.insert(key(&object));
-                self.there.insert(key(&object));
-                vec![Seen::There(object)]
-            }
-            Event::Apply(object) => {
-                self.there.insert(key(&object));
-                vec![Seen::There(object)]
-            }
-            Event::Delete(object) => {
-                self.there.remove(&key(&object));
-                vec![Seen::Gone(key(&object))]
-            }
-            Event::InitDone => {
-                let listed = std::mem::take(&mut self.listed);
-                let before = std::mem::replace(&mut self.there, listed);
-                let gone = before.difference(&self.there).cloned().map(Seen::Gone);
-                gone.chain([Seen::All]).collect()
-            }
-        }
+/// A run or a release.
+fn child<K: Resource<DynamicType = ()>>(kind: Kind, packed: Packed<K>) -> Reading {
+    let of = (packed.namespace()?, packed.pipeline.clone()?);
+    there(
+        of,
+        Fact::of(kind, &packed, Body::Object(packed.json.clone())),
+    )
+}
+
+/// The pipeline that an object's label names.
+fn labelled<K: Resource>(object: &K) -> Option<Key> {
+    let pipeline = object.labels().get(PIPELINE)?.clone();
+    Some((object.namespace()?, pipeline))
+}
+
+fn replica(pod: &v1::Pod) -> Pod {
+    let status = pod.status.as_ref();
+    let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+    Pod {
+        uid: pod.uid().unwrap_or_default(),
+        name: pod.name_any(),
+        address: status.and_then(|s| s.pod_ip.clone()),
+        ready: conditions.any(|c| c.type_ == "Ready" && c.status == "True"),
     }
 }
 
 /// An object's namespace and name.
 pub fn key<K: Resource<DynamicType = ()>>(object: &K) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// `namespace/name`.
+pub fn full((namespace, name): &Key) -> String {
+    format!("{namespace}/{name}")
 }

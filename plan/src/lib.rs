@@ -40,6 +40,7 @@ pub use plan::plan;
 pub use progress::PERIOD as PROGRESS_PERIOD;
 pub use record::{KeptRelease, PipelineRecord, Restored, record, restore};
 pub use rollout::rollback_target;
+pub use sources::answered;
 pub use spec::{FieldError, Impact, Pipeline, impact};
 pub use status::refused;
 pub use sweep::{Fate, Presence, sweep};

@@ -1,11 +1,12 @@
 //! When which source is looked at.
 
+use jiff::Timestamp;
 use loci_crds::run::{RunPhase, StepName};
 
 use crate::action::Action;
 use crate::plan::Draft;
 use crate::view::{RunView, View};
-use crate::world::Probe;
+use crate::world::{Probe, World};
 
 /// Probes that are due: by schedule, or because a watch told of a change. There is nothing to compare
 /// with before the first run, nor while a run reads the sources itself.
@@ -39,4 +40,11 @@ pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
             draft.wake(view.pipeline.schedule.upcoming(last, view.now));
         }
     }
+}
+
+/// Whether every watched source was looked at since it last told of a change.
+pub fn answered(world: &World) -> bool {
+    let view = View::new(Timestamp::UNIX_EPOCH, world);
+    let seen = |(source, hint): (&String, &Timestamp)| view.last_look(source) >= Some(*hint);
+    world.hints.iter().all(seen)
 }

@@ -223,13 +223,17 @@ impl<'a> View<'a> {
             .then_some(look)
     }
 
-    /// When a source was last looked at.
+    /// When a source was last looked at. The status tells of looks that are not known any more.
     pub fn last_look(&self, source: &str) -> Option<Timestamp> {
-        self.world
-            .looks
-            .get(source)
-            .map(|l| l.time)
-            .max(self.last_snapshot())
+        let look = self.world.looks.get(source).map(|l| l.time);
+        look.max(self.last_snapshot())
+            .max(self.last_success(source))
+    }
+
+    fn last_success(&self, source: &str) -> Option<Timestamp> {
+        let sources = &self.world.status.sources;
+        let status = sources.iter().find(|s| s.name == source)?;
+        status.last_success_time.as_ref().map(|t| t.0)
     }
 
     /// When the newest look at any source was taken, in microseconds.

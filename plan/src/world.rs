@@ -33,7 +33,7 @@ pub struct World {
     /// Sources that are being probed now.
     pub probing: BTreeSet<String>,
     /// When a watched source last told of a change, by source. After a restart the shell hints at
-    /// every watched source, because changes may have been missed.
+    /// every watched source of which changes may have been missed.
     pub hints: BTreeMap<String, Timestamp>,
     /// The pipeline's runs, in any order.
     pub runs: Vec<MemoryRun>,

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -74,7 +73,7 @@ pub struct Controller {
     pub(crate) world: World,
     pub(crate) fleet: Box<dyn Fleet>,
     pub(crate) news: mpsc::UnboundedSender<News>,
-    inbox: mpsc::UnboundedReceiver<News>,
+    pub(crate) inbox: mpsc::UnboundedReceiver<News>,
     lasting: Lasting,
 }
 
@@ -157,7 +156,8 @@ impl Controller {
         self.news.clone()
     }
 
-    /// Loops until `shutdown`, or until a write fails. What serves goes on serving, in the fleet that is given back.
+    /// Loops until `shutdown`, until a write fails, or until the keeper [rests](Keeper::rests). What serves goes on
+    /// serving, in the fleet that is given back.
     pub async fn run(mut self, shutdown: CancellationToken) -> (Box<dyn Fleet>, Result<()>) {
         let ended = self.turn_until(&shutdown).await;
         (self.fleet, ended)
@@ -175,6 +175,9 @@ impl Controller {
             for action in decision.actions {
                 self.apply(action).await?;
             }
+            if idle {
+                self.keeper.idle();
+            }
             if idle && !self.wait(decision.wake_at, shutdown).await? {
                 return Ok(());
             }
@@ -184,34 +187,7 @@ impl Controller {
         }
     }
 
-    /// Waits for news or the time. False at shutdown.
-    async fn wait(
-        &mut self,
-        wake_at: Option<Timestamp>,
-        shutdown: &CancellationToken,
-    ) -> Result<bool> {
-        let due = async {
-            match wake_at {
-                Some(time) => {
-                    let left = time.duration_since(Timestamp::now());
-                    tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
-                }
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(false),
-            () = due => {}
-            Ok(()) = self.shared.classes.changed() => self.count_workers(),
-            news = self.inbox.recv() => {
-                let Some(news) = news else { return Ok(false) };
-                self.hear(news).await?;
-            }
-        }
-        Ok(true)
-    }
-
-    fn count_workers(&mut self) {
+    pub(crate) fn count_workers(&mut self) {
         let classes = self.shared.classes.borrow_and_update().clone();
         self.world.workers = classes.map(|classes| Workers {
             classes,
@@ -219,7 +195,7 @@ impl Controller {
         });
     }
 
-    async fn hear(&mut self, news: News) -> Result<()> {
+    pub(crate) async fn hear(&mut self, news: News) -> Result<()> {
         match news {
             News::Outcome(outcome) => {
                 self.world.in_flight.remove(&outcome.key);

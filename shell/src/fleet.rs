@@ -27,6 +27,9 @@ pub trait Fleet: Send + Sync + 'static {
     /// Begins to load and warm a release beside what answers; [`News::Loaded`] tells how that ended.
     fn prepare(&mut self, load: Load);
 
+    /// Whether it stands as it was told, and would stand so without who tells it.
+    fn quiet(&self) -> bool;
+
     /// Lets go of a release that does not answer.
     fn remove(&mut self, release: &str);
 
@@ -102,6 +105,11 @@ impl Fleet for LocalFleet {
                 let _ = news.send(News::Loaded(release, loaded));
             }
         });
+    }
+
+    /// What it serves ends with this process.
+    fn quiet(&self) -> bool {
+        false
     }
 
     fn remove(&mut self, release: &str) {

@@ -9,7 +9,7 @@ use loci_crds::{
     MemoryPipelineStatus, MemoryRelease, MemoryReleaseStatus, MemoryRun, MemoryRunSpec,
     MemoryRunStatus,
 };
-use loci_plan::{Intents, Look, StepOutcome};
+use loci_plan::{Intents, Look, StepOutcome, World};
 use serde::{Deserialize, Serialize};
 
 /// What a controller needs again after a restart, beside runs and releases. Losing the looks and the outcomes
@@ -83,6 +83,15 @@ pub trait Keeper: Send + Sync + 'static {
 
     /// Writes what is kept beside. The desired release must be durable when this returns.
     async fn keep(&self, kept: &Kept) -> Result<()>;
+
+    /// There is nothing to do until something happens or a time comes.
+    fn idle(&self) {}
+
+    /// Nothing is under way, and nothing has happened for a moment. True when what is kept says all that the loop
+    /// knows: then the loop ends, to be begun again when something happens.
+    async fn rests(&self, _: &World) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Tells people.
     fn tell(&self, told: Told<'_>);

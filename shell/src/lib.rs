@@ -18,6 +18,7 @@ mod news;
 mod results;
 mod sources;
 mod sweep;
+mod wait;
 
 pub use controller::{Classes, Controller, Declared, Shared};
 pub use dispatch::{CLASS, Dispatch, FETCH, Progresses};

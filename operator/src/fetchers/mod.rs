@@ -10,16 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use loci_crds::MemoryPipeline;
 use loci_plan::Pipeline;
 use loci_plan::spec::Location;
+use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::apply::apply;
+use crate::fleet::hash;
 use crate::watch::{Key, key};
 pub use objects::FetcherTemplate;
 pub use process::{FetcherOptions, fetch};
@@ -28,6 +31,8 @@ pub use process::{FetcherOptions, fetch};
 const GATHER: Duration = Duration::from_millis(200);
 /// The pause after an API server that refuses.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The hash of what was applied, at the last object: what is there already is not applied again.
+const APPLIED: &str = "loci.dev/applied";
 /// How long a pipeline waits for its fetcher to be arranged.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -63,6 +68,7 @@ impl Needs {
 }
 
 enum Command {
+    Found(Vec<(Key, Needs)>),
     Declare(Key, Needs, oneshot::Sender<()>),
     Forget(Key),
 }
@@ -84,6 +90,16 @@ impl Fetchers {
         };
         tokio::spawn(task.run(inbox));
         Self(commands)
+    }
+
+    /// These pipelines are there already. All at once, so that no fetcher loses what those need that come later.
+    pub fn found(&self, pipelines: impl Iterator<Item = MemoryPipeline>) {
+        let needs = |resource: MemoryPipeline| {
+            let pipeline = Pipeline::from_resource(&resource).ok()?;
+            Some((key(&resource), Needs::of(&resource, &pipeline)))
+        };
+        let all = pipelines.filter_map(needs).collect();
+        let _ = self.0.send(Command::Found(all));
     }
 
     /// A pipeline is so now. Comes back when its namespace's fetcher is arranged for it, or at last when an API server that
@@ -131,6 +147,14 @@ impl Task {
 
     fn hear(&mut self, command: Command) {
         let (namespace, changed) = match command {
+            Command::Found(all) => {
+                let soon = Instant::now() + GATHER;
+                for ((namespace, name), needs) in all {
+                    self.due.entry(namespace.clone()).or_insert(soon);
+                    self.needs.entry(namespace).or_default().insert(name, needs);
+                }
+                return;
+            }
             Command::Declare((namespace, name), needs, done) => {
                 let of = self.needs.entry(namespace.clone()).or_default();
                 let changed = of.get(&name) != Some(&needs);
@@ -183,7 +207,17 @@ impl Task {
     }
 
     async fn arrange(&self, namespace: &str, needs: &OfNamespace) -> anyhow::Result<()> {
-        for object in objects::objects(namespace, needs, &self.template) {
+        let mut objects = objects::objects(namespace, needs, &self.template);
+        let hash = format!("{:016x}", hash(&objects));
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        let there = deployments.get_metadata_opt(objects::NAME).await?;
+        if there.is_some_and(|there| there.annotations().get(APPLIED) == Some(&hash)) {
+            return Ok(());
+        }
+        if let Some(deployment) = objects.last_mut() {
+            deployment["metadata"]["annotations"] = json!({APPLIED: hash});
+        }
+        for object in objects {
             apply(&self.client, namespace, &object).await?;
         }
         Ok(())

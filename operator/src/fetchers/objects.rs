@@ -8,7 +8,7 @@ use super::OfNamespace;
 use crate::restricted;
 
 /// The name of all its objects.
-const NAME: &str = "loci-fetcher";
+pub const NAME: &str = "loci-fetcher";
 /// The label value that tells fetchers from other pods.
 const COMPONENT: &str = "fetcher";
 /// Pipelines that a fetcher names as its owners. Any one of them keeps it; a namespace may hold thousands.

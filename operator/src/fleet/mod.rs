@@ -3,6 +3,8 @@
 //! The operator writes into the ConfigMap `<pipeline>-serving` which releases to load and which to answer with, and asks
 //! each replica what it has come to. Replicas need neither the operator nor NATS to go on serving.
 
+mod applied;
+mod arrange;
 mod network;
 mod objects;
 mod task;
@@ -11,26 +13,31 @@ mod wanted;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use loci_crds::MemoryPipeline;
 use loci_shell::{Declared, Fleet, Load, News};
+use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::artifacts::Artifacts;
+use crate::facts::{Facts, Known};
 use crate::lock;
+use crate::pointed::Pointer;
+use applied::Applied;
+pub use applied::{fields, hash};
 pub use network::Network;
-pub use objects::{COMPONENT, PORT, STATUS_PORT, Template, objects};
-pub use wanted::{DESIRED, RELEASES, Releases, Report, Wanted, config_map};
+pub use objects::{COMPONENT, PORT, SERVING, STATUS_PORT, Template, objects, place, place_of};
+pub use wanted::{APPLIED, DESIRED, RELEASES, Releases, Report, Wanted, config_map};
+
+/// Pipelines whose objects are written at the same time.
+const WRITES: usize = 16;
 
 /// What the fleets of all pipelines are made with.
 #[derive(Clone)]
 pub struct Yard {
     /// The API server.
     pub client: Client,
-    /// All pods that are replicas.
-    pub pods: Arc<[Store<Pod>]>,
     /// How replicas are made.
     pub template: Arc<Template>,
     /// Where they get revisions from.
@@ -39,9 +46,26 @@ pub struct Yard {
     pub http: reqwest::Client,
     /// Of the leader that this process is; 0 without an election.
     pub term: u64,
+    /// Who may write objects.
+    writes: Arc<Semaphore>,
 }
 
 impl Yard {
+    /// With nothing made yet.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn new(client: Client, template: Template, artifacts: Artifacts) -> anyhow::Result<Self> {
+        Ok(Self {
+            client,
+            template: Arc::new(template),
+            artifacts,
+            http: reqwest::Client::builder().build()?,
+            term: 0,
+            writes: Arc::new(Semaphore::new(WRITES)),
+        })
+    }
+
     /// The same, for the leader of this term.
     pub fn of_term(&self, term: u64) -> Self {
         Self {
@@ -49,6 +73,34 @@ impl Yard {
             ..self.clone()
         }
     }
+
+    /// Whether what serves is as it was applied, and would be applied so again; and replicas are told to load what is
+    /// to answer, and nothing else: somebody has to ask them how far they are.
+    pub fn arranged(&self, pipeline: &MemoryPipeline, facts: &Facts, pointer: &Pointer) -> bool {
+        let releases = pointer.releases.as_deref().map(serde_json::from_str);
+        let Some(Ok(releases)): Option<Result<Releases, _>> =
+            releases.or(Some(Ok(Releases::new())))
+        else {
+            return false;
+        };
+        let there = |w: &Wanted| self.artifacts.of(&w.revision) == (w.url.clone(), w.key.clone());
+        let applied = pointer.applied.as_deref().and_then(Applied::parse);
+        releases.keys().eq(pointer.desired.iter())
+            && releases.values().all(there)
+            && as_applied(&objects(pipeline, &self.template), applied.as_ref(), facts)
+    }
+}
+
+/// Whether all objects would be applied as they were, and nobody has changed them since.
+fn as_applied(objects: &[Value], applied: Option<&Applied>, facts: &Facts) -> bool {
+    let untouched = |applied: &Applied, object: &Value| {
+        let place = place_of(object);
+        let ours = applied.fields.get(usize::from(place));
+        ours.is_some() && facts.fields(place).as_ref() == ours
+    };
+    applied.is_some_and(|applied| {
+        applied.objects == hash(objects) && objects.iter().all(|o| untouched(applied, o))
+    })
 }
 
 /// The replicas of one pipeline. They outlive this.
@@ -60,9 +112,14 @@ pub struct Replicas {
 }
 
 /// What the replicas have come to.
+#[derive(Default)]
 struct Observed {
     current: Option<String>,
     prepared: BTreeSet<String>,
+    /// Commands that are not carried out yet.
+    commands: usize,
+    /// Whether something is to change.
+    busy: bool,
 }
 
 enum Command {
@@ -73,20 +130,25 @@ enum Command {
 }
 
 impl Replicas {
-    /// For `pipeline`.
-    pub fn new(yard: Yard, pipeline: &MemoryPipeline) -> Self {
+    /// For `pipeline`. `start` is held until what serves is arranged for the first time.
+    pub fn new(
+        yard: Yard,
+        pipeline: &MemoryPipeline,
+        known: Arc<Known>,
+        start: Option<Arc<OwnedSemaphorePermit>>,
+    ) -> Self {
         let (commands, inbox) = unbounded_channel();
         // Replicas outlive the operator: what served goes on until they say otherwise.
         let served = pipeline.status.as_ref();
         let current = served.and_then(|s| s.serving_release.clone());
         let observed = Arc::new(Mutex::new(Observed {
             current: current.clone(),
-            prepared: BTreeSet::new(),
+            ..Observed::default()
         }));
-        let task = task::Task::new(yard, pipeline.clone(), observed.clone());
+        let task = task::Task::new(yard, pipeline.clone(), known, observed.clone());
         let name = pipeline.name_any();
         tokio::spawn(async move {
-            task.run(inbox).await;
+            task.run(inbox, start).await;
             tracing::debug!(pipeline = name, "nobody commands the replicas any more");
         });
         Self {
@@ -101,6 +163,7 @@ impl Replicas {
     }
 
     fn command(&self, command: Command) {
+        self.observed().commands += 1;
         // The task ends with this value.
         let _ = self.commands.send(command);
     }
@@ -117,6 +180,11 @@ impl Fleet for Replicas {
 
     fn prepared(&self) -> BTreeSet<String> {
         self.observed().prepared.clone()
+    }
+
+    fn quiet(&self) -> bool {
+        let observed = self.observed();
+        observed.commands == 0 && !observed.busy
     }
 
     fn prepare(&mut self, load: Load) {

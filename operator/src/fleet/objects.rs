@@ -42,7 +42,29 @@ pub struct Template {
     pub deadline: Duration,
 }
 
-/// All objects, in the order of their creation: kind and plural come with each.
+/// The kinds of what serves a pipeline, in the order of their creation.
+pub const SERVING: [&str; 7] = [
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "Service",
+    "PodDisruptionBudget",
+    "NetworkPolicy",
+    "Deployment",
+];
+
+/// A kind's place among them.
+pub fn place(kind: &str) -> u8 {
+    let found = (0_u8..).zip(SERVING).find(|(_, served)| *served == kind);
+    found.map_or(u8::MAX, |(place, _)| place)
+}
+
+/// The place of an object's kind.
+pub fn place_of(object: &Value) -> u8 {
+    place(object["kind"].as_str().unwrap_or_default())
+}
+
+/// All objects, at most one of each [served kind](SERVING).
 pub fn objects(pipeline: &MemoryPipeline, template: &Template) -> Vec<Value> {
     let name = pipeline.name_any();
     let full = format!("{name}-recall");

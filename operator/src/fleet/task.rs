@@ -4,51 +4,47 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::runtime::reflector::Store;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use loci_crds::MemoryPipeline;
 use loci_shell::{Load, News};
-use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
-use super::objects::{COMPONENT, STATUS_PORT, objects};
-use super::wanted::{
-    RELEASES, Releases, Replica, Report, Standing, Wanted, config_map, serving, standing,
-};
-use super::{Command, Observed, Yard};
-use crate::apply::{MANAGER, api_of, apply};
-use crate::cluster::PIPELINE;
-use crate::{lock, pointer};
+use super::applied::Applied;
+use super::objects::{STATUS_PORT, objects};
+use super::wanted::{Releases, Replica, Report, Standing, Wanted, serving, standing};
+use super::{Command, Observed, Yard, as_applied};
+use crate::facts::{Known, Pod};
+use crate::lock;
 
-/// How often replicas are asked while they are to change, and looked at otherwise.
+/// How often replicas are asked while they are to change, and while they try to load what was given up.
 const BUSY: Duration = Duration::from_millis(300);
 const IDLE: Duration = Duration::from_secs(5);
 /// How long no replica may be ready before nothing is said to serve.
 const ABSENCE: Duration = Duration::from_secs(10);
-/// Owns the number of replicas that a pipeline said and says no longer, until somebody else scales.
-const SCALED: &str = "loci-operator-scaled";
 const ANSWER: Duration = Duration::from_secs(2);
 
 pub struct Task {
-    yard: Yard,
-    pipeline: MemoryPipeline,
-    namespace: String,
-    name: String,
+    pub(super) yard: Yard,
+    pub(super) pipeline: MemoryPipeline,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) known: Arc<Known>,
     observed: Arc<Mutex<Observed>>,
     news: Option<UnboundedSender<News>>,
-    wanted: Releases,
+    pub(super) wanted: Releases,
+    pub(super) applied: Option<Applied>,
     desired: Option<String>,
     /// Releases whose loading is to be told of, and until when they have time.
     loading: BTreeMap<String, Instant>,
     /// What has to be written yet.
-    objects_due: bool,
-    releases_due: bool,
+    pub(super) objects_due: bool,
+    pub(super) releases_due: bool,
+    /// When objects may be written again.
+    pub(super) repair_at: Option<Instant>,
     trouble: Option<String>,
     /// The pods as they were when last asked.
     asked: BTreeSet<(String, bool)>,
@@ -57,54 +53,119 @@ pub struct Task {
 }
 
 impl Task {
-    pub fn new(yard: Yard, pipeline: MemoryPipeline, observed: Arc<Mutex<Observed>>) -> Self {
-        Self {
+    /// Replicas do without this process, so that they are believed to be as they were left: what the pointer says and
+    /// the pipeline's status confirms needs no asking.
+    pub fn new(
+        yard: Yard,
+        pipeline: MemoryPipeline,
+        known: Arc<Known>,
+        observed: Arc<Mutex<Observed>>,
+    ) -> Self {
+        let pointer = known
+            .facts()
+            .pointer(&pipeline)
+            .cloned()
+            .unwrap_or_default();
+        let releases = pointer.releases.as_deref().map(serde_json::from_str);
+        let wanted: Releases = releases.and_then(Result::ok).unwrap_or_default();
+        let current = lock(&observed).current.clone();
+        let mut task = Self {
             yard,
             namespace: pipeline.namespace().unwrap_or_default(),
             name: pipeline.name_any(),
             pipeline,
+            known,
             observed,
             news: None,
-            wanted: Releases::new(),
-            desired: None,
+            wanted,
+            applied: pointer.applied.as_deref().and_then(Applied::parse),
+            desired: pointer.desired,
             loading: BTreeMap::new(),
             objects_due: false,
             releases_due: false,
+            repair_at: None,
             trouble: None,
             asked: BTreeSet::new(),
-            reached: None,
+            reached: current.is_some().then(Instant::now),
+        };
+        if current.is_some() && current == task.desired {
+            task.asked = seen(&task.pods());
+            task.switched();
+        }
+        task.relocate();
+        let loaded = current.filter(|name| task.wanted.contains_key(name));
+        lock(&task.observed).prepared = loaded.into_iter().collect();
+        task
+    }
+
+    /// Revisions are where this operator gives them out.
+    fn relocate(&mut self) {
+        for wanted in self.wanted.values_mut() {
+            let (url, key) = self.yard.artifacts.of(&wanted.revision);
+            if (&url, &key) != (&wanted.url, &wanted.key) {
+                (wanted.url, wanted.key) = (url, key);
+                self.releases_due = true;
+            }
         }
     }
 
     /// Until nobody commands any more.
-    pub async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+    pub async fn run(
+        mut self,
+        mut commands: UnboundedReceiver<Command>,
+        start: Option<Arc<OwnedSemaphorePermit>>,
+    ) {
+        let (known, mut start) = (self.known.clone(), start);
         loop {
-            let pause = if self.busy() { BUSY } else { IDLE };
+            let mut taken = 0;
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.take(command),
+                    Some(command) => {
+                        self.take(command);
+                        taken += 1;
+                    }
                     None => return,
                 },
-                () = tokio::time::sleep(pause) => {}
+                () = known.serving.notified() => {}
+                () = tokio::time::sleep(BUSY), if self.busy() || self.absent() => {}
+                () = tokio::time::sleep(IDLE), if self.held() => {}
             }
             while let Ok(command) = commands.try_recv() {
                 self.take(command);
+                taken += 1;
             }
-            match self.write().await {
-                Ok(()) => self.trouble = None,
-                Err(error) => {
-                    let trouble = format!("{error:#}");
-                    if self.trouble.as_ref() != Some(&trouble) {
-                        tracing::warn!(
-                            pipeline = self.name,
-                            "serving cannot be arranged: {trouble}"
-                        );
-                        self.trouble = Some(trouble);
-                    }
-                    tokio::time::sleep(BUSY * 5).await;
-                }
-            }
+            self.look();
+            self.write_or_tell().await;
             self.observe().await;
+            drop(start.take());
+            let busy = self.busy() || self.absent() || self.held();
+            let mut observed = lock(&self.observed);
+            observed.commands = observed.commands.saturating_sub(taken);
+            observed.busy = busy;
+        }
+    }
+
+    /// Whether somebody has changed what serves.
+    fn look(&mut self) {
+        if self.news.is_some() {
+            let objects = objects(&self.pipeline, &self.yard.template);
+            let facts = self.known.facts();
+            self.objects_due = !as_applied(&objects, self.applied.as_ref(), &facts);
+        }
+    }
+
+    async fn write_or_tell(&mut self) {
+        match self.write().await {
+            Ok(()) => self.trouble = None,
+            Err(error) => {
+                let trouble = format!("{error:#}");
+                if self.trouble.as_ref() != Some(&trouble) {
+                    let name = &self.name;
+                    tracing::warn!(pipeline = name, "serving cannot be arranged: {trouble}");
+                    self.trouble = Some(trouble);
+                }
+                tokio::time::sleep(BUSY * 5).await;
+            }
         }
     }
 
@@ -125,9 +186,6 @@ impl Task {
     fn take(&mut self, command: Command) {
         match command {
             Command::Declare(pipeline, news) => {
-                let same = self.news.is_some()
-                    && self.pipeline.metadata.generation == pipeline.metadata.generation;
-                self.objects_due |= !same;
                 self.pipeline = *pipeline;
                 self.news = Some(news);
             }
@@ -158,8 +216,8 @@ impl Task {
         }
         let deadline = Instant::now() + self.yard.template.deadline;
         self.loading.insert(release.clone(), deadline);
-        self.wanted.insert(release, wanted);
-        self.releases_due = true;
+        let before = self.wanted.insert(release, wanted.clone());
+        self.releases_due |= before != Some(wanted);
     }
 
     /// What answered before is not kept.
@@ -186,51 +244,12 @@ impl Task {
     }
 
     async fn write(&mut self) -> Result<()> {
-        if self.objects_due {
-            for object in objects(&self.pipeline, &self.yard.template) {
-                self.apply(object).await?;
-            }
-            self.objects_due = false;
+        let may = self.repair_at.is_none_or(|at| at <= Instant::now());
+        if self.objects_due && may {
+            self.arrange().await?;
         }
         if self.releases_due {
-            let releases = serde_json::to_string(&self.wanted)?;
-            let mut map = ConfigMap::default();
-            map.metadata.name = Some(config_map(&self.name));
-            map.data = Some([(RELEASES.to_owned(), releases)].into());
-            let api = Api::<ConfigMap>::namespaced(self.yard.client.clone(), &self.namespace);
-            let written = pointer::write(&api, MANAGER, self.yard.term, map).await;
-            written.context("which releases to load")?;
-            self.releases_due = false;
-        }
-        Ok(())
-    }
-
-    async fn apply(&self, object: Value) -> Result<()> {
-        let kind = object["kind"].as_str().unwrap_or_default();
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let api = api_of(&self.yard.client, &self.namespace, &object);
-        let refused = || format!("{kind} {name}");
-        let free = kind == "Deployment" && object["spec"]["replicas"].is_null();
-        let there = match free {
-            true => api.get_opt(name).await.with_context(refused)?,
-            false => None,
-        };
-        if let Some(kept) = there.as_ref().and_then(owned_replicas) {
-            // Taken over, lest the API server fall back to one when nobody owns it.
-            let keep = json!({
-                "apiVersion": "apps/v1", "kind": "Deployment",
-                "metadata": {"name": name}, "spec": {"replicas": kept},
-            });
-            let params = PatchParams::apply(SCALED).force();
-            let kept = api.patch(name, &params, &Patch::Apply(&keep)).await;
-            kept.with_context(refused)?;
-        }
-        apply(&self.yard.client, &self.namespace, &object).await?;
-        if free && there.is_none() {
-            let scale = json!({"spec": {"replicas": self.yard.template.replicas}});
-            let (params, scale) = (PatchParams::default(), Patch::Merge(&scale));
-            let scaled = api.patch_scale(name, &params, &scale).await;
-            scaled.with_context(refused)?;
+            self.point().await?;
         }
         Ok(())
     }
@@ -238,11 +257,8 @@ impl Task {
     /// Asks the replicas, if that may tell anything new, and tells what has become of releases.
     async fn observe(&mut self) {
         let pods = self.pods();
-        let seen: BTreeSet<(String, bool)> = pods
-            .iter()
-            .map(|pod| (pod.uid().unwrap_or_default(), ready(pod)))
-            .collect();
-        self.notice(seen.iter().any(|(_, ready)| *ready));
+        let seen = seen(&pods);
+        self.notice(pods.iter().any(|pod| pod.ready));
         if !self.busy() && !self.held() && seen == self.asked {
             return;
         }
@@ -301,42 +317,30 @@ impl Task {
         }
     }
 
-    fn pods(&self) -> Vec<Arc<Pod>> {
-        let ours = |pod: &Arc<Pod>| {
-            pod.namespace().as_deref() == Some(&self.namespace)
-                && pod.labels().get(PIPELINE) == Some(&self.name)
-                && pod
-                    .labels()
-                    .get("app.kubernetes.io/component")
-                    .map(String::as_str)
-                    == Some(COMPONENT)
-                && pod.metadata.deletion_timestamp.is_none()
-        };
-        self.yard
-            .pods
-            .iter()
-            .flat_map(Store::state)
-            .filter(ours)
-            .collect()
+    /// Whether queries reach no replica of what is said to serve.
+    fn absent(&self) -> bool {
+        lock(&self.observed).current.is_some() && !self.pods().iter().any(|pod| pod.ready)
+    }
+
+    fn pods(&self) -> Vec<Pod> {
+        self.known.facts().pods()
     }
 
     async fn ask(&self, pod: &Pod) -> Replica {
         let report = self.report(pod).await;
         if let Err(error) = &report {
-            tracing::debug!(
-                pod = pod.name_any(),
-                "does not say what it serves: {error:#}"
-            );
+            let pod = &pod.name;
+            tracing::debug!(pod, "does not say what it serves: {error:#}");
         }
         Replica {
-            name: pod.name_any(),
-            ready: ready(pod),
+            name: pod.name.clone(),
+            ready: pod.ready,
             report: report.ok(),
         }
     }
 
     async fn report(&self, pod: &Pod) -> Result<Report> {
-        let Some(ip) = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref()) else {
+        let Some(ip) = pod.address.as_deref() else {
             bail!("it has no address yet");
         };
         let host = if ip.contains(':') {
@@ -360,19 +364,6 @@ impl Task {
     }
 }
 
-/// The number of replicas of a Deployment, where this operator set it.
-fn owned_replicas(deployment: &DynamicObject) -> Option<i64> {
-    let managers = deployment.metadata.managed_fields.as_ref()?;
-    let ours = |entry: &&ManagedFieldsEntry| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        entry.manager.as_deref() == Some(MANAGER)
-            && fields.is_some_and(|f| f.pointer("/f:spec/f:replicas").is_some())
-    };
-    managers.iter().find(ours)?;
-    deployment.data.pointer("/spec/replicas")?.as_i64()
-}
-
-fn ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+fn seen(pods: &[Pod]) -> BTreeSet<(String, bool)> {
+    pods.iter().map(|p| (p.uid.clone(), p.ready)).collect()
 }

@@ -10,6 +10,9 @@ pub const DESIRED: &str = "desired";
 /// The key of the releases to have loaded, as JSON: [`Releases`].
 pub const RELEASES: &str = "releases";
 
+/// The key of what serves, as it was applied.
+pub const APPLIED: &str = "applied";
+
 /// The ConfigMap that replicas of a pipeline watch.
 pub fn config_map(pipeline: &str) -> String {
     format!("{pipeline}-serving")

@@ -28,7 +28,7 @@ async fn operator_worker_and_replicas_share_a_bucket_and_no_directory() {
             found.unwrap().is_some()
         })
         .await;
-    let replica = Replica::start(&cluster, 1).await;
+    let replica = Replica::start(&cluster, "shop", 1).await;
     replica.ready(&cluster).await;
     cluster.serving(1).await;
     let client = reqwest::Client::new();

@@ -23,8 +23,8 @@ async fn served(cluster: &Cluster) -> [Replica; 2] {
         })
         .await;
     let replicas = [
-        Replica::start(cluster, 1).await,
-        Replica::start(cluster, 2).await,
+        Replica::start(cluster, "shop", 1).await,
+        Replica::start(cluster, "shop", 2).await,
     ];
     for replica in &replicas {
         replica.ready(cluster).await;

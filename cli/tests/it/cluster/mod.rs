@@ -1,12 +1,14 @@
 //! The operator and its workers as processes of their own, with a real API server and a real NATS server between them.
 
 mod bucket;
+mod copies;
 mod fetchers;
 mod held;
 mod leaders;
 mod plugin;
 mod progress;
 mod replicas;
+mod scale;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -63,6 +65,23 @@ impl Process {
         self.0.wait().unwrap();
     }
 
+    /// `kill`, and waits.
+    fn end(mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        self.0.wait().unwrap();
+    }
+
+    /// The resident memory, in bytes: now, and at most.
+    fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let bytes = |field: &str| {
+            let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+            let number = line.split_whitespace().nth(1).unwrap();
+            number.parse::<u64>().unwrap() * 1024
+        };
+        (bytes("VmRSS:"), bytes("VmHWM:"))
+    }
+
     fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(id, signal).unwrap();
@@ -78,7 +97,10 @@ impl Drop for Process {
 
 impl Cluster {
     async fn new(prefix: &str) -> Self {
-        let plane = ControlPlane::shared().await.unwrap();
+        Self::on(ControlPlane::shared().await.unwrap(), prefix).await
+    }
+
+    async fn on(plane: &'static ControlPlane, prefix: &str) -> Self {
         let definitions: Vec<Value> = loci_crds::definitions()
             .iter()
             .map(|(_, d)| serde_json::to_value(d).unwrap())
@@ -240,11 +262,18 @@ impl Cluster {
     }
 
     async fn pipeline(&self) {
+        self.pipeline_named("shop", "1h").await;
+    }
+
+    async fn pipeline_named(&self, name: &str, interval: &str) {
         let suite = json!({"question": "parcel", "expected": [{"document": "returns.md"}]});
         let data = json!({"faq.jsonl": suite.to_string()});
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faq"}, "data": data});
         self.apply("ConfigMap", "faq", map).await;
-        self.apply("MemoryPipeline", "shop", manifest()).await;
+        let mut pipeline = manifest();
+        pipeline["metadata"]["name"] = name.into();
+        pipeline["spec"]["index"]["refresh"]["interval"] = interval.into();
+        self.apply("MemoryPipeline", name, pipeline).await;
     }
 
     fn api<K>(&self) -> Api<K>
@@ -267,9 +296,13 @@ impl Cluster {
     }
 
     async fn serving(&self, number: u32) {
-        let name = format!("shop-{number}");
+        self.serves("shop", number).await;
+    }
+
+    async fn serves(&self, pipeline: &str, number: u32) {
+        let name = format!("{pipeline}-{number}");
         self.until(&format!("{name} serves"), async || {
-            let pipeline = self.api::<MemoryPipeline>().get("shop").await.unwrap();
+            let pipeline = self.api::<MemoryPipeline>().get(pipeline).await.unwrap();
             pipeline
                 .status
                 .is_some_and(|s| s.serving_release.as_ref() == Some(&name))

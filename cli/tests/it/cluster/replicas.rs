@@ -19,6 +19,7 @@ static HOSTS: AtomicU8 = AtomicU8::new(1);
 
 /// A pod, and the process that is its container.
 pub(super) struct Replica {
+    pub(super) pipeline: String,
     pub(super) name: String,
     pub(super) address: String,
     pub(super) process: Process,
@@ -26,21 +27,23 @@ pub(super) struct Replica {
 
 impl Replica {
     /// Queries of this pod go to a loopback address of its own.
-    pub(super) async fn start(cluster: &Cluster, number: u8) -> Self {
-        let name = format!("shop-recall-{number}");
+    pub(super) async fn start(cluster: &Cluster, pipeline: &str, number: u8) -> Self {
+        let name = format!("{pipeline}-recall-{number}");
         // Tests of one process run beside each other.
         let (id, host) = (std::process::id(), HOSTS.fetch_add(1, Ordering::Relaxed));
         let address = format!("127.{}.{}.{host}", 100 + (id >> 8) % 100, id % 256);
-        let labels = json!({"app.kubernetes.io/component": "recall", "loci.dev/pipeline": "shop"});
+        let labels =
+            json!({"app.kubernetes.io/component": "recall", "loci.dev/pipeline": pipeline});
         let pod = json!({
             "metadata": {"name": name, "labels": labels},
-            "spec": {"serviceAccountName": "shop-recall", "containers": [{"name": "recall", "image": "loci"}]},
+            "spec": {"serviceAccountName": format!("{pipeline}-recall"), "automountServiceAccountToken": false, "containers": [{"name": "recall", "image": "loci"}]},
         });
         let pods: Api<Pod> = cluster.api();
         let pod = serde_json::from_value(pod).unwrap();
         pods.create(&PostParams::default(), &pod).await.unwrap();
-        let process = Self::process(cluster, &name, &address, &[]);
+        let process = Self::process(cluster, pipeline, &name, &address, &[]);
         let replica = Self {
+            pipeline: pipeline.to_owned(),
             name,
             address,
             process,
@@ -49,10 +52,16 @@ impl Replica {
         replica
     }
 
-    pub(super) fn process(cluster: &Cluster, name: &str, address: &str, more: &[&str]) -> Process {
+    pub(super) fn process(
+        cluster: &Cluster,
+        pipeline: &str,
+        name: &str,
+        address: &str,
+        more: &[&str],
+    ) -> Process {
         let (listen, status) = (format!("{address}:7700"), format!("{address}:7701"));
         let namespace = cluster.namespace.as_str();
-        let args = ["recall", "--pipeline", "shop", "--namespace", namespace];
+        let args = ["recall", "--pipeline", pipeline, "--namespace", namespace];
         let of_addresses = ["--listen", &listen, "--status", &status];
         cluster.spawn(name, &[&args[..], &of_addresses, more].concat())
     }
@@ -72,13 +81,15 @@ impl Replica {
     /// Its container is killed and started again, with other options.
     pub(super) async fn restart(self, cluster: &Cluster, more: &[&str]) -> Self {
         let Self {
+            pipeline,
             name,
             address,
             process,
         } = self;
         process.kill();
         let replica = Self {
-            process: Self::process(cluster, &name, &address, more),
+            process: Self::process(cluster, &pipeline, &name, &address, more),
+            pipeline,
             name,
             address,
         };
@@ -162,8 +173,8 @@ async fn replicas_load_switch_and_serve_without_a_failed_query_or_anybody_else()
         })
         .await;
     let replicas = [
-        Replica::start(&cluster, 1).await,
-        Replica::start(&cluster, 2).await,
+        Replica::start(&cluster, "shop", 1).await,
+        Replica::start(&cluster, "shop", 2).await,
     ];
     for replica in &replicas {
         replica.ready(&cluster).await;
