@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::bind;
+use crate::leader::Standing;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -51,8 +52,8 @@ struct OfDevice {
 /// Whose work is told of.
 #[derive(Clone, Debug)]
 pub enum Scope {
-    /// Of all classes, with the workers that are there.
-    All,
+    /// Of all classes, with the workers that are there and whether this operator leads.
+    All(Standing),
     /// Of one class.
     Class(String),
 }
@@ -97,8 +98,9 @@ impl Source {
     async fn text(&self) -> Result<String> {
         let mut registry = Registry::with_prefix("loci");
         self.queue(&mut registry).await?;
-        if matches!(self.scope, Scope::All) {
+        if let Scope::All(standing) = &self.scope {
             workers(&mut registry, &self.bus.roster().borrow());
+            leadership(&mut registry, standing.term());
         }
         let mut text = String::new();
         encode(&mut text, &registry)?;
@@ -111,7 +113,7 @@ impl Source {
             Family::<Queue, Gauge>::default(),
         );
         let class = match &self.scope {
-            Scope::All => None,
+            Scope::All(_) => None,
             Scope::Class(class) => Some(class.as_str()),
         };
         for found in self.bus.depths(class).await? {
@@ -131,6 +133,15 @@ impl Source {
         registry.register("queue_held", "Steps that workers are at", held);
         Ok(())
     }
+}
+
+fn leadership(registry: &mut Registry, led: Option<u64>) {
+    let (leads, term) = (Gauge::<i64>::default(), Gauge::<i64>::default());
+    leads.set(i64::from(led.is_some()));
+    term.set(gauge(led.unwrap_or_default()));
+    registry.register("leads", "1 while this operator leads", leads);
+    let help = "The term that this operator leads, 0 without an election";
+    registry.register("leader_term", help, term);
 }
 
 fn workers(registry: &mut Registry, roster: &Roster) {

@@ -80,7 +80,14 @@ pub async fn run(config: Config, options: Options, shutdown: CancellationToken) 
     let mut tasks = JoinSet::new();
     let standing = Standing::new(options.election.is_some());
     let client = leader::client(config.clone(), &standing)?;
-    let warm = Warm::up(client.clone(), &options, &mut tasks, &shutdown).await?;
+    let warm = Warm::up(
+        client.clone(),
+        standing.clone(),
+        &options,
+        &mut tasks,
+        &shutdown,
+    )
+    .await?;
     let released = CancellationToken::new();
     let election = options.election.as_ref();
     let mut election = leader::stand(config, election, &standing, released.clone())?;

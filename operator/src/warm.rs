@@ -22,6 +22,7 @@ use crate::bind;
 use crate::fetchers::{FetcherTemplate, Fetchers};
 use crate::fleet::Yard;
 use crate::glance::Sight;
+use crate::leader::Standing;
 use crate::maps::Maps;
 use crate::metrics::{Scope, serve_metrics};
 use crate::operator::{Options, Serving};
@@ -87,6 +88,7 @@ impl Warm {
     /// Begins what needs no leader.
     pub async fn up(
         client: Client,
+        standing: Standing,
         options: &Options,
         tasks: &mut JoinSet<Result<()>>,
         shutdown: &CancellationToken,
@@ -123,7 +125,7 @@ impl Warm {
         };
         if let (Some(address), Bus::Nats(bus)) = (options.metrics, &bus) {
             let (bus, stop) = (bus.clone(), shutdown.clone());
-            tasks.spawn(serve_metrics(address, bus, Scope::All, stop));
+            tasks.spawn(serve_metrics(address, bus, Scope::All(standing), stop));
         }
         Ok(Self {
             client,

@@ -64,6 +64,15 @@ impl Standing {
         }
     }
 
+    /// The term that this process leads now; 0 without an election.
+    pub fn term(&self) -> Option<u64> {
+        match *self.0.borrow() {
+            Position::Alone => Some(0),
+            Position::Leads { term, until } if Instant::now() < until => Some(term),
+            _ => None,
+        }
+    }
+
     /// Waits until this process leads; gives the term, 0 without an election.
     pub async fn leads(&self) -> u64 {
         let term = |position: &Position| match position {
@@ -113,10 +122,11 @@ mod tests {
         let other = standing.clone();
         let led = tokio::spawn(async move { other.leads().await });
         assert!(standing.lead(7, Instant::now() + Duration::from_secs(60)));
-        assert_eq!(standing.check(), Ok(()));
+        assert_eq!((standing.check(), standing.term()), (Ok(()), Some(7)));
         assert_eq!(led.await.unwrap(), 7);
         assert!(!standing.lead(7, Instant::now()));
         assert_eq!(standing.check(), Err(NotLeading::Late { term: 7 }));
+        assert_eq!(standing.term(), None);
         standing.end();
         standing.lead(7, Instant::now() + Duration::from_secs(60));
         assert_eq!(standing.check(), Err(NotLeading::Over));

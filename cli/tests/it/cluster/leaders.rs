@@ -15,7 +15,7 @@ const HANDOVER: Duration = Duration::from_secs(20);
 
 impl Cluster {
     /// An operator that stands for election, and that the API server's audit log knows by its name.
-    fn candidate(&self, name: &str) -> Process {
+    fn candidate(&self, name: &str, metrics: &str) -> Process {
         let admin = std::fs::read(self.plane.kubeconfig()).unwrap();
         let mut config: Value = serde_json::from_slice(&admin).unwrap();
         config["users"][0]["user"]["as"] = json!(name);
@@ -23,7 +23,7 @@ impl Cluster {
         let kubeconfig = self.dir.path().join(format!("{name}.kubeconfig"));
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
         let election = ["--lease-namespace", &self.namespace, "--identity", name];
-        let here = ["--listen", "127.0.0.1:0"];
+        let here = ["--listen", "127.0.0.1:0", "--metrics", metrics];
         let args = [&self.watching()[..], &election, &here].concat();
         self.spawn_with(name, &args, |command| {
             command.env("KUBECONFIG", &kubeconfig);
@@ -63,6 +63,17 @@ impl Cluster {
     }
 }
 
+/// An address of this machine that is free now.
+fn free() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+async fn told(metrics: &str) -> String {
+    let answer = reqwest::get(format!("http://{metrics}/metrics")).await;
+    answer.unwrap().text().await.unwrap()
+}
+
 impl Process {
     /// Waits until it ends by itself.
     fn ends(&mut self) -> ExitStatus {
@@ -83,15 +94,19 @@ async fn a_leader_that_is_stopped_or_killed_is_replaced_and_writes_nothing_when_
     let cluster = Cluster::new("leaders").await;
     cluster.documents("The workshop opens at nine.").await;
     cluster.pipeline().await;
-    let mut a = cluster.candidate("a");
+    let metrics = [free(), free(), free()];
+    let mut a = cluster.candidate("a", &metrics[0]);
     let first = cluster.leads("a").await;
-    let b = cluster.candidate("b");
+    let b = cluster.candidate("b", &metrics[1]);
     let worker = cluster.worker();
     cluster.serving(1).await;
     cluster.settled(1).await;
     // Who stands by knows everything and has written nothing.
     assert_eq!(cluster.written("b", begun), Vec::<Value>::new());
     assert!(!cluster.written("a", begun).is_empty());
+    let [of_a, of_b] = [told(&metrics[0]).await, told(&metrics[1]).await];
+    assert!(of_a.contains("loci_leads 1") && of_a.contains(&format!("loci_leader_term {first}")));
+    assert!(of_b.contains("loci_leads 0"), "{of_b}");
 
     // Stopped while a step of its run waits for a worker.
     worker.kill();
@@ -123,7 +138,7 @@ async fn a_leader_that_is_stopped_or_killed_is_replaced_and_writes_nothing_when_
     assert_eq!(cluster.lease().await.1, second);
 
     // Killed while a step waits.
-    let c = cluster.candidate("c");
+    let c = cluster.candidate("c", &metrics[2]);
     worker.kill();
     cluster.documents("The workshop opens at twelve.").await;
     cluster.at_work("Embed").await;
