@@ -92,8 +92,9 @@ impl Loaded {
     }
 }
 
-/// A release that is loaded, warmed and probed, and waits for [`Recall::switch`](crate::Recall::switch). Dropping it
-/// unloads it.
+/// A release that is loaded, warmed and probed, and waits for [`Recall::switch`](crate::Recall::switch). Dropping all
+/// clones of one that does not serve unloads it.
+#[derive(Clone)]
 #[must_use = "it serves only after Recall::switch"]
 pub struct Prepared(pub(crate) Arc<Loaded>);
 

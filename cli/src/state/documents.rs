@@ -10,6 +10,9 @@ use kube::ResourceExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// How the names of files begin that were not written to their end.
+const PARTIAL: &str = ".loci-";
+
 /// Resources of one kind, a file each.
 #[derive(Clone, Debug)]
 pub struct Collection<K> {
@@ -88,13 +91,27 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         fs::create_dir_all(directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        let mut partial = tempfile::Builder::new();
+        let mut file = partial.prefix(PARTIAL).tempfile_in(directory)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
         File::open(directory)?.sync_all()
     };
     write().with_context(|| format!("cannot write {} ({} bytes)", path.display(), bytes.len()))
+}
+
+/// Whether nothing was written to its end in a directory.
+pub fn unused(directory: &Path) -> Result<bool> {
+    let listed = fs::read_dir(directory);
+    let listed = listed.with_context(|| format!("cannot list {}", directory.display()))?;
+    for entry in listed {
+        let name = entry?.file_name();
+        if !name.to_string_lossy().starts_with(PARTIAL) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The names in a directory; none when it is not there.
@@ -125,7 +142,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b.json");
         assert_eq!(read_json::<u32>(&path).unwrap(), None);
+        fs::create_dir(dir.path().join("a")).unwrap();
+        fs::write(dir.path().join("a/.loci-x7Q"), "{").unwrap();
+        assert!(unused(&dir.path().join("a")).unwrap(), "cut off before");
         write_json(&path, &7).unwrap();
+        assert!(!unused(&dir.path().join("a")).unwrap());
         write_json(&path, &8).unwrap();
         assert_eq!(read_json::<u32>(&path).unwrap(), Some(8));
         assert_eq!(entries(&dir.path().join("a")).unwrap(), ["b.json"]);

@@ -46,7 +46,7 @@ impl State {
     /// Makes the directory when it is not there and checks that it is ours.
     pub fn create(root: &Path) -> Result<Self> {
         let marker = root.join("FORMAT");
-        if root.is_dir() && !marker.exists() && fs::read_dir(root)?.next().is_some() {
+        if root.is_dir() && !marker.exists() && !documents::unused(root)? {
             bail!(
                 "{} is not empty and is not a state directory of loci: give another --state",
                 root.display()

@@ -182,7 +182,7 @@ struct Replica {
     cache: Cache,
     budget: Budget,
     shown: Shown,
-    serving: Option<(String, Digest)>,
+    serving: Option<(String, (Prepared, Digest))>,
     prepared: HashMap<String, (Prepared, Digest)>,
     failed: BTreeMap<String, Failed>,
     goal: watch::Receiver<Goal>,
@@ -283,7 +283,7 @@ impl Replica {
     /// candidate, and without it nothing answers.
     async fn afford(&self, goal: &Goal, name: &str, wanted: &Wanted, tree: &Tree) -> Result<()> {
         let beside = match &self.serving {
-            Some((_, revision)) => self.cache.here(revision).await?,
+            Some((_, (_, revision))) => self.cache.here(revision).await?,
             None => None,
         };
         let fetched = self.cache.fetched(tree).await?;
@@ -305,22 +305,30 @@ impl Replica {
         let Some((prepared, revision)) = self.prepared.remove(desired) else {
             return;
         };
-        let replaced = self.recall.switch(prepared);
-        let old = self.serving.replace((desired.clone(), revision));
-        if let (Some(replaced), Some((_, revision))) = (replaced, old) {
-            let cache = self.cache.clone();
-            let still = cache.hold(revision);
+        let replaced = self.recall.switch(prepared.clone());
+        let old = self
+            .serving
+            .replace((desired.clone(), (prepared, revision)));
+        let Some((name, (old, revision))) = old else {
+            return;
+        };
+        if let Some(replaced) = replaced {
+            let still = self.cache.hold(revision);
             tokio::spawn(async move {
                 replaced.drained().await;
                 drop(still);
             });
+        }
+        // Until the operator has heard that it is not needed any more.
+        if goal.releases.contains_key(&name) {
+            self.prepared.insert(name, (old, revision));
         }
     }
 
     /// Deletes the files of releases that are neither wanted nor answer.
     async fn tidy(&self, goal: &Goal) {
         let wanted = goal.releases.values().map(|w| w.revision);
-        let keep = wanted.chain(self.serving.as_ref().map(|(_, revision)| *revision));
+        let keep = wanted.chain(self.serving.as_ref().map(|(_, (_, revision))| *revision));
         if let Err(error) = self.cache.sweep(keep.collect()).await {
             tracing::warn!("old revisions could not be deleted: {error:#}");
         }

@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use loci_digest::Digest;
 use loci_testbed::{S3, s3};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::Cluster;
@@ -43,16 +44,18 @@ async fn operator_worker_and_replicas_share_a_bucket_and_no_directory() {
     for name in ["operator", "worker"] {
         std::fs::remove_dir_all(cluster.dir.path().join(name)).unwrap();
     }
-    let (_operator, _worker) = (cluster.operator_with_replicas(), cluster.worker());
+    let (_operator, worker) = (cluster.operator_with_replicas(), cluster.worker());
     cluster.documents("The workshop opens at ten.").await;
     cluster.serving(2).await;
     assert_eq!(replica.ask(&client).await.unwrap().0, "shop-2");
 
-    // Without the bucket for a while.
+    // Without the bucket for a while, when a step is about to need it.
+    worker.signal(Signal::STOP);
     cluster.documents("The workshop opens at eleven.").await;
     cluster.at_work("Embed").await;
     let bucket = cluster.bucket.as_ref().unwrap();
     bucket.kill();
+    worker.signal(Signal::CONT);
     assert_eq!(replica.ask(&client).await.unwrap().0, "shop-2");
     tokio::time::sleep(Duration::from_secs(3)).await;
     bucket.start_again();

@@ -118,13 +118,13 @@ async fn a_release_that_does_not_fit_is_held_with_the_numbers_and_what_serves_st
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_a_replica_does_not_load_in_time_is_held_and_promoted_when_it_does() {
     let cluster = Cluster::new("deadline").await;
-    let _operator = cluster.operator_with(&["--load-deadline", "2s"]);
+    let _operator = cluster.operator_with(&["--load-deadline", "5s"]);
     let (_worker, _fetcher) = (cluster.worker(), cluster.fetcher());
     let replicas = served(&cluster).await;
     replicas[1].process.signal(Signal::STOP);
     cluster.documents("The workshop opens at ten.").await;
     let message = held(&cluster, "shop-2").await;
-    let expected = "not all replicas have loaded it within 2 s: shop-recall-2";
+    let expected = "not all replicas have loaded it within 5 s: shop-recall-2";
     assert!(message.contains(expected), "{message}");
     condition(&cluster, "Ready", "True", "Serving").await;
     let client = reqwest::Client::new();

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::Request;
 use kube::{Api, ResourceExt};
@@ -140,6 +140,13 @@ impl Site {
         cluster.documents("The workshop opens at nine.").await;
         cluster.pipeline_named(PROTOTYPE, "24h").await;
         let (operator, worker) = (self.operator("maker"), cluster.worker());
+        cluster
+            .until("what serves is made", async || {
+                let name = format!("{PROTOTYPE}-recall");
+                let account = cluster.api::<ServiceAccount>().get_opt(&name).await;
+                account.unwrap().is_some()
+            })
+            .await;
         let replica = Replica::start(cluster, PROTOTYPE, 1).await;
         replica.ready(cluster).await;
         cluster.serves(PROTOTYPE, 1).await;

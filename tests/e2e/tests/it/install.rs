@@ -115,7 +115,15 @@ pub async fn uninstalled_and_reinstalled(story: Arc<Story>) {
         .unharmed("uninstalling and reinstalling", async || {
             blocking(|| {
                 helm(&["uninstall", "loci", "--namespace", SYSTEM, "--wait"]);
-                until("nothing is left behind", || orphans().is_empty());
+                let mut left = Vec::new();
+                until("nothing is left behind", || {
+                    let now = orphans();
+                    if now != left {
+                        println!("    left behind: {now:?}");
+                    }
+                    left = now;
+                    left.is_empty()
+                });
                 story.install(&[]);
             });
         })
@@ -167,11 +175,14 @@ fn orphans() -> Vec<String> {
         .collect();
     let pipelines: Value =
         serde_json::from_str(&kubectl(&["get", "memorypipelines", "-A", "-ojson"])).unwrap();
+    // What fetches is a namespace's, not one pipeline's.
     let there = |object: &&Value| {
-        let owner = &object["metadata"]["labels"]["loci.dev/pipeline"];
+        let metadata = &object["metadata"];
+        let owner = &metadata["labels"]["loci.dev/pipeline"];
         let all = pipelines["items"].as_array().into_iter().flatten();
         all.map(|p| &p["metadata"])
-            .any(|m| m["name"] == *owner && m["namespace"] == object["metadata"]["namespace"])
+            .filter(|m| m["namespace"] == metadata["namespace"])
+            .any(|m| m["name"] == *owner || owner.is_null())
     };
     let of_pipelines = labelled("app.kubernetes.io/managed-by=loci-operator");
     left.extend(of_pipelines.iter().filter(|o| !there(o)).map(told));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::cluster::{field, kubectl, state, until};
@@ -99,9 +99,10 @@ pub fn restart_api_server() {
     let old = std::fs::read_to_string(&file).unwrap();
     let old = Pid::from_raw(old.trim().parse().unwrap()).unwrap();
     kill_process(old, Signal::KILL).unwrap();
-    // Its port is taken until it has ended.
+    // Its port is taken until it has ended; of what nobody has waited for there is no command line left.
+    let command = format!("/proc/{}/cmdline", old.as_raw_nonzero());
     until("the API server has ended", || {
-        test_kill_process(old).is_err()
+        std::fs::read(&command).unwrap_or_default().is_empty()
     });
     let log = std::fs::File::options()
         .append(true)

@@ -11,7 +11,7 @@ use loci_testbed::{History, hub};
 use serde_json::{Value, json};
 
 use crate::cluster::{
-    AGENTS, NODE, PATIENCE, RIVALS, SYSTEM, apply, diagnosis, field, helm, kubectl, state,
+    AGENTS, NODE, PATIENCE, RIVALS, SYSTEM, apply, diagnosis, field, helm, kubectl, state, until,
     wait_ready,
 };
 use crate::load::{Load, Report, ask, client};
@@ -194,11 +194,12 @@ impl Story {
 
     /// Where a pipeline is asked: its Service's address.
     pub fn url(&self, namespace: &str, name: &str) -> String {
-        let address = field(
-            &format!("service/{name}-recall"),
-            namespace,
-            "{.spec.clusterIP}",
-        );
+        let service = format!("service/{name}-recall");
+        let mut address = String::new();
+        until("the Service has an address", || {
+            address = field(&service, namespace, "{.spec.clusterIP}");
+            !address.is_empty()
+        });
         format!("http://{address}:7700")
     }
 
