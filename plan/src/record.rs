@@ -14,7 +14,7 @@ use loci_digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::view::{ReleaseView, RunView};
-use crate::world::{Built, World};
+use crate::world::{Built, StepOutcome, StepResult, World};
 
 /// What the store keeps of a pipeline, by its namespace and name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct PipelineRecord {
     /// The sources as the newest run counted them.
     #[serde(default)]
     pub sources: Vec<SourceStatus>,
+    /// What steps of the live run made, by which it goes on to its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<StepOutcome>,
     /// When the pipeline was first found to be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
@@ -128,9 +131,25 @@ pub fn record(world: &World) -> PipelineRecord {
         built: built(world),
         releases,
         sources: world.status.sources.iter().map(counted).collect(),
+        results: results(world),
         missing_since: None,
         purged: false,
     }
+}
+
+/// What cannot be had by doing a step again: a listing would be another one. The rest is done again.
+fn results(world: &World) -> Vec<StepOutcome> {
+    let live = |name: &str| {
+        let run = world.runs.iter().find(|r| r.name() == name);
+        run.is_some_and(|r| !r.phase().is_terminal())
+    };
+    let kept = |o: &&StepOutcome| {
+        let result = o.result.as_ref();
+        let lasting =
+            |r: &StepResult| matches!(r, StepResult::Snapshot(_) | StepResult::Assemble(_));
+        live(&o.key.run) && result.is_ok_and(lasting)
+    };
+    world.outcomes.iter().filter(kept).cloned().collect()
 }
 
 /// The newest good run that there is, or was: of runs that are deleted one by one, the oldest does not come to count.

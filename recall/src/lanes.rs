@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::RecallError;
+use crate::urgency::answers_queries;
 
 /// How long one call of [`BulkGate::yield_to_queries`] holds bulk work back at most.
 const LONGEST_YIELD: Duration = Duration::from_millis(100);
@@ -103,6 +104,7 @@ impl Lanes {
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("recall-{i}"))
+            .start_handler(|_| answers_queries())
             .build()
             .map_err(|e| RecallError::Threads {
                 threads,

@@ -20,6 +20,7 @@ mod metrics;
 mod recall;
 mod release;
 mod server;
+mod urgency;
 pub mod wire;
 
 pub use api::openapi::openapi;
@@ -29,3 +30,4 @@ pub use lanes::BulkGate;
 pub use recall::{Recall, RecallOptions};
 pub use release::{LoadRequest, Prepared, Retired, Serving};
 pub use server::serve;
+pub use urgency::answers_queries;

@@ -13,6 +13,7 @@ use crate::lanes::{BulkGate, Lanes};
 use crate::lookup::{LookupError, resolve};
 use crate::metrics::Metrics;
 use crate::release::{LoadRequest, Loaded, Prepared, Retired, Serving};
+use crate::urgency::after_queries;
 
 /// How a [`Recall`] serves.
 #[derive(Clone, Debug)]
@@ -41,15 +42,6 @@ impl Default for RecallOptions {
             bulk_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(10),
         }
-    }
-}
-
-/// Queries are computed first, by a priority that only falls: on Linux it is the calling thread's alone, elsewhere the
-/// whole process would have it.
-fn after_queries() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, 10) {
-        tracing::debug!(%error, "loading is as urgent as queries");
     }
 }
 

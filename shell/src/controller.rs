@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use loci_digest::Digest;
-use loci_plan::{Pipeline, PrepareFailure, Serving, Workers, World, plan};
+use loci_plan::{Pipeline, PrepareFailure, Serving, StepOutcome, Workers, World, plan};
 use loci_recall::Recall;
 use loci_store::Store;
 use loci_worker::step::{Encoders, Revisions};
@@ -100,6 +100,14 @@ impl Controller {
             }
             None => Taken::default(),
         };
+        let unknown = |o: &StepOutcome| kept.outcomes.iter().all(|known| known.key != o.key);
+        let results: Vec<_> = taken
+            .results
+            .iter()
+            .filter(|o| unknown(o))
+            .cloned()
+            .collect();
+        kept.outcomes.extend(results);
         let now = Timestamp::now();
         let (news, inbox) = mpsc::unbounded_channel();
         fleet.declare(&declared, news.clone());

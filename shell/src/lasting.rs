@@ -9,7 +9,7 @@ use loci_crds::pipeline::SourceStatus;
 use loci_crds::run::RunPhase;
 use loci_crds::{MemoryRelease, MemoryRun};
 use loci_digest::Digest;
-use loci_plan::{Built, PipelineRecord, restore};
+use loci_plan::{Built, PipelineRecord, StepOutcome, restore};
 use loci_store::{Store, Version};
 
 use crate::keeper::{Keeper, Kept, Told};
@@ -32,6 +32,8 @@ pub(crate) struct Taken {
     pub unread: Option<Vec<SourceStatus>>,
     /// The pointer has to be written.
     pub pointed: bool,
+    /// What steps of a live run made.
+    pub results: Vec<StepOutcome>,
 }
 
 impl Lasting {
@@ -90,17 +92,20 @@ impl Lasting {
     pub async fn restore(
         &mut self,
         keeper: &dyn Keeper,
-        record: PipelineRecord,
+        mut record: PipelineRecord,
         uid: &str,
         (kept, runs, releases): (&mut Kept, &[MemoryRun], &mut Vec<MemoryRelease>),
     ) -> Result<Taken> {
         let ours = record.uid == uid;
+        let mut results = std::mem::take(&mut record.results);
+        results.retain(|o| ours && runs.iter().any(|r| goes_on(r, &o.key.run)));
         let there = |name: &String| releases.iter().any(|r| r.name_any() == *name);
         let whole = record.releases.iter().all(|r| there(&r.name));
         let good = runs.iter().any(succeeded);
         if ours && whole && good {
             return Ok(Taken {
                 built: record.built,
+                results,
                 ..Taken::default()
             });
         }
@@ -130,6 +135,7 @@ impl Lasting {
             built: restored.built,
             unread: (!good).then_some(record.sources),
             pointed,
+            results,
         })
     }
 
@@ -158,6 +164,11 @@ impl Lasting {
 fn succeeded(run: &MemoryRun) -> bool {
     let status = run.status.as_ref();
     status.is_some_and(|s| s.phase == RunPhase::Succeeded)
+}
+
+fn goes_on(run: &MemoryRun, name: &str) -> bool {
+    let phase = run.status.as_ref().map(|s| &s.phase);
+    run.name_any() == name && phase.is_some_and(|p| !p.is_terminal())
 }
 
 /// Whether an object is that of another pipeline: one that had this name before, and whose objects are on their way out.

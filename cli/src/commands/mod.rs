@@ -93,6 +93,11 @@ enum Command {
 }
 
 impl Cli {
+    /// Whether this process is there to answer queries.
+    pub fn answers_queries(&self) -> bool {
+        matches!(self.command, Command::Recall(_))
+    }
+
     /// Does what was asked.
     pub async fn run(self) -> Result<()> {
         let shared = self.shared;

@@ -229,6 +229,7 @@ impl Shell {
                 let _ = self.outside.work(&self.world.pipeline, &key.run, &input);
             }
         }
+        self.world.outcomes = record(&self.world).results;
         self.probes.clear();
         self.loads.clear();
         self.follows = None;

@@ -139,7 +139,8 @@ impl Site {
         let cluster = &self.cluster;
         cluster.documents("The workshop opens at nine.").await;
         cluster.pipeline_named(PROTOTYPE, "24h").await;
-        let (operator, worker) = (self.operator("maker"), cluster.worker());
+        let operator = self.operator("maker");
+        let (worker, fetcher) = (cluster.worker(), cluster.fetcher());
         cluster
             .until("what serves is made", async || {
                 let name = format!("{PROTOTYPE}-recall");
@@ -164,7 +165,7 @@ impl Site {
             .await;
         self.no_more_writes().await;
         operator.end();
-        drop((worker, replica));
+        drop((worker, fetcher, replica));
         let all = ListParams::default();
         let mut runs = cluster.api::<MemoryRun>().list(&all).await.unwrap().items;
         runs.sort_by_key(ResourceExt::name_any);

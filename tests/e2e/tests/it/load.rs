@@ -1,12 +1,13 @@
 //! Queries at a steady rate, whatever becomes of them: a new connection each, and no retries.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// One query every so often.
 const BEAT: Duration = Duration::from_millis(20);
@@ -14,7 +15,7 @@ const BEAT: Duration = Duration::from_millis(20);
 /// Queries that go on until they are told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    task: JoinHandle<Report>,
+    thread: JoinHandle<Report>,
 }
 
 /// An answer.
@@ -27,6 +28,7 @@ struct Answer {
 }
 
 /// What became of them.
+#[derive(Default)]
 pub struct Report {
     pub asked: usize,
     /// What was wrong, and how long after the start.
@@ -89,49 +91,69 @@ pub fn client() -> reqwest::Client {
 }
 
 impl Load {
+    /// On threads of its own, before all else: what is measured is not how busy the scenario is.
     pub fn start(url: &str) -> Self {
         let stop = Arc::<AtomicBool>::default();
-        let task = tokio::spawn(go(url.to_owned(), stop.clone()));
-        Self { stop, task }
+        let (due, queries) = unbounded_channel();
+        let stopped = stop.clone();
+        std::thread::spawn(move || beat(&due, &stopped));
+        let url = url.to_owned();
+        let thread = std::thread::spawn(move || {
+            before_all_else();
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().unwrap();
+            runtime.block_on(go(url, queries))
+        });
+        Self { stop, thread }
     }
 
     pub async fn stop(self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap()
+        tokio::task::block_in_place(|| self.thread.join().unwrap())
     }
 }
 
-async fn go(url: String, stop: Arc<AtomicBool>) -> Report {
+/// This thread waits for nobody: what asks is on another machine in a cluster of several.
+fn before_all_else() {
+    let thread = std::fs::read_link("/proc/thread-self").unwrap();
+    let thread = thread.file_name().unwrap().to_str().unwrap();
+    let mut set = Command::new("chrt");
+    set.args(["--rr", "--pid", "1", thread]);
+    assert!(set.status().unwrap().success());
+}
+
+/// Says when each query is due. A runtime's own timers are coarser than a query.
+fn beat(due: &UnboundedSender<Instant>, stop: &AtomicBool) {
+    before_all_else();
+    let mut next = Instant::now();
+    while !stop.load(Ordering::Relaxed) && due.send(next).is_ok() {
+        next += BEAT;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// A query's time begins when it is due, also when it is sent late.
+async fn go(url: String, mut due: UnboundedReceiver<Instant>) -> Report {
     let (client, started) = (client(), Instant::now());
-    let (failed, answers) = (
-        Arc::<Mutex<Vec<_>>>::default(),
-        Arc::<Mutex<Vec<_>>>::default(),
-    );
-    let mut beat = tokio::time::interval(BEAT);
     let mut queries = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        beat.tick().await;
+    while let Some(began) = due.recv().await {
         let (client, url) = (client.clone(), url.clone());
-        let (failed, answers) = (failed.clone(), answers.clone());
         queries.push(tokio::spawn(async move {
-            let began = Instant::now();
-            match ask(&client, &url).await {
-                Ok(answer) => {
-                    let release = answer["release"].as_str().unwrap_or_default().to_owned();
-                    let (at, took) = (started.elapsed(), began.elapsed());
-                    answers.lock().await.push(Answer { at, took, release });
-                }
-                Err(error) => failed.lock().await.push((started.elapsed(), error)),
-            }
+            let answer = ask(&client, &url).await;
+            (answer, started.elapsed(), began.elapsed())
         }));
     }
-    let asked = queries.len();
+    let mut report = Report::default();
     for query in queries {
-        query.await.unwrap();
+        report.asked += 1;
+        let (answer, at, took) = query.await.unwrap();
+        match answer {
+            Ok(answer) => {
+                let release = answer["release"].as_str().unwrap_or_default().to_owned();
+                report.answers.push(Answer { at, took, release });
+            }
+            Err(error) => report.failed.push((at, error)),
+        }
     }
-    Report {
-        asked,
-        failed: failed.lock().await.clone(),
-        answers: answers.lock().await.clone(),
-    }
+    report
 }

@@ -126,6 +126,7 @@ pub fn definitions(charts: &str) {
         "--namespace",
         SYSTEM,
     ]);
+    kubectl(&["wait", "--for=condition=Established", "crds", "--all"]);
 }
 
 pub fn rolled_out(namespace: &str, what: &str) {
