@@ -14,6 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::{Shelf, Snapshot, SnapshotKey, StepError};
 use crate::source::{SinkError, SourceState};
 
+/// How long the beginning of an answer is waited for, and longer for each mebibyte sent: of several operators another
+/// answers when one is stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+const FOR_EACH_MEBIBYTE: Duration = Duration::from_secs(1);
+/// A listing is compared with the one before, and kept.
+const KEEPING: Duration = Duration::from_secs(60);
 /// How often a server that does not answer is asked, and the pause after the first time.
 const ATTEMPTS: (u32, Duration) = (6, Duration::from_millis(200));
 
@@ -105,24 +111,30 @@ impl Uploads {
         self.http.request(method, url).bearer_auth(&self.upload.key)
     }
 
-    /// The answer of a server that may have to be asked more than once; none when it has no such thing.
-    async fn ask(&self, request: RequestBuilder) -> Result<Option<Response>, StepError> {
+    /// The answer of a server that may have to be asked more than once, and begins to answer within `patience`; none when
+    /// it has no such thing.
+    async fn ask(
+        &self,
+        request: RequestBuilder,
+        patience: Duration,
+    ) -> Result<Option<Response>, StepError> {
         let (attempts, mut pause) = ATTEMPTS;
         let refused = |why: String| StepError::Upload(format!("{}: {why}", self.upload.url));
         for left in (0..attempts).rev() {
             let attempt = request.try_clone();
             let attempt = attempt.ok_or_else(|| refused("cannot be asked twice".to_owned()))?;
-            let why = match attempt.send().await {
-                Ok(answer) if answer.status().is_success() => return Ok(Some(answer)),
-                Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return Ok(None),
-                Ok(answer) => {
+            let why = match tokio::time::timeout(patience, attempt.send()).await {
+                Ok(Ok(answer)) if answer.status().is_success() => return Ok(Some(answer)),
+                Ok(Ok(answer)) if answer.status() == StatusCode::NOT_FOUND => return Ok(None),
+                Ok(Ok(answer)) => {
                     let (code, text) = (answer.status(), answer.text().await.unwrap_or_default());
                     if !code.is_server_error() {
                         return Err(refused(format!("{code}: {text}")));
                     }
                     format!("{code}: {text}")
                 }
-                Err(error) => error.without_url().to_string(),
+                Ok(Err(error)) => error.without_url().to_string(),
+                Err(_) => format!("no answer within {} s", patience.as_secs()),
             };
             if left == 0 {
                 return Err(refused(why));
@@ -138,9 +150,13 @@ impl Uploads {
         read.map_err(|e| StepError::Upload(format!("{}: {}", self.upload.url, e.without_url())))
     }
 
-    async fn must<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, StepError> {
+    async fn must<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        patience: Duration,
+    ) -> Result<T, StepError> {
         let nothing = || StepError::Upload(format!("{}: answers with 404", self.upload.url));
-        let answer = self.ask(request).await?.ok_or_else(nothing)?;
+        let answer = self.ask(request, patience).await?.ok_or_else(nothing)?;
         self.read(answer).await
     }
 
@@ -166,7 +182,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shelf for Uploads {
     async fn snapshot(&self, digest: &Digest) -> Result<Option<Snapshot>, StepError> {
         let request = self.open(digest, &format!("snapshots/{digest}"));
-        let Some(answer) = self.ask(request).await? else {
+        let Some(answer) = self.ask(request, PATIENCE).await? else {
             return Ok(None);
         };
         let snapshot: Snapshot = self.read(answer).await?;
@@ -176,7 +192,7 @@ impl Shelf for Uploads {
 
     async fn state(&self, digest: &Digest, source: &str) -> Result<Option<SourceState>, StepError> {
         let path = format!("snapshots/{digest}/sources/{source}");
-        match self.ask(self.open(digest, &path)).await? {
+        match self.ask(self.open(digest, &path), PATIENCE).await? {
             Some(answer) => self.read(answer).await,
             None => Ok(None),
         }
@@ -184,7 +200,7 @@ impl Shelf for Uploads {
 
     async fn taken(&self, key: &SnapshotKey) -> Result<Option<Digest>, StepError> {
         let request = self.request(Method::POST, "taken").json(key);
-        let taken: Option<KeptSnapshot> = self.must(request).await?;
+        let taken: Option<KeptSnapshot> = self.must(request, PATIENCE).await?;
         Ok(taken.map(|taken| self.kept(taken)))
     }
 
@@ -197,12 +213,14 @@ impl Shelf for Uploads {
             receipts: lock(&self.receipts).clone(),
         };
         let request = self.request(Method::POST, "snapshots").json(&request);
-        Ok(self.kept(self.must(request).await?))
+        Ok(self.kept(self.must(request, KEEPING).await?))
     }
 
     async fn put(&self, content: Bytes) -> Result<Digest, SinkError> {
+        let mebibytes = u32::try_from(content.len() >> 20).unwrap_or(u32::MAX);
+        let patience = PATIENCE + FOR_EACH_MEBIBYTE.saturating_mul(mebibytes);
         let request = self.request(Method::PUT, "blobs").body(content);
-        let PutAnswer { digest, receipt } = self.must(request).await?;
+        let PutAnswer { digest, receipt } = self.must(request, patience).await?;
         lock(&self.receipts).insert(digest, receipt);
         Ok(digest)
     }
