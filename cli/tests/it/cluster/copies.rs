@@ -1,5 +1,7 @@
 //! Copies of a pipeline, as the API server would hold them had each been built.
 
+use std::collections::HashMap;
+
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
@@ -19,6 +21,9 @@ const TENANT: usize = 100;
 /// Copies made at the same time.
 const HANDS: usize = 24;
 
+/// Resource versions by namespace and name.
+type Versions = HashMap<(String, String), Option<String>>;
+
 /// What is copied.
 pub(super) struct Prototype<'a> {
     pub cluster: &'a Cluster,
@@ -36,6 +41,7 @@ impl Prototype<'_> {
         let namespaces: Vec<String> = (0..=number / TENANT)
             .map(|n| format!("{}-{n}", self.cluster.namespace))
             .collect();
+        let mut versions = Versions::new();
         for namespace in &namespaces {
             let object = json!({"metadata": {"name": namespace}});
             let object: Namespace = serde_json::from_value(object).unwrap();
@@ -49,14 +55,16 @@ impl Prototype<'_> {
                 .await
                 .unwrap();
             for map in &self.data {
-                self.copy(map, namespace, &map.name_any(), None).await;
+                let copy = self.copy(map, namespace, &map.name_any(), None).await;
+                versions.insert((namespace.clone(), map.name_any()), copy.resource_version());
             }
         }
+        let versions = &versions;
         let copies = (0..number).map(|n| {
             let namespace = namespaces[n / TENANT].clone();
             async move {
                 let name = format!("copy-{n}");
-                self.one(&namespace, &name).await;
+                self.one(&namespace, &name, versions).await;
                 (namespace, name)
             }
         });
@@ -66,7 +74,7 @@ impl Prototype<'_> {
             .await
     }
 
-    async fn one(&self, namespace: &str, name: &str) {
+    async fn one(&self, namespace: &str, name: &str, versions: &Versions) {
         let pipeline = self.copy(&self.pipeline, namespace, name, None).await;
         let owner = pipeline.controller_owner_ref(&());
         let owner = Some(serde_json::to_value(owner).unwrap());
@@ -76,7 +84,8 @@ impl Prototype<'_> {
         for run in &self.runs {
             self.copy(run, namespace, name, owner.clone()).await;
         }
-        self.copy(&self.pointer, namespace, name, owner).await;
+        let pointer = self.pointer_to(namespace, versions);
+        self.copy(&pointer, namespace, name, owner).await;
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
@@ -92,6 +101,20 @@ impl Prototype<'_> {
         });
         let pod: Pod = serde_json::from_value(pod).unwrap();
         self.copy(&pod, namespace, name, None).await;
+    }
+
+    /// What was seen of the spec's ConfigMaps is what is seen of their copies. What was applied is another's.
+    fn pointer_to(&self, namespace: &str, versions: &Versions) -> ConfigMap {
+        let mut pointer = self.pointer.clone();
+        let data = pointer.data.as_mut().unwrap();
+        data.remove("applied").unwrap();
+        let mut references: Value = serde_json::from_str(&data["references"]).unwrap();
+        for (name, seen) in references["maps"].as_object_mut().unwrap() {
+            let version = &versions[&(namespace.to_owned(), name.clone())];
+            *seen = version.as_ref().unwrap().parse::<u64>().unwrap().into();
+        }
+        data.insert("references".to_owned(), references.to_string());
+        pointer
     }
 
     /// Creates an object as that of another pipeline, and its status.
@@ -110,10 +133,6 @@ impl Prototype<'_> {
             "labels": copy["metadata"]["labels"],
             "ownerReferences": owner.into_iter().collect::<Vec<_>>(),
         });
-        if let Some(data) = copy["data"].as_object_mut() {
-            // Of this pipeline's own objects.
-            data.retain(|key, _| !["applied", "references"].contains(&key.as_str()));
-        }
         let api: Api<K> = Api::namespaced(self.cluster.client.clone(), namespace);
         let params = PostParams {
             field_manager: Some("loci-operator".to_owned()),
