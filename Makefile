@@ -79,7 +79,7 @@ bench: build model examples/local/model $(BENCH)/.done ## Measures what docs/per
 	$(LOCI) bench refresh --model $(MODEL) --documents $(DOCUMENTS)
 
 bench-scale: python tools ## Measures an operator with 10,000 settled pipelines on a bare control plane
-	LOCI_SCALE=$(or $(PIPELINES),10000) cargo test --release --locked --workspace --test it -- --nocapture settled_pipelines_cost
+	GOGC=400 LOCI_SCALE=$(or $(PIPELINES),10000) cargo test --release --locked --workspace --test it -- --nocapture settled_pipelines_cost
 
 $(BENCH)/.done: tests/python/bench.txt
 	python3 -m venv $(BENCH)

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures::future::OptionFuture;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::WatchStreamExt;
@@ -24,6 +25,7 @@ use loci_store::{Store, Tree};
 use loci_worker::step::Encoders;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -35,6 +37,9 @@ use fetch::Cache;
 
 /// The pauses after a release that could not be loaded.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// How long files that nothing needs may lie: to look for them takes longer the more there are.
+const UNTIDY: Duration = Duration::from_secs(60);
 
 /// How a replica runs.
 pub struct ReplicaOptions {
@@ -171,7 +176,7 @@ fn goal(map: &ConfigMap) -> Result<Goal> {
 struct Failed {
     wanted: Wanted,
     pause: Duration,
-    again: tokio::time::Instant,
+    again: Instant,
     why: String,
 }
 
@@ -190,8 +195,13 @@ struct Replica {
 
 impl Replica {
     async fn run(mut self) {
+        let (mut last, mut tidy_at) = (Goal::default(), Some(Instant::now()));
         loop {
             let goal = self.goal.borrow_and_update().clone();
+            if goal != last {
+                tidy_at = tidy_at.or(Some(Instant::now() + UNTIDY));
+                last.clone_from(&goal);
+            }
             self.prepared
                 .retain(|name, _| goal.releases.contains_key(name));
             self.failed
@@ -211,24 +221,21 @@ impl Replica {
                 self.prepared(name, wanted, prepared);
                 continue;
             }
-            self.tidy(&goal).await;
-            let again = self.failed.values().map(|f| f.again).min();
-            let due = async {
-                match again {
-                    Some(time) => tokio::time::sleep_until(time).await,
-                    None => std::future::pending().await,
-                }
-            };
+            if tidy_at.take_if(|at| *at <= Instant::now()).is_some() {
+                self.tidy(&goal).await;
+            }
+            let again = self.failed.values().map(|f| f.again).chain(tidy_at);
+            let due = OptionFuture::from(again.min().map(tokio::time::sleep_until));
             tokio::select! {
                 changed = self.goal.changed() => if changed.is_err() { return },
-                () = due => {}
+                Some(()) = due => {}
             }
         }
     }
 
     /// What to load now: what is to answer first.
     fn next(&self, goal: &Goal) -> Option<(String, Wanted)> {
-        let now = tokio::time::Instant::now();
+        let now = Instant::now();
         let missing = |name: &&String| {
             self.serving.as_ref().map(|(serving, _)| serving) != Some(name)
                 && !self.prepared.contains_key(*name)
@@ -252,7 +259,7 @@ impl Replica {
                 tracing::warn!(release = name, "cannot be loaded: {why}");
                 let before = self.failed.get(&name).map(|f| f.pause);
                 let pause = before.map_or(PAUSES.0, |p| (p * 2).min(PAUSES.1));
-                let again = tokio::time::Instant::now() + pause;
+                let again = Instant::now() + pause;
                 let failed = Failed {
                     wanted,
                     pause,

@@ -44,6 +44,7 @@ async fn settled_pipelines_cost_an_operator_next_to_nothing() {
     // The first operator arranges what serves the copies.
     let began = Instant::now();
     let first = site.operator("first");
+    site.looked_at("first").await;
     site.no_more_writes().await;
     let arranged = began.elapsed();
     first.end();
