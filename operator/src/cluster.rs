@@ -104,7 +104,7 @@ impl Cluster {
         for release in releases {
             own.extend(self.whole(release).await?);
         }
-        let written = self.written().clone();
+        let written = self.reread().await?;
         let phase = |r: &MemoryRelease| r.status.as_ref().map(|s| s.phase);
         let serving = |r: &&MemoryRelease| phase(r) == Some(ReleasePhase::Serving);
         let mut kept = Kept {
@@ -119,6 +119,20 @@ impl Cluster {
             self.keep(&kept).await?;
         }
         Ok((kept, runs, own))
+    }
+
+    /// The pointer as it is, not as watches that come and go by themselves tell it: releases may be known that are newer.
+    async fn reread(&self) -> Result<Pointer> {
+        let there = self.api::<ConfigMap>().get_opt(&self.pointer()).await?;
+        if let Some(map) = &there {
+            let body = Body::Pointer(Box::new(Pointer::read(map)));
+            self.known.wrote(Fact::of(Kind::Pointer, map, body));
+        }
+        let ours = |p: &Pointer| p.owner == self.pipeline.uid();
+        let there = there.as_ref().map(Pointer::read).filter(ours);
+        let pointer = there.unwrap_or_default();
+        self.written().clone_from(&pointer);
+        Ok(pointer)
     }
 
     /// A release whose creation was cut off before its status was written is deleted: who wanted it makes it again.
@@ -225,7 +239,7 @@ impl Cluster {
                     if now.uid() != object.uid() {
                         bail!("{name} was deleted and made anew");
                     }
-                    self.known.wrote_object(kind, &now)?;
+                    self.known.read_object(kind, &now)?;
                     if now.status().cloned() != before {
                         bail!("the status of {name} has changed since it was read");
                     }
@@ -244,7 +258,8 @@ impl Cluster {
 
     /// Writes the pointer's part of this loop, if it differs.
     async fn point(&self, pointer: Pointer) -> Result<()> {
-        if *self.written() == pointer {
+        let there = self.known.facts().pointer(&self.pipeline).cloned();
+        if there.unwrap_or_default().kept()? == pointer.kept()? {
             return Ok(());
         }
         let map = ConfigMap {

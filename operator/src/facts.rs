@@ -90,9 +90,17 @@ pub fn version<K: Resource>(object: &K) -> u64 {
     version.and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
-/// All of a pipeline's facts, each with the listing that it was last seen in.
+/// All of a pipeline's facts.
 #[derive(Default)]
-pub struct Facts(Vec<(u32, Fact)>);
+pub struct Facts(Vec<Noted>);
+
+struct Noted {
+    /// The listing that it was last seen in.
+    listing: u32,
+    /// Read by this process before the watch told of it: what the watch tells next is news.
+    unheard: bool,
+    fact: Fact,
+}
 
 /// Of no listing: written by this process, and not heard of yet.
 const OWN: u32 = u32::MAX;
@@ -100,34 +108,53 @@ const OWN: u32 = u32::MAX;
 impl Facts {
     /// Whether this is news.
     pub fn put(&mut self, listing: u32, fact: Fact) -> bool {
-        let same = |(_, f): &&mut (u32, Fact)| f.kind == fact.kind && f.name == fact.name;
-        let Some((seen, old)) = self.0.iter_mut().find(same) else {
-            self.0.push((listing, fact));
+        let same = |n: &&mut Noted| n.fact.kind == fact.kind && n.fact.name == fact.name;
+        let Some(noted) = self.0.iter_mut().find(same) else {
+            self.0.push(Noted {
+                listing,
+                unheard: false,
+                fact,
+            });
             return true;
         };
+        let mut unheard = false;
         if listing != OWN {
-            *seen = listing;
+            noted.listing = listing;
+            unheard = std::mem::take(&mut noted.unheard);
         }
-        if old.version >= fact.version {
-            return false;
+        if noted.fact.version >= fact.version {
+            return unheard;
         }
-        let news = old.body != fact.body;
-        *old = fact;
-        news
+        let news = noted.fact.body != fact.body;
+        noted.fact = fact;
+        news || unheard
+    }
+
+    /// Notes what somebody else wrote and this process has read, while nobody acts on it.
+    fn read(&mut self, fact: Fact) {
+        let (kind, name, version) = (fact.kind, fact.name.clone(), fact.version);
+        if self.put(OWN, fact) {
+            let same = |n: &&mut Noted| n.fact.kind == kind && n.fact.name == name;
+            let read = self.0.iter_mut().find(same);
+            if let Some(noted) = read.filter(|n| n.fact.version == version) {
+                noted.unheard = true;
+            }
+        }
     }
 
     /// Whether it was there.
     pub fn remove(&mut self, kind: Kind, name: &str) -> bool {
         let before = self.0.len();
-        self.0.retain(|(_, f)| f.kind != kind || *f.name != *name);
+        self.0
+            .retain(|n| n.fact.kind != kind || *n.fact.name != *name);
         self.0.len() != before
     }
 
     /// Removes what a whole listing did not hold; gives the names.
     pub fn sweep(&mut self, kind: Kind, listing: u32) -> Vec<Box<str>> {
-        let vanished = |(seen, f): &mut (u32, Fact)| f.kind == kind && *seen < listing;
+        let vanished = |n: &mut Noted| n.fact.kind == kind && n.listing < listing;
         let gone = self.0.extract_if(.., vanished);
-        gone.map(|(_, f)| f.name).collect()
+        gone.map(|n| n.fact.name).collect()
     }
 
     /// Whether nothing is known any more.
@@ -137,7 +164,7 @@ impl Facts {
 
     /// The facts of one kind.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Fact> {
-        let facts = self.0.iter().map(|(_, f)| f);
+        let facts = self.0.iter().map(|n| &n.fact);
         facts.filter(move |f| f.kind == kind)
     }
 
@@ -230,10 +257,23 @@ impl Known {
     where
         K: Resource + Serialize,
     {
-        let json = Packed::from_object(object)?.json;
-        self.wrote(Fact::of(kind, object, Body::Object(json)));
+        self.wrote(whole(kind, object)?);
         Ok(())
     }
+
+    /// Notes such an object as somebody else wrote it. The watch is still to tell of it.
+    pub fn read_object<K>(&self, kind: Kind, object: &K) -> serde_json::Result<()>
+    where
+        K: Resource + Serialize,
+    {
+        self.facts().read(whole(kind, object)?);
+        Ok(())
+    }
+}
+
+fn whole<K: Resource + Serialize>(kind: Kind, object: &K) -> serde_json::Result<Fact> {
+    let json = Packed::from_object(object)?.json;
+    Ok(Fact::of(kind, object, Body::Object(json)))
 }
 
 #[cfg(test)]
@@ -278,5 +318,17 @@ mod tests {
         facts.put(2, fact("c", 9, text("x")));
         facts.put(3, fact("b", 2, text("x")));
         assert_eq!(facts.sweep(Kind::Run, 3), ["c".into()]);
+    }
+
+    #[test]
+    fn what_was_read_before_it_was_heard_of_is_news_when_it_is() {
+        let mut facts = Facts::default();
+        facts.put(1, fact("a", 5, text("x")));
+        facts.read(fact("a", 7, text("y")));
+        facts.put(OWN, fact("a", 8, text("y, with our status")));
+        assert!(facts.put(1, fact("a", 7, text("y"))), "though older");
+        assert!(!facts.put(1, fact("a", 8, text("y, with our status"))));
+        facts.read(fact("a", 8, text("y, with our status")));
+        assert!(!facts.put(1, fact("a", 8, text("y, with our status"))));
     }
 }

@@ -57,7 +57,10 @@ impl Sight {
         if !yard.arranged(&resource, facts, pointer) {
             return Err("what serves it is not as it was applied");
         }
-        let world = world(&resource, pipeline, pointer, references, facts);
+        let (intents, None) = intents(resource.annotations()) else {
+            return Err("an annotation cannot be read");
+        };
+        let world = world((&resource, intents), pipeline, pointer, references, facts);
         let decision = plan(now, &world);
         if !decision.actions.is_empty() {
             return Err("something is to be done");
@@ -85,13 +88,12 @@ impl Sight {
 
 /// The world as the facts alone tell it.
 fn world(
-    resource: &MemoryPipeline,
+    (resource, intents): (&MemoryPipeline, Intents),
     pipeline: Pipeline,
     pointer: &Pointer,
     references: &References,
     facts: &Facts,
 ) -> World {
-    let (intents, _): (Intents, _) = intents(resource.annotations());
     World {
         pipeline,
         generation: references.generation,

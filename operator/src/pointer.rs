@@ -48,7 +48,8 @@ pub async fn write(
         };
         match written {
             // Also one that exists by now, or does not any more.
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
+            Err(kube::Error::Api(s))
+                if s.is_conflict() || s.is_already_exists() || s.is_not_found() => {}
             written => return written.map_err(Into::into),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kube::Client;
-use loci_bus::{Dispatcher, LocalBus, WorkQueue};
+use loci_bus::{Dispatcher, Events, LocalBus, WorkQueue};
 use loci_models::HubOptions;
 use loci_nats::NatsBus;
 use loci_recall::{Recall, RecallOptions};
@@ -28,6 +29,9 @@ use crate::metrics::{Scope, serve_metrics};
 use crate::operator::{Options, Serving};
 use crate::pipeline::Site;
 use crate::work::classes;
+
+/// How long a leader waits for the bus before it ends.
+const BUS: Duration = Duration::from_secs(60);
 
 /// The services of a process that leads or stands by: the store, the artefacts' endpoint, the way to NATS, who the
 /// replicas are.
@@ -152,7 +156,7 @@ impl Warm {
         let fetchers = self.work(&crew, &queue, tasks, shutdown);
         let context = &self.context;
         let dispatch = Dispatch::new(bus, context.store.clone(), crew);
-        let events = dispatch.events().await?;
+        let events = events(&dispatch).await?;
         let (listening, stop) = (dispatch.clone(), shutdown.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -214,6 +218,20 @@ impl Warm {
             Ok(())
         });
         None
+    }
+}
+
+/// Listens, on a server that may just be coming up.
+async fn events(dispatch: &Dispatch) -> Result<Events> {
+    let until = Instant::now() + BUS;
+    loop {
+        match dispatch.events().await {
+            Err(error) if Instant::now() < until => {
+                tracing::warn!("the bus is not there yet: {error:#}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            listening => return listening,
+        }
     }
 }
 

@@ -27,6 +27,8 @@ use crate::pointed::Pointer;
 /// `namespace, name`.
 pub type Key = (String, String);
 
+/// How often a listing is refused before it counts as empty: an API server that has just come up refuses, too.
+const REFUSALS: u32 = 5;
 /// A listing comes in pages, so that neither side holds all of it at once.
 const PAGE: u32 = 200;
 
@@ -95,7 +97,8 @@ type Reading = Option<(Key, Fact, bool)>;
 impl Scope<'_> {
     fn pipelines(self) -> Vec<Watching> {
         let config = Config::default;
-        let pointers = config().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
+        let pointers = format!("app.kubernetes.io/managed-by={MANAGER},{PIPELINE}");
+        let pointers = config().labels(&pointers);
         vec![
             self.stream(Kind::Pipeline, config(), |p: Packed<MemoryPipeline>| {
                 let key = key(&p);
@@ -190,7 +193,7 @@ fn seen<K: Resource<DynamicType = ()>>(
     read: impl Fn(K) -> Reading,
 ) -> impl Stream<Item = Seen> {
     use watcher::Event;
-    let (mut listing, mut first) = (0, true);
+    let (mut listing, mut first, mut refusals) = (0, true, 0);
     events.filter_map(move |event| {
         let what = match event {
             Ok(Event::Init) => {
@@ -207,7 +210,10 @@ fn seen<K: Resource<DynamicType = ()>>(
             Ok(Event::InitDone) => Some(What::All(namespace.clone(), std::mem::take(&mut first))),
             Err(error) => {
                 tracing::warn!("watching {}: {error}; tried again", K::plural(&()));
-                None
+                refusals += u32::from(forbidden(&error));
+                // A namespace that is not to be seen keeps nobody else waiting.
+                (first && namespace.is_some() && refusals >= REFUSALS)
+                    .then(|| What::All(namespace.clone(), std::mem::take(&mut first)))
             }
         };
         let seen = what.map(|what| Seen {
@@ -219,8 +225,15 @@ fn seen<K: Resource<DynamicType = ()>>(
     })
 }
 
+fn forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_forbidden())
+}
+
+/// What loses its label counts as deleted.
 fn component() -> Config {
-    Config::default().labels(&format!("app.kubernetes.io/component={COMPONENT}"))
+    Config::default().labels(&format!(
+        "app.kubernetes.io/component={COMPONENT},{PIPELINE}"
+    ))
 }
 
 fn there(key: Key, fact: Fact) -> Reading {

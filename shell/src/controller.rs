@@ -307,6 +307,9 @@ impl Controller {
         }
         serving.current = self.fleet.current();
         serving.prepared = self.fleet.prepared();
+        // Replicas try again by themselves.
+        let prepared = &serving.prepared;
+        serving.failures.retain(|name, _| !prepared.contains(name));
     }
 
     /// Loads a release beside the one that serves.

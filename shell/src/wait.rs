@@ -58,7 +58,6 @@ impl Controller {
         world.in_flight.is_empty()
             && world.probing.is_empty()
             && serving.preparing.is_empty()
-            && serving.failures.is_empty()
             && self.fleet.quiet()
     }
 }

@@ -151,6 +151,11 @@ impl Task {
             let objects = objects(&self.pipeline, &self.yard.template);
             let facts = self.known.facts();
             self.objects_due = !as_applied(&objects, self.applied.as_ref(), &facts);
+            let pointer = facts.pointer(&self.pipeline);
+            self.releases_due |= pointer.is_none_or(|p| {
+                p.releases != serde_json::to_string(&self.wanted).ok()
+                    || p.applied != self.applied.as_ref().map(ToString::to_string)
+            });
         }
     }
 

@@ -35,6 +35,8 @@ struct Entry {
     task: Option<(Id, UnboundedSender<Change>)>,
     /// It is to be glanced at.
     queued: bool,
+    /// A release was deleted that its task may not have heard of.
+    bereft: bool,
     wake_at: Option<Timestamp>,
 }
 
@@ -224,6 +226,9 @@ impl Pipelines {
             Kind::Run => self.hand(key, Some(News::RunGone(name.to_owned()))),
             Kind::Release => {
                 self.hand(key, Some(News::ReleaseGone(name.to_owned())));
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.bereft = entry.task.is_some();
+                }
                 self.summon(key);
             }
             _ => self.hand(key, None),

@@ -105,7 +105,10 @@ impl Pipelines {
             if let Some(site) = &self.site {
                 site.shared.sources.forget(&full(key));
             }
-            self.queue(key);
+            match std::mem::take(&mut entry.bereft) {
+                true => self.summon(key),
+                false => self.queue(key),
+            }
         }
         self.forget(key);
     }

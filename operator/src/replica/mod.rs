@@ -195,11 +195,11 @@ struct Replica {
 
 impl Replica {
     async fn run(mut self) {
-        let (mut last, mut tidy_at) = (Goal::default(), Some(Instant::now()));
+        let (mut last, mut tidy_at) = (Goal::default(), None);
         loop {
             let goal = self.goal.borrow_and_update().clone();
             if goal != last {
-                tidy_at = tidy_at.or(Some(Instant::now() + UNTIDY));
+                tidy_at = tidy_at.or_else(|| Some(Instant::now() + UNTIDY));
                 last.clone_from(&goal);
             }
             self.prepared

@@ -20,7 +20,7 @@ use super::{Cluster, Process};
 
 /// The bounds.
 const COLD: Duration = Duration::from_secs(60);
-const MEMORY: u64 = 250 * 1024 * 1024;
+const MEMORY: u64 = 250_000_000;
 
 /// How many, by `LOCI_SCALE`, and how long idleness is watched. Ten thousand is `make bench-scale`.
 fn scale() -> (usize, Duration) {
@@ -58,7 +58,7 @@ async fn settled_pipelines_cost_an_operator_next_to_nothing() {
     let (resident, _) = cold.memory();
     let writes = site.writes().await - before;
 
-    let mebibytes = |bytes: u64| format!("{} MiB", bytes / 1024 / 1024);
+    let megabytes = |bytes: u64| format!("{} MB", bytes / 1_000_000);
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header([
@@ -89,10 +89,10 @@ async fn settled_pipelines_cost_an_operator_next_to_nothing() {
         ],
         [
             "resident at most during the cold start".to_owned(),
-            mebibytes(peak),
-            mebibytes(MEMORY),
+            megabytes(peak),
+            megabytes(MEMORY),
         ],
-        [idle, mebibytes(resident), mebibytes(MEMORY)],
+        [idle, megabytes(resident), megabytes(MEMORY)],
         [written, writes.to_string(), "0".to_owned()],
     ] {
         table.add_row(row);
