@@ -1,5 +1,7 @@
 //! One pipeline's resources on the API server.
 
+mod pointing;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -7,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams};
 use kube::core::object::HasStatus;
@@ -24,11 +25,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::events::Events;
-use crate::facts::{Body, Fact, Kind, Known};
-use crate::fleet::config_map;
+use crate::facts::{Kind, Known};
 use crate::glance::Sight;
 use crate::pointed::{Pointer, References};
-use crate::{MANAGER, annotations, lock, pointer};
+use crate::{MANAGER, annotations, lock};
 
 /// The pipeline that a resource belongs to.
 pub const PIPELINE: &str = "loci.dev/pipeline";
@@ -121,20 +121,6 @@ impl Cluster {
         Ok((kept, runs, own))
     }
 
-    /// The pointer as it is, not as watches that come and go by themselves tell it: releases may be known that are newer.
-    async fn reread(&self) -> Result<Pointer> {
-        let there = self.api::<ConfigMap>().get_opt(&self.pointer()).await?;
-        if let Some(map) = &there {
-            let body = Body::Pointer(Box::new(Pointer::read(map)));
-            self.known.wrote(Fact::of(Kind::Pointer, map, body));
-        }
-        let ours = |p: &Pointer| p.owner == self.pipeline.uid();
-        let there = there.as_ref().map(Pointer::read).filter(ours);
-        let pointer = there.unwrap_or_default();
-        self.written().clone_from(&pointer);
-        Ok(pointer)
-    }
-
     /// A release whose creation was cut off before its status was written is deleted: who wanted it makes it again.
     async fn whole(&self, release: MemoryRelease) -> Result<Option<MemoryRelease>> {
         if !unwritten(&release) || !self.owns(&release) {
@@ -161,14 +147,6 @@ impl Cluster {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    fn pointer(&self) -> String {
-        config_map(&self.pipeline.name_any())
-    }
-
-    fn written(&self) -> std::sync::MutexGuard<'_, Pointer> {
-        lock(&self.written)
     }
 
     fn metadata(&self, name: &str) -> ObjectMeta {
@@ -254,26 +232,6 @@ impl Cluster {
             }
         }
         bail!("the status of {name} could not be written: somebody changes it all the time")
-    }
-
-    /// Writes the pointer's part of this loop, if it differs.
-    async fn point(&self, pointer: Pointer) -> Result<()> {
-        let there = self.known.facts().pointer(&self.pipeline).cloned();
-        if there.unwrap_or_default().kept()? == pointer.kept()? {
-            return Ok(());
-        }
-        let map = ConfigMap {
-            metadata: self.metadata(&self.pointer()),
-            data: Some(pointer.kept()?),
-            ..ConfigMap::default()
-        };
-        let written = pointer::write(&self.api(), MANAGER, self.term, map)
-            .await
-            .context("cannot write which release is to be served")?;
-        let body = Body::Pointer(Box::new(Pointer::read(&written)));
-        self.known.wrote(Fact::of(Kind::Pointer, &written, body));
-        *self.written() = pointer;
-        Ok(())
     }
 
     async fn delete<K>(&self, name: &str) -> Result<()>

@@ -18,6 +18,12 @@ pub struct Load {
     thread: JoinHandle<Report>,
 }
 
+/// The time that so much of a hundred times is within.
+pub fn percentile(mut times: Vec<Duration>, of_hundred: usize) -> Duration {
+    times.sort();
+    times[times.len() * of_hundred / 100]
+}
+
 /// An answer.
 #[derive(Clone)]
 struct Answer {
@@ -39,9 +45,12 @@ pub struct Report {
 impl Report {
     /// The time within which so much of a hundred queries was answered.
     pub fn percentile(&self, of_hundred: usize) -> Duration {
-        let mut times: Vec<Duration> = self.answers.iter().map(|a| a.took).collect();
-        times.sort();
-        times[times.len() * of_hundred / 100]
+        percentile(self.times().collect(), of_hundred)
+    }
+
+    /// How long each answer took.
+    pub fn times(&self) -> impl Iterator<Item = Duration> {
+        self.answers.iter().map(|a| a.took)
     }
 
     /// The 99th percentile of the time to an answer.

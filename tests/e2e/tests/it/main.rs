@@ -101,5 +101,6 @@ async fn tell() -> Vec<&'static str> {
         );
         failed.extend((!held).then_some(name));
     }
+    story.tell_of_all();
     failed
 }

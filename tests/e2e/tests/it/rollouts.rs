@@ -35,6 +35,7 @@ pub async fn fifty_releases(story: Arc<Story>) {
     let (report, ()) = story
         .under_load("50 releases", Duration::ZERO, releases)
         .await;
+    story.disturbed.lock().unwrap().extend(report.times());
     println!(
         "    the longest from the first answer of a release to the last of the one before: {:?}",
         report.longest_switch()

@@ -14,7 +14,7 @@ use crate::cluster::{
     AGENTS, NODE, PATIENCE, RIVALS, SYSTEM, apply, diagnosis, field, helm, kubectl, state, until,
     wait_ready,
 };
-use crate::load::{Load, Report, ask, client};
+use crate::load::{Load, Report, ask, client, percentile};
 use crate::objects::{self, PIPELINE, RELEASE, RUN};
 use crate::upgrade;
 
@@ -26,6 +26,8 @@ pub struct Story {
     pub history: History,
     /// The 99th percentile while nothing happens.
     pub steady: Mutex<Option<Duration>>,
+    /// How long each query took while something happened that may harm none.
+    pub disturbed: Mutex<Vec<Duration>>,
     /// When there were no Roles.
     pub without_rights: Mutex<Vec<(Timestamp, Timestamp)>>,
     texts: AtomicU32,
@@ -152,6 +154,7 @@ impl Story {
             asking: self::client(),
             history,
             steady: Mutex::default(),
+            disturbed: Mutex::default(),
             without_rights: Mutex::default(),
             texts: AtomicU32::default(),
         };
@@ -299,9 +302,20 @@ impl Story {
         (report, result)
     }
 
+    /// Of all that was to harm no query, taken together.
+    pub fn tell_of_all(&self) {
+        let times = self.disturbed.lock().unwrap().clone();
+        if let (Some(steady), false) = (*self.steady.lock().unwrap(), times.is_empty()) {
+            let (asked, p99) = (times.len(), percentile(times, 99));
+            let ratio = p99.as_secs_f64() / steady.as_secs_f64();
+            println!("all disturbances: {asked} asked, p99 {p99:?}, {ratio:.2} times steady");
+        }
+    }
+
     /// The same, of which no query may fail.
     pub async fn unharmed<T>(&self, what: &str, act: impl AsyncFnOnce() -> T) -> T {
         let (report, result) = self.under_load(what, Duration::from_secs(8), act).await;
+        self.disturbed.lock().unwrap().extend(report.times());
         assert!(report.failed.is_empty(), "{what}: {:?}", report.failed);
         result
     }
