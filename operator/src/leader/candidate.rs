@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PostParams;
 use kube::{Api, Client, Config, Resource};
 use tokio_util::sync::CancellationToken;
@@ -104,7 +104,11 @@ impl Candidate {
                 let lease = self.made(spec).await?;
                 Ok(Answer::Written(self.api.create(&params, &lease).await?))
             }
-            Step::Write(lease) => {
+            Step::Write(mut lease) => {
+                // One that an earlier build made has no owner.
+                if lease.metadata.owner_references.is_none() {
+                    lease.metadata.owner_references = self.owner().await.unwrap_or_default();
+                }
                 let written = self.api.replace(name, &params, &lease).await?;
                 Ok(Answer::Written(written))
             }
@@ -114,20 +118,24 @@ impl Candidate {
 
     /// A new Lease, which goes when the operators' account does.
     async fn made(&self, spec: LeaseSpec) -> kube::Result<Lease> {
-        let owner = match &self.election.account {
-            Some(account) => self.accounts.get(account).await?.owner_ref(&()),
-            None => None,
-        };
         let labels = [("app.kubernetes.io/managed-by", MANAGER)];
         Ok(Lease {
             metadata: ObjectMeta {
                 name: Some(self.election.lease.clone()),
                 labels: Some(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
-                owner_references: owner.map(|owner| vec![owner]),
+                owner_references: self.owner().await?,
                 ..ObjectMeta::default()
             },
             spec: Some(spec),
         })
+    }
+
+    async fn owner(&self) -> kube::Result<Option<Vec<OwnerReference>>> {
+        let owner = match &self.election.account {
+            Some(account) => self.accounts.get(account).await?.owner_ref(&()),
+            None => None,
+        };
+        Ok(owner.map(|owner| vec![owner]))
     }
 
     fn failed(&mut self, now: Instant, trouble: String) {

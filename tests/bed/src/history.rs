@@ -101,6 +101,11 @@ impl History {
         self.seen().versions.len()
     }
 
+    /// Begins anew: what an earlier build wrote is not judged.
+    pub fn forget(&self) {
+        lock(&self.seen).versions.clear();
+    }
+
     /// Whether nothing was seen.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

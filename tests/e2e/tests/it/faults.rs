@@ -116,10 +116,13 @@ pub async fn the_operator_is_killed(story: Arc<Story>) {
 }
 
 pub async fn the_api_server_is_killed(story: Arc<Story>) {
+    let began = Timestamp::now();
     survives(&story, "kill -9 of the API server", async || {
         blocking(node::restart_api_server)
     })
     .await;
+    // One that comes up refuses everybody until it has read the Roles.
+    story.without_rights_since(began);
 }
 
 /// How long a leader that is stuck may keep another from leading.

@@ -49,15 +49,12 @@ pub async fn the_quickstart_is_applied_and_asked(_: Arc<Story>) {
 
 /// What was built stays in the store: the same release serves, and no step is done again.
 pub async fn resources_are_deleted_and_applied_again(story: Arc<Story>) {
-    let text = story.news();
-    crate::objects::apply(&story.client, &crate::story::documents(AGENTS, &text)).await;
-    story.says(&text).await;
+    let (served, text) = story.follows_with().await;
     story
         .until("the run has ended", async || {
             ended(&story.made(AGENTS).await.0)
         })
         .await;
-    let served = story.served().await;
     let content = |releases: &[Value]| {
         let release = releases
             .iter()
@@ -66,6 +63,7 @@ pub async fn resources_are_deleted_and_applied_again(story: Arc<Story>) {
     };
     let before = content(&story.made(AGENTS).await.1);
     assert!(before["index"]["contentId"].is_string(), "{before}");
+    let began = Timestamp::now();
     blocking(|| {
         for kind in ["memorypipelines", "memoryruns", "memoryreleases"] {
             kubectl(&["-n", AGENTS, "delete", kind, "--all", "--wait"]);
@@ -85,6 +83,8 @@ pub async fn resources_are_deleted_and_applied_again(story: Arc<Story>) {
         wait_ready(AGENTS, "shop");
     });
     story.says(&text).await;
+    // Replicas outlive their Role for a moment.
+    story.without_rights_since(began);
     let (runs, releases) = story.made(AGENTS).await;
     assert_eq!(story.served().await, served, "the same release serves");
     assert_eq!(
@@ -128,11 +128,7 @@ pub async fn uninstalled_and_reinstalled(story: Arc<Story>) {
             });
         })
         .await;
-    story
-        .without_rights
-        .lock()
-        .unwrap()
-        .push((began, Timestamp::now()));
+    story.without_rights_since(began);
     let (_, after) = story.made(AGENTS).await;
     let names = |all: &[Value]| -> Vec<String> {
         all.iter()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::{AGENTS, NODE, SYSTEM, kubectl, state, try_kubectl, wait_ready};
 use crate::load::ask;
@@ -57,9 +57,14 @@ pub async fn a_planted_secret_is_found_nowhere(story: Arc<Story>) {
         ]);
         wait_ready(AGENTS, "private");
     });
-    let answer = ask(&story.asking, &story.url(AGENTS, "private"))
-        .await
-        .unwrap();
+    let (url, mut answer) = (story.url(AGENTS, "private"), Value::Null);
+    // The Service reaches its pods a moment after they are ready.
+    story
+        .until("it answers", async || {
+            answer = ask(&story.asking, &url).await.unwrap_or_default();
+            !answer.is_null()
+        })
+        .await;
     let citation = &answer["passages"][0]["citation"];
     assert_eq!(citation["source"], "door", "{answer}");
 

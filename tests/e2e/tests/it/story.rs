@@ -238,6 +238,11 @@ impl Story {
 
     /// Changes a document of the shop, and waits until another release serves: that it says so.
     pub async fn follows(&self) -> String {
+        self.follows_with().await.0
+    }
+
+    /// The same; the release, and the text.
+    pub async fn follows_with(&self) -> (String, String) {
         let text = self.news();
         let before = self.served().await;
         objects::apply(&self.client, &documents(AGENTS, &text)).await;
@@ -247,7 +252,7 @@ impl Story {
         })
         .await;
         self.says(&text).await;
-        self.served().await
+        (self.served().await, text)
     }
 
     /// Waits until answers are from the document with these hours: a small model's passages are shorter than a sentence.
@@ -300,6 +305,12 @@ impl Story {
                 .unwrap_or_default(),
         );
         (report, result)
+    }
+
+    /// From then until now somebody could be refused what they may do.
+    pub fn without_rights_since(&self, began: Timestamp) {
+        let mut windows = self.without_rights.lock().unwrap();
+        windows.push((began, Timestamp::now()));
     }
 
     /// Of all that was to harm no query, taken together.

@@ -110,5 +110,6 @@ pub async fn from_an_earlier_chart(story: Arc<Story>) {
         kubectl(&["get", "validatingadmissionpolicy", "loci-machine-paths"]);
         kubectl(&["-n", AGENTS, "get", "networkpolicy", "shop-recall"]);
     });
+    story.history.forget();
     story.follows().await;
 }
