@@ -1,5 +1,6 @@
 //! The node from below: processes of pods, volumes of pods, and the control plane's own processes.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -99,10 +100,8 @@ pub fn restart_api_server() {
     let old = std::fs::read_to_string(&file).unwrap();
     let old = Pid::from_raw(old.trim().parse().unwrap()).unwrap();
     kill_process(old, Signal::KILL).unwrap();
-    // Its port is taken until it has ended; of what nobody has waited for there is no command line left.
-    let command = format!("/proc/{}/cmdline", old.as_raw_nonzero());
-    until("the API server has ended", || {
-        std::fs::read(&command).unwrap_or_default().is_empty()
+    until("its port is free", || {
+        TcpListener::bind("0.0.0.0:6443").is_ok()
     });
     let log = std::fs::File::options()
         .append(true)
