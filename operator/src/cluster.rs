@@ -79,7 +79,6 @@ impl Cluster {
         references: References,
         start: Option<Arc<OwnedSemaphorePermit>>,
     ) -> Self {
-        let written = held.known.facts().pointer(&pipeline).cloned();
         Self {
             client: held.client,
             namespace: pipeline.namespace().unwrap_or_default(),
@@ -90,7 +89,7 @@ impl Cluster {
             known: held.known,
             sight: held.sight,
             references,
-            written: Mutex::new(written.unwrap_or_default()),
+            written: Mutex::default(),
             start: Mutex::new(start),
         }
     }
@@ -147,23 +146,6 @@ impl Cluster {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    fn metadata(&self, name: &str) -> ObjectMeta {
-        let labels = [
-            (PIPELINE.to_owned(), self.pipeline.name_any()),
-            (
-                "app.kubernetes.io/managed-by".to_owned(),
-                MANAGER.to_owned(),
-            ),
-        ];
-        ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: Some(self.namespace.clone()),
-            labels: Some(labels.into()),
-            owner_references: self.pipeline.controller_owner_ref(&()).map(|r| vec![r]),
-            ..ObjectMeta::default()
-        }
     }
 
     /// Creates an object, or gives the one that is there. One of another pipeline is not taken over.
@@ -249,6 +231,24 @@ impl Cluster {
     }
 }
 
+/// Metadata of an object that belongs to a pipeline.
+pub fn metadata(pipeline: &MemoryPipeline, name: &str) -> ObjectMeta {
+    let labels = [
+        (PIPELINE.to_owned(), pipeline.name_any()),
+        (
+            "app.kubernetes.io/managed-by".to_owned(),
+            MANAGER.to_owned(),
+        ),
+    ];
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: pipeline.namespace(),
+        labels: Some(labels.into()),
+        owner_references: pipeline.controller_owner_ref(&()).map(|r| vec![r]),
+        ..ObjectMeta::default()
+    }
+}
+
 /// Whether a release has no status but what an API server gives it.
 fn unwritten(release: &MemoryRelease) -> bool {
     let observed = release.status.as_ref().and_then(|s| s.observed_generation);
@@ -284,7 +284,7 @@ impl Keeper for Cluster {
 
     async fn create_run(&self, name: &str, spec: MemoryRunSpec) -> Result<MemoryRun> {
         let mut run = MemoryRun::new(name, spec);
-        run.metadata = self.metadata(name);
+        run.metadata = metadata(&self.pipeline, name);
         let run = self.create(&run).await?;
         self.known.wrote_object(Kind::Run, &run)?;
         Ok(run)
@@ -302,7 +302,7 @@ impl Keeper for Cluster {
 
     async fn create_release(&self, mut release: MemoryRelease) -> Result<MemoryRelease> {
         let status = release.status.take().unwrap_or_default();
-        release.metadata = self.metadata(&release.name_any());
+        release.metadata = metadata(&self.pipeline, &release.name_any());
         let created = self.create(&release).await?;
         self.known.wrote_object(Kind::Release, &created)?;
         self.update_release(&created, status).await

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Resource, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use serde::Serialize;
@@ -81,6 +82,14 @@ impl Fact {
             version: version(object),
             body,
         }
+    }
+}
+
+impl Fact {
+    /// What a pointer says.
+    pub fn of_pointer(map: &ConfigMap) -> Self {
+        let pointer = Body::Pointer(Box::new(Pointer::read(map)));
+        Self::of(Kind::Pointer, map, pointer)
     }
 }
 

@@ -22,7 +22,6 @@ use crate::cluster::PIPELINE;
 use crate::facts::{Body, Fact, Kind, Pod};
 use crate::fleet::{COMPONENT, SERVING, fields, place};
 use crate::packed::Packed;
-use crate::pointed::Pointer;
 
 /// `namespace, name`.
 pub type Key = (String, String);
@@ -117,8 +116,7 @@ impl Scope<'_> {
                 there(key(&map), Fact::of(Kind::Map, &map, Body::There))
             }),
             self.stream(Kind::Pointer, pointers, |map: ConfigMap| {
-                let pointer = Body::Pointer(Box::new(Pointer::read(&map)));
-                there(labelled(&map)?, Fact::of(Kind::Pointer, &map, pointer))
+                there(labelled(&map)?, Fact::of_pointer(&map))
             }),
         ]
     }

@@ -77,11 +77,8 @@ impl PipelineRecord {
     pub fn roots(&self) -> Vec<Digest> {
         let releases = self.releases.iter().flat_map(|kept| kept.release().roots());
         let built = self.built.iter().map(|b| b.snapshot);
-        let results = self.results.iter().filter_map(|o| match &o.result {
-            Ok(StepResult::Snapshot(snapshot)) => Some(snapshot.output),
-            Ok(StepResult::Assemble(assembled)) => Some(assembled.revision),
-            _ => None,
-        });
+        let results = self.results.iter().filter_map(|o| o.result.as_ref().ok());
+        let results = results.map(StepResult::output);
         let all: BTreeSet<Digest> = releases.chain(built).chain(results).collect();
         all.into_iter().collect()
     }

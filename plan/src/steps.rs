@@ -158,13 +158,13 @@ fn input(view: &View<'_>, run: &MemoryRun, step: StepName) -> Option<StepInput> 
 }
 
 fn said(result: &StepResult) -> (Option<String>, Option<String>) {
-    let (output, summary) = match result {
-        StepResult::Snapshot(s) => (s.output, &s.summary),
-        StepResult::Embed(e) => (e.output, &e.summary),
-        StepResult::Assemble(a) => (a.revision, &a.summary),
-        StepResult::Evaluate(e) => (e.output, &e.summary),
+    let summary = match result {
+        StepResult::Snapshot(s) => &s.summary,
+        StepResult::Embed(e) => &e.summary,
+        StepResult::Assemble(a) => &a.summary,
+        StepResult::Evaluate(e) => &e.summary,
     };
-    (Some(output.to_string()), Some(summary.clone()))
+    (Some(result.output().to_string()), Some(summary.clone()))
 }
 
 fn accept(

@@ -191,6 +191,18 @@ pub enum StepResult {
     Evaluate(Evaluated),
 }
 
+impl StepResult {
+    /// What the step left in the store.
+    pub fn output(&self) -> Digest {
+        match self {
+            Self::Snapshot(s) => s.output,
+            Self::Embed(e) => e.output,
+            Self::Assemble(a) => a.revision,
+            Self::Evaluate(e) => e.output,
+        }
+    }
+}
+
 /// The sources at one time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
-use super::Cluster;
-use crate::facts::{Body, Fact, Kind};
+use super::{Cluster, metadata};
+use crate::facts::Fact;
 use crate::fleet::config_map;
 use crate::pointed::Pointer;
 use crate::{MANAGER, lock, pointer};
@@ -17,8 +17,7 @@ impl Cluster {
     pub(super) async fn reread(&self) -> Result<Pointer> {
         let there = self.api::<ConfigMap>().get_opt(&self.pointer()).await?;
         if let Some(map) = &there {
-            let body = Body::Pointer(Box::new(Pointer::read(map)));
-            self.known.wrote(Fact::of(Kind::Pointer, map, body));
+            self.known.wrote(Fact::of_pointer(map));
         }
         let ours = |p: &Pointer| p.owner == self.pipeline.uid();
         let there = there.as_ref().map(Pointer::read).filter(ours);
@@ -34,15 +33,14 @@ impl Cluster {
             return Ok(());
         }
         let map = ConfigMap {
-            metadata: self.metadata(&self.pointer()),
+            metadata: metadata(&self.pipeline, &self.pointer()),
             data: Some(pointer.kept()?),
             ..ConfigMap::default()
         };
         let written = pointer::write(&self.api(), MANAGER, self.term, map)
             .await
             .context("cannot write which release is to be served")?;
-        let body = Body::Pointer(Box::new(Pointer::read(&written)));
-        self.known.wrote(Fact::of(Kind::Pointer, &written, body));
+        self.known.wrote(Fact::of_pointer(&written));
         *self.written() = pointer;
         Ok(())
     }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -15,9 +15,8 @@ use super::objects::{objects, place_of};
 use super::task::Task;
 use super::wanted::{APPLIED, RELEASES, config_map};
 use crate::apply::{MANAGER, api_of, apply};
-use crate::cluster::PIPELINE;
+use crate::cluster::metadata;
 use crate::facts::{Body, Fact, Kind};
-use crate::pointed::Pointer;
 use crate::pointer;
 
 /// The pause between two repairs of what somebody else changes again and again.
@@ -57,25 +56,15 @@ impl Task {
         let parts = parts
             .into_iter()
             .filter_map(|(k, v)| Some((k.to_owned(), v?)));
-        let labels = [
-            ("app.kubernetes.io/managed-by", crate::MANAGER),
-            (PIPELINE, self.name.as_str()),
-        ];
         let map = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(config_map(&self.name)),
-                labels: Some(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
-                owner_references: self.pipeline.controller_owner_ref(&()).map(|r| vec![r]),
-                ..ObjectMeta::default()
-            },
+            metadata: metadata(&self.pipeline, &config_map(&self.name)),
             data: Some(parts.collect()),
             ..ConfigMap::default()
         };
         let api = Api::<ConfigMap>::namespaced(self.yard.client.clone(), &self.namespace);
         let written = pointer::write(&api, MANAGER, self.yard.term, map).await;
         let written = written.context("which releases to load")?;
-        let pointer = Body::Pointer(Box::new(Pointer::read(&written)));
-        self.known.wrote(Fact::of(Kind::Pointer, &written, pointer));
+        self.known.wrote(Fact::of_pointer(&written));
         self.releases_due = false;
         Ok(())
     }
