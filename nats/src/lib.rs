@@ -16,6 +16,7 @@ mod options;
 mod presence;
 mod pull;
 mod record;
+mod user;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -30,7 +31,7 @@ use tokio_util::task::TaskTracker;
 pub use depth::Depth;
 use dispatch::Live;
 use ledger::Ledger;
-pub use options::{ConnectError, NatsOptions};
+pub use options::{ConnectError, NatsOptions, Server};
 pub use presence::Roster;
 
 /// The bus over NATS. Cheap to clone; all clones are the same connection, and the events end with the last of them.

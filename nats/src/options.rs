@@ -3,15 +3,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{AuthError, Client, ConnectOptions, Event};
 use tokio::sync::watch;
 
-/// Where the NATS server is, and who connects.
+use crate::user::{User, addresses, read, url, without_password};
+
+/// What names the servers: `nats://host:port` or `tls://host:port`, with `user:password@` before the host if need be;
+/// several separated by commas.
+#[derive(Clone, Debug)]
+pub enum Server {
+    /// The URL itself.
+    Url(String),
+    /// A file that holds it. The user and the password are read anew for each connection, the hosts once.
+    File(PathBuf),
+}
+
+/// Where the NATS server is, and who connects. Files that prove who a user is are read anew for each connection.
 #[derive(Clone, Debug)]
 pub struct NatsOptions {
-    /// `nats://host:port` or `tls://host:port`, with `user:password@` before the host if need be; several separated by
-    /// commas.
-    pub url: String,
+    /// Which servers.
+    pub server: Server,
     /// A `.creds` file: a user's JWT and the NKey that signs for it.
     pub credentials: Option<PathBuf>,
     /// A file with the seed of an NKey.
@@ -33,8 +44,13 @@ pub struct NatsOptions {
 impl NatsOptions {
     /// Without credentials, one replica, 90 s of silence.
     pub fn new(url: impl Into<String>, name: impl Into<String>) -> Self {
+        Self::of(Server::Url(url.into()), name)
+    }
+
+    /// The same, for servers that are named otherwise.
+    pub fn of(server: Server, name: impl Into<String>) -> Self {
         Self {
-            url: url.into(),
+            server,
             credentials: None,
             nkey: None,
             ca: None,
@@ -83,9 +99,20 @@ pub(crate) async fn connect(
     options: &NatsOptions,
 ) -> Result<(Client, watch::Receiver<Link>), ConnectError> {
     let (link, told) = watch::channel(Link::default());
-    let url = without_password(&options.url);
+    let url = url(&options.server)?;
+    let servers = addresses(&url)?;
+    let url = without_password(&url);
+    let user = User {
+        server: options.server.clone(),
+        credentials: options.credentials.clone(),
+        nkey: options.nkey.clone(),
+    };
+    // What cannot be read now is told now.
+    user.prove(&[])?;
+    let prove =
+        move |nonce: Vec<u8>| std::future::ready(user.prove(&nonce).map_err(AuthError::new));
     let server = url.clone();
-    let mut connect = ConnectOptions::new()
+    let mut connect = ConnectOptions::with_auth_callback(prove)
         .name(&options.name)
         .custom_inbox_prefix(format!("_INBOX_{}", options.name))
         .retry_on_initial_connect()
@@ -97,41 +124,18 @@ pub(crate) async fn connect(
             tell(&link, &server, &event);
             async {}
         });
-    if let Some(path) = &options.credentials {
-        connect = connect
-            .credentials(&read("credentials file", path)?)
-            .map_err(|source| ConnectError::File {
-                what: "credentials file",
-                path: path.clone(),
-                source,
-            })?;
-    }
-    if let Some(path) = &options.nkey {
-        connect = connect.nkey(read("file of an NKey's seed", path)?.trim().to_owned());
-    }
     if let Some(path) = &options.ca {
         read("file of certificates", path)?;
         connect = connect
             .add_root_certificates(path.clone())
             .require_tls(true);
     }
-    let wrong = |reason| ConnectError::Options {
-        url: url.clone(),
-        reason,
-    };
-    let servers = options.url.split(',').map(|url| url.trim().parse());
-    let servers: Vec<ServerAddr> = servers
-        .collect::<Result<_, _>>()
-        .map_err(|e: std::io::Error| wrong(e.to_string()))?;
-    // The client reads no user from a URL by itself.
-    let user = servers.iter().find(|s| s.has_user_pass());
-    if let Some(server) = user {
-        let password = server.password().unwrap_or_default().to_owned();
-        connect =
-            connect.user_and_password(server.username().unwrap_or_default().to_owned(), password);
-    }
     let client = connect.connect(servers).await;
-    Ok((client.map_err(|e| wrong(e.to_string()))?, told))
+    let wrong = |e: async_nats::ConnectError| ConnectError::Options {
+        url,
+        reason: e.to_string(),
+    };
+    Ok((client.map_err(wrong)?, told))
 }
 
 fn tell(link: &watch::Sender<Link>, url: &str, event: &Event) {
@@ -152,37 +156,5 @@ fn tell(link: &watch::Sender<Link>, url: &str, event: &Event) {
             }
         }
         event => tracing::info!(url, %event, "the connection to NATS has changed"),
-    }
-}
-
-fn read(what: &'static str, path: &PathBuf) -> Result<String, ConnectError> {
-    std::fs::read_to_string(path).map_err(|source| ConnectError::File {
-        what,
-        path: path.clone(),
-        source,
-    })
-}
-
-/// The URL as it may be shown.
-fn without_password(urls: &str) -> String {
-    let shown = urls.split(',').map(|url| {
-        let url = url.trim();
-        match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-            (None, Some((_, host))) => host.to_owned(),
-            _ => url.to_owned(),
-        }
-    });
-    shown.collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_in_the_url_is_not_shown() {
-        let urls = "nats://loci:secret@a:4222, tls://b:4222,loci:secret@c";
-        assert_eq!(without_password(urls), "nats://a:4222,tls://b:4222,c");
     }
 }

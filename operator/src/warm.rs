@@ -46,6 +46,8 @@ pub struct Warm {
     pub maps: Maps,
     git_cache: PathBuf,
     fetcher: Option<FetcherTemplate>,
+    /// Those that are watched; all, when empty.
+    namespaces: Vec<String>,
 }
 
 /// How steps reach workers.
@@ -141,6 +143,7 @@ impl Warm {
             maps: Maps::default(),
             git_cache: directory("git")?,
             fetcher,
+            namespaces: options.namespaces.clone(),
         })
     }
 
@@ -205,7 +208,8 @@ impl Warm {
             });
         }
         if let (Crew::Fetchers(_), Some(template)) = (crew, &self.fetcher) {
-            return Some(Fetchers::begin(self.client.clone(), template.clone()));
+            let client = self.client.clone();
+            return Some(Fetchers::begin(client, template.clone(), &self.namespaces));
         }
         let (queue, stop) = (queue.clone(), shutdown.clone());
         let fetching = FetchContext {

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::MANAGER;
 use crate::cluster::PIPELINE;
 use crate::facts::{Body, Fact, Kind, Pod};
+use crate::fetchers::FETCHER;
 use crate::fleet::{COMPONENT, SERVING, fields, place};
 use crate::packed::Packed;
 
@@ -68,6 +69,29 @@ pub fn watch(client: &Client, namespaces: &[String], replicas: bool) -> Watch {
         if replicas {
             all.extend(scope.replicas());
         }
+    }
+    Watch {
+        listings: all.len(),
+        seen: futures::stream::select_all(all).boxed(),
+    }
+}
+
+/// Watches what reads the sources of these namespaces.
+pub fn watch_fetchers(client: &Client, namespaces: &[String]) -> Watch {
+    let labels =
+        format!("app.kubernetes.io/component={FETCHER},app.kubernetes.io/managed-by={MANAGER}");
+    let mut all = Vec::new();
+    for namespace in scopes(namespaces) {
+        let (scope, config) = (
+            Scope { client, namespace },
+            Config::default().labels(&labels),
+        );
+        all.extend([
+            scope.fields::<ServiceAccount>(config.clone(), |o| Some(key(o))),
+            scope.fields::<Role>(config.clone(), |o| Some(key(o))),
+            scope.fields::<RoleBinding>(config.clone(), |o| Some(key(o))),
+            scope.fields::<Deployment>(config, |o| Some(key(o))),
+        ]);
     }
     Watch {
         listings: all.len(),
@@ -133,20 +157,20 @@ impl Scope<'_> {
         })];
         for served in SERVING {
             all.push(match served {
-                "ServiceAccount" => self.serving::<ServiceAccount>(),
-                "Role" => self.serving::<Role>(),
-                "RoleBinding" => self.serving::<RoleBinding>(),
-                "Service" => self.serving::<Service>(),
-                "NetworkPolicy" => self.serving::<NetworkPolicy>(),
-                "PodDisruptionBudget" => self.serving::<PodDisruptionBudget>(),
-                _ => self.serving::<Deployment>(),
+                "ServiceAccount" => self.fields::<ServiceAccount>(component(), labelled),
+                "Role" => self.fields::<Role>(component(), labelled),
+                "RoleBinding" => self.fields::<RoleBinding>(component(), labelled),
+                "Service" => self.fields::<Service>(component(), labelled),
+                "NetworkPolicy" => self.fields::<NetworkPolicy>(component(), labelled),
+                "PodDisruptionBudget" => self.fields::<PodDisruptionBudget>(component(), labelled),
+                _ => self.fields::<Deployment>(component(), labelled),
             });
         }
         all
     }
 
-    /// What serves is watched without its content: whose fields are whose tells whether somebody changed it.
-    fn serving<K>(self) -> Watching
+    /// Watches objects without their content: whose fields are whose tells whether somebody changed them.
+    fn fields<K>(self, config: Config, of: fn(&PartialObjectMeta<K>) -> Option<Key>) -> Watching
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -155,9 +179,9 @@ impl Scope<'_> {
             + 'static,
     {
         let kind = Kind::Serving(place(&K::kind(&())));
-        self.stream(kind, component(), move |object: PartialObjectMeta<K>| {
+        self.stream(kind, config, move |object: PartialObjectMeta<K>| {
             let body = Body::Fields(fields(&object.metadata));
-            there(labelled(&object)?, Fact::of(kind, &object, body))
+            there(of(&object)?, Fact::of(kind, &object, body))
         })
     }
 

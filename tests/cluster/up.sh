@@ -84,6 +84,13 @@ start controllers "$BIN/kube-controller-manager" --kubeconfig=admin.kubeconfig -
     --root-ca-file=ca.crt --use-service-account-credentials=false --bind-address=127.0.0.1
 start scheduler "$BIN/kube-scheduler" --kubeconfig=admin.kubeconfig --leader-elect=false --bind-address=127.0.0.1
 
+# As nodes have it, where directories can be laid over each other here; else each container's files are copied.
+snapshotter=native
+mkdir -p overlay/lower overlay/upper overlay/work overlay/merged
+if mount -t overlay overlay -o lowerdir=overlay/lower,upperdir=overlay/upper,workdir=overlay/work overlay/merged 2>/dev/null; then
+    umount overlay/merged
+    snapshotter=overlayfs
+fi
 cat >containerd.toml <<TOML
 version = 2
 root = "$STATE/containerd/root"
@@ -98,7 +105,7 @@ state = "$STATE/containerd/state"
     bin_dir = "/usr/lib/cni"
     conf_dir = "$STATE/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
+    snapshotter = "$snapshotter"
 TOML
 cat >cni/10.conflist <<JSON
 {"cniVersion": "1.0.0", "name": "loci", "plugins": [
@@ -108,7 +115,7 @@ cat >cni/10.conflist <<JSON
 JSON
 start containerd containerd -c containerd.toml
 wait_for containerd 100 ctr -a "$STATE/containerd.sock" version
-for image in "$IMAGES"/*.tar; do ctr -a "$STATE/containerd.sock" -n k8s.io images import "$image" >/dev/null; done
+for image in "$IMAGES"/*.tar; do ctr -a "$STATE/containerd.sock" -n k8s.io images import --snapshotter "$snapshotter" "$image" >/dev/null; done
 cat >kubelet.yaml <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -157,9 +164,13 @@ wait_for "the node" 200 kubectl get node node-0
 kubectl wait --for=condition=Ready node/node-0 --timeout=60s >/dev/null
 
 # What runs on other machines than the pods in a cluster of several: here it computes on the pods' own cores, and comes after
-# them from now on. Not containerd, whose children the pods are. Where the kernel schedules by session, the session's weight counts.
+# them from now on. Of containerd only its session: the pods are its children. Where the kernel schedules by session, the session's
+# weight counts. A kubelet that makes groups for pods gives them a weight by the number of cores, as here.
 for name in etcd api controllers scheduler kubelet proxy coredns; do
-    pid=$(cat "$name.pid")
-    for thread in "/proc/$pid/task"/*; do renice -n 10 -p "${thread##*/}" >/dev/null 2>&1 || true; done
-    echo 10 2>/dev/null >"/proc/$pid/autogroup" || true
+    for thread in "/proc/$(cat "$name.pid")/task"/*; do renice -n 10 -p "${thread##*/}" >/dev/null 2>&1 || true; done
 done
+for name in etcd api controllers scheduler kubelet proxy coredns containerd; do
+    echo 10 2>/dev/null >"/proc/$(cat "$name.pid")/autogroup" || true
+done
+pods=/sys/fs/cgroup/cpu/k8s.io
+mkdir -p "$pods" 2>/dev/null && echo $((1024 * $(nproc))) 2>/dev/null >"$pods/cpu.shares" || true

@@ -65,10 +65,8 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* The environment of whoever talks to NATS: the role's user is `user`. */}}
+{{/* The environment of whoever talks to NATS. */}}
 {{- define "loci.natsEnv" -}}
-{{- $user := .user }}
-{{- with .root }}
 - name: RUST_LOG
   value: {{ .Values.log | quote }}
 - name: LOCI_STATE
@@ -79,10 +77,11 @@ capabilities: {drop: [ALL]}
 - name: HF_ENDPOINT
   value: {{ .Values.hub | quote }}
 {{- end }}
-- name: LOCI_NATS_URL
 {{- if .Values.nats.enabled }}
-  valueFrom: {secretKeyRef: {name: {{ include "loci.name" . }}-nats-{{ $user }}, key: url}}
+- name: LOCI_NATS_URL_FILE
+  value: /etc/loci/nats/url
 {{- else }}
+- name: LOCI_NATS_URL
   value: {{ .Values.nats.url | quote }}
 {{- end }}
 - name: LOCI_NATS_REPLICAS
@@ -100,7 +99,6 @@ capabilities: {drop: [ALL]}
   value: 0.0.0.0:9090
 {{- end }}
 {{- end }}
-{{- end }}
 
 {{/* The keys to the bucket. Replicas get none: they follow signed URLs. */}}
 {{- define "loci.storeEnv" -}}
@@ -109,7 +107,10 @@ envFrom: [{secretRef: {name: {{ .Values.store.secret }}}}]
 {{- end }}
 {{- end }}
 
+{{/* The role's user at NATS is `user`. Mounted, so that who runs takes up what has changed. */}}
 {{- define "loci.volumes" -}}
+{{- $user := .user }}
+{{- with .root }}
 - name: state
   emptyDir: {}
 - name: tmp
@@ -118,9 +119,13 @@ envFrom: [{secretRef: {name: {{ .Values.store.secret }}}}]
 - name: store
   persistentVolumeClaim: {claimName: {{ include "loci.claim" . }}}
 {{- end }}
-{{- if and (not .Values.nats.enabled) .Values.nats.credentialsSecret }}
+{{- if .Values.nats.enabled }}
+- name: nats
+  secret: {secretName: {{ include "loci.name" . }}-nats-{{ $user }}, defaultMode: 0440, items: [{key: url, path: url}]}
+{{- else if .Values.nats.credentialsSecret }}
 - name: nats
   secret: {secretName: {{ .Values.nats.credentialsSecret }}, defaultMode: 0440}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -130,7 +135,7 @@ envFrom: [{secretRef: {name: {{ .Values.store.secret }}}}]
 {{- if not .Values.store.url }}
 - {name: store, mountPath: /var/lib/loci-store}
 {{- end }}
-{{- if and (not .Values.nats.enabled) .Values.nats.credentialsSecret }}
+{{- if or .Values.nats.enabled .Values.nats.credentialsSecret }}
 - {name: nats, mountPath: /etc/loci/nats, readOnly: true}
 {{- end }}
 {{- end }}

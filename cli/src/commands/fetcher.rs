@@ -34,7 +34,9 @@ impl Fetcher {
         let nats = self
             .nats
             .options(&format!("loci-fetcher-{}", self.namespace));
-        let nats = nats.context("say where NATS is: --nats, or LOCI_NATS_URL")?;
+        let nats = nats.context(
+            "say where NATS is: --nats or --nats-url-file, LOCI_NATS_URL or LOCI_NATS_URL_FILE",
+        )?;
         let options = FetcherOptions {
             nats: NatsOptions {
                 tenant: Some(self.namespace.clone()),

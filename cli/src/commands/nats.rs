@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::Args;
-use loci_nats::NatsOptions;
+use clap::{ArgGroup, Args};
+use loci_nats::{NatsOptions, Server};
 
 /// Where work items are, and who asks for them.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("nats_server").args(["url", "url_file"]))]
 pub struct Nats {
     /// The NATS server that work items go through: nats://host:port or tls://host:port
     #[arg(
@@ -17,12 +18,19 @@ pub struct Nats {
         hide_env_values = true
     )]
     url: Option<String>,
+    /// A file that holds this URL: a changed password in it is taken up without a restart
+    #[arg(
+        long = "nats-url-file",
+        env = "LOCI_NATS_URL_FILE",
+        value_name = "FILE"
+    )]
+    url_file: Option<PathBuf>,
     /// A .creds file for NATS
     #[arg(
         long = "nats-credentials",
         env = "LOCI_NATS_CREDENTIALS",
         value_name = "FILE",
-        requires = "url"
+        requires = "nats_server"
     )]
     credentials: Option<PathBuf>,
     /// A file with the seed of an NKey for NATS
@@ -30,7 +38,7 @@ pub struct Nats {
         long = "nats-nkey",
         env = "LOCI_NATS_NKEY",
         value_name = "FILE",
-        requires = "url"
+        requires = "nats_server"
     )]
     nkey: Option<PathBuf>,
     /// The certificates (PEM) of the authority that signed the NATS server's
@@ -38,7 +46,7 @@ pub struct Nats {
         long = "nats-ca",
         env = "LOCI_NATS_CA",
         value_name = "FILE",
-        requires = "url"
+        requires = "nats_server"
     )]
     ca: Option<PathBuf>,
     /// Replicas of each stream: 1, 3 or 5
@@ -53,9 +61,10 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// The files that are given, as a Secret holds them, by the variables that name them.
+    /// The URL and the files that are given, as a Secret holds them, by the variables that name them.
     pub fn files(&self) -> BTreeMap<&'static str, &'static str> {
         let all = [
+            (true, "LOCI_NATS_URL_FILE", "url"),
             (
                 self.credentials.is_some(),
                 "LOCI_NATS_CREDENTIALS",
@@ -70,13 +79,16 @@ impl Nats {
 
     /// None when no server was named.
     pub fn options(&self, name: &str) -> Option<NatsOptions> {
-        let url = self.url.as_ref()?;
+        let server = match (&self.url_file, &self.url) {
+            (Some(path), _) => Server::File(path.clone()),
+            (None, url) => Server::Url(url.clone()?),
+        };
         Some(NatsOptions {
             credentials: self.credentials.clone(),
             nkey: self.nkey.clone(),
             ca: self.ca.clone(),
             replicas: self.replicas,
-            ..NatsOptions::new(url, name)
+            ..NatsOptions::of(server, name)
         })
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use loci_bus::{BusError, Dispatcher, Priority};
-use loci_nats::{NatsBus, NatsOptions};
+use loci_nats::{NatsBus, NatsOptions, Server};
 use loci_testbed::Nats;
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa};
@@ -43,10 +43,13 @@ impl Files {
 
 /// Whether who connects so can publish.
 async fn publish(options: NatsOptions) -> Result<(), BusError> {
-    let bus = NatsBus::connect(options).await.unwrap();
+    until_published(&NatsBus::connect(options).await.unwrap(), "a").await
+}
+
+async fn until_published(bus: &NatsBus, id: &str) -> Result<(), BusError> {
     let started = std::time::Instant::now();
     loop {
-        match bus.publish(item("a", Priority::P1)).await {
+        match bus.publish(item(id, Priority::P1)).await {
             Err(error) if started.elapsed() > Duration::from_secs(6) => return Err(error),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             Ok(_) => return Ok(()),
@@ -96,6 +99,46 @@ async fn a_user_is_known_by_its_nkey() {
     );
     let nobody = publish(options(&server)).await.unwrap_err().to_string();
     assert!(nobody.to_lowercase().contains("authorization"), "{nobody}");
+}
+
+/// As when a mounted Secret changes: once in the file that names the server, once in that with the NKey.
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_credentials_are_taken_up_by_who_runs() {
+    let files = Files::new();
+    let keys = [KeyPair::new_user(), KeyPair::new_user()];
+    let users = |n: usize| {
+        let key = keys[n].public_key();
+        format!("authorization {{ users: [{{user: loci, password: p{n}}}, {{nkey: {key}}}] }}")
+    };
+    let mut server = Nats::with(&users(0));
+    let put = |n: usize, host: &str| {
+        let url = format!("nats://loci:p{n}@{host}\n");
+        let seed = keys[n].seed().unwrap();
+        (files.put("url", &url), files.put("nkey", &seed))
+    };
+    let host = server.url().replace("nats://", "");
+    let (url, nkey) = put(0, &host);
+    let by_url = NatsOptions::of(Server::File(url), "loci-test");
+    let by_nkey = NatsOptions {
+        nkey: Some(nkey),
+        ..options(&server)
+    };
+    let connect = async |options| NatsBus::connect(options).await.unwrap();
+    let all = [connect(by_url).await, connect(by_nkey).await];
+    for bus in &all {
+        until_published(bus, "before").await.unwrap();
+    }
+    server.kill();
+    server.configure(&users(1));
+    server.start_again();
+    for bus in &all {
+        let refused = until_published(bus, "refused").await.unwrap_err();
+        assert!(refused.to_string().contains("authorization"), "{refused}");
+    }
+    put(1, &host);
+    for bus in &all {
+        until_published(bus, "after").await.unwrap();
+    }
 }
 
 /// What `signer` says of `subject`, as NATS writes JWTs.

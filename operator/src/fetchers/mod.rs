@@ -3,6 +3,7 @@
 //! The operator makes them and opens no Secret itself. A fetcher belongs to the pipelines of its namespace: with the last
 //! of them it is collected.
 
+mod arrange;
 mod objects;
 mod process;
 
@@ -10,29 +11,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use loci_crds::MemoryPipeline;
 use loci_plan::Pipeline;
 use loci_plan::spec::Location;
-use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::apply::apply;
-use crate::fleet::hash;
-use crate::watch::{Key, key};
-pub use objects::FetcherTemplate;
+use crate::facts::Known;
+use crate::watch::{Key, Seen, Watch, What, key, watch_fetchers};
+pub use objects::{COMPONENT as FETCHER, FetcherTemplate};
 pub use process::{FetcherOptions, fetch};
+
+use arrange::arrange;
 
 /// Changes are gathered for so long: many pipelines come at once.
 const GATHER: Duration = Duration::from_millis(200);
-/// The pause after an API server that refuses.
+/// The pause after an API server that refuses, and before what somebody changed is repaired.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The hash of what was applied, at the last object: what is there already is not applied again.
-const APPLIED: &str = "loci.dev/applied";
 /// How long a pipeline waits for its fetcher to be arranged.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -79,11 +78,13 @@ pub struct Fetchers(UnboundedSender<Command>);
 
 impl Fetchers {
     /// Begins to look after them.
-    pub fn begin(client: Client, template: FetcherTemplate) -> Self {
+    pub fn begin(client: Client, template: FetcherTemplate, namespaces: &[String]) -> Self {
         let (commands, inbox) = unbounded_channel();
         let task = Task {
+            watching: watch_fetchers(&client, namespaces),
             client,
             template: Arc::new(template),
+            known: BTreeMap::new(),
             needs: BTreeMap::new(),
             due: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -124,6 +125,9 @@ type OfNamespace = BTreeMap<String, Needs>;
 struct Task {
     client: Client,
     template: Arc<FetcherTemplate>,
+    watching: Watch,
+    /// What there is of each namespace's fetcher.
+    known: BTreeMap<String, Known>,
     needs: BTreeMap<String, OfNamespace>,
     /// Namespaces whose fetcher is to be brought to what is needed, and when.
     due: BTreeMap<String, Instant>,
@@ -140,7 +144,47 @@ impl Task {
                     Some(command) => self.hear(command),
                     None => return,
                 },
-                () = wait(next) => self.write().await,
+                Some(seen) = self.watching.seen.next() => self.see(seen),
+                () = wait(next), if self.watching.listings == 0 => self.write().await,
+            }
+        }
+    }
+
+    /// What somebody changed or deleted is repaired.
+    fn see(&mut self, seen: Seen) {
+        let (kind, listing) = (seen.kind, seen.listing);
+        let mut changed = Vec::new();
+        match seen.what {
+            What::There((namespace, _), fact) => {
+                let known = self.known.entry(namespace.clone()).or_default();
+                if known.facts().put(listing, fact) {
+                    changed.push(namespace);
+                }
+            }
+            What::Gone((namespace, _), name) => {
+                let known = self.known.get(&namespace);
+                if known.is_some_and(|known| known.facts().remove(kind, &name)) {
+                    changed.push(namespace);
+                }
+            }
+            What::All(namespace, first) => {
+                self.watching.listings -= usize::from(first);
+                let within = |of: &String| namespace.as_ref().is_none_or(|n| n == of);
+                let known = self.known.iter().filter(|(of, _)| within(of));
+                let lacking = known.filter(|(_, k)| !k.facts().sweep(kind, listing).is_empty());
+                changed.extend(lacking.map(|(namespace, _)| namespace.clone()));
+            }
+        }
+        for namespace in changed {
+            if self
+                .known
+                .get(&namespace)
+                .is_some_and(|known| known.facts().is_empty())
+            {
+                self.known.remove(&namespace);
+            }
+            if self.needs.contains_key(&namespace) {
+                self.due.entry(namespace).or_insert(Instant::now() + PAUSE);
             }
         }
     }
@@ -195,7 +239,9 @@ impl Task {
                 self.needs.remove(&namespace);
                 continue;
             };
-            if let Err(error) = self.arrange(&namespace, needs).await {
+            let known = self.known.entry(namespace.clone()).or_default();
+            let arranged = arrange(&self.client, &namespace, needs, &self.template, known).await;
+            if let Err(error) = arranged {
                 tracing::warn!(namespace, "the fetcher cannot be arranged: {error:#}");
                 self.due.insert(namespace, Instant::now() + PAUSE);
                 continue;
@@ -204,23 +250,6 @@ impl Task {
                 let _ = done.send(());
             }
         }
-    }
-
-    async fn arrange(&self, namespace: &str, needs: &OfNamespace) -> anyhow::Result<()> {
-        let mut objects = objects::objects(namespace, needs, &self.template);
-        let hash = format!("{:016x}", hash(&objects));
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
-        let there = deployments.get_metadata_opt(objects::NAME).await?;
-        if there.is_some_and(|there| there.annotations().get(APPLIED) == Some(&hash)) {
-            return Ok(());
-        }
-        if let Some(deployment) = objects.last_mut() {
-            deployment["metadata"]["annotations"] = json!({APPLIED: hash});
-        }
-        for object in objects {
-            apply(&self.client, namespace, &object).await?;
-        }
-        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::restricted;
 /// The name of all its objects.
 pub const NAME: &str = "loci-fetcher";
 /// The label value that tells fetchers from other pods.
-const COMPONENT: &str = "fetcher";
+pub const COMPONENT: &str = "fetcher";
 /// Pipelines that a fetcher names as its owners. Any one of them keeps it; a namespace may hold thousands.
 const OWNERS: usize = 50;
 /// Where the Secrets of sources are.
@@ -25,9 +25,10 @@ pub struct FetcherTemplate {
     pub pull_policy: String,
     /// `resources` of the container.
     pub resources: Value,
-    /// The Secret in each namespace that says how its fetcher reaches NATS: `url`, with user and password if need be.
+    /// The Secret in each namespace that says how its fetcher reaches NATS.
     pub nats_secret: String,
-    /// Files of that Secret, by the environment variables that name them: `loci.creds`, `ca.crt`.
+    /// Files of that Secret, by the environment variables that name them: `url`, with user and password if need be,
+    /// `loci.creds`, `ca.crt`.
     pub nats_files: BTreeMap<&'static str, &'static str>,
     /// What is logged.
     pub log: Option<String>,
@@ -100,10 +101,7 @@ fn pod(
     template: &FetcherTemplate,
     reads_maps: bool,
 ) -> Value {
-    let mut env = vec![
-        json!({"name": "LOCI_STATE", "value": "/var/lib/loci"}),
-        json!({"name": "LOCI_NATS_URL", "valueFrom": {"secretKeyRef": {"name": template.nats_secret, "key": "url"}}}),
-    ];
+    let mut env = vec![json!({"name": "LOCI_STATE", "value": "/var/lib/loci"})];
     env.extend(
         template
             .log
@@ -119,10 +117,9 @@ fn pod(
         volumes.push(volume);
         mounts.push(mount);
     }
-    if !template.nats_files.is_empty() {
-        volumes.push(json!({"name": "nats", "secret": {"secretName": template.nats_secret, "defaultMode": 0o440}}));
-        mounts.push(json!({"name": "nats", "mountPath": "/etc/loci/nats", "readOnly": true}));
-    }
+    // Not in the environment: what is mounted changes with the Secret.
+    volumes.push(json!({"name": "nats", "secret": {"secretName": template.nats_secret, "defaultMode": 0o440}}));
+    mounts.push(json!({"name": "nats", "mountPath": "/etc/loci/nats", "readOnly": true}));
     json!({
         "serviceAccountName": NAME,
         "automountServiceAccountToken": reads_maps,
@@ -181,7 +178,7 @@ mod tests {
             pull_policy: "Never".to_owned(),
             resources: json!({}),
             nats_secret: "loci-fetcher-nats".to_owned(),
-            nats_files: BTreeMap::new(),
+            nats_files: [("LOCI_NATS_URL_FILE", "url")].into(),
             log: None,
         }
     }
@@ -217,12 +214,15 @@ mod tests {
         let pod = &objects.last().unwrap()["spec"]["template"]["spec"];
         let volumes = pod["volumes"].as_array().unwrap();
         let secrets = volumes.iter().filter_map(|v| v["secret"].as_object());
+        let (own, secrets): (Vec<_>, Vec<_>) =
+            secrets.partition(|s| s["secretName"] == "loci-fetcher-nats");
+        assert_eq!(own.len(), 1);
         let names: Vec<_> = secrets
-            .clone()
+            .iter()
             .map(|s| s["secretName"].as_str().unwrap())
             .collect();
         assert_eq!(names, ["git-auth", "status"]);
-        assert!(secrets.clone().all(|secret| secret["optional"] == true));
+        assert!(secrets.iter().all(|secret| secret["optional"] == true));
         let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
         let paths = mounts.iter().filter_map(|m| m["mountPath"].as_str());
         let of_sources: Vec<_> = paths.filter_map(|p| p.strip_prefix(SECRETS)).collect();

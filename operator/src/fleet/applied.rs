@@ -16,7 +16,7 @@ use crate::apply::MANAGER;
 pub struct Applied {
     /// Of all objects as they were applied.
     pub objects: u64,
-    /// Of each object's fields.
+    /// Of each object's fields, by the place of its kind.
     pub fields: [u64; SERVING.len()],
 }
 

@@ -53,6 +53,11 @@ impl Nats {
         std::fs::remove_dir_all(self.server.path().join("store")).unwrap();
     }
 
+    /// What its configuration says from its next start on.
+    pub fn configure(&mut self, extra: &str) {
+        extra.clone_into(&mut self.extra);
+    }
+
     /// After [`Nats::kill`].
     pub fn start_again(&self) {
         let (port, extra) = (self.server.port, &self.extra);

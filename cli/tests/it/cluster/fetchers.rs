@@ -1,7 +1,8 @@
 //! Sources that the namespace's fetcher reads, with Secrets that nobody else sees.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{ListParams, Patch, PatchParams};
+use k8s_openapi::api::rbac::v1::Role;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use loci_crds::run::RunPhase;
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_testbed::hub;
@@ -71,6 +72,28 @@ impl Cluster {
         let deployments = self.api::<Deployment>().list(&all).await.unwrap().items;
         json!([pipelines, runs, releases, deployments]).to_string()
     }
+
+    /// What somebody deletes or edits of a fetcher is repaired.
+    async fn meddle_with_the_fetcher(&self) {
+        let (roles, deployments) = (self.api::<Role>(), self.api::<Deployment>());
+        let name = "loci-fetcher";
+        let image = |d: &Deployment| {
+            let spec = d.spec.as_ref().and_then(|s| s.template.spec.as_ref());
+            spec.and_then(|s| s.containers[0].image.clone())
+        };
+        let before = image(&deployments.get(name).await.unwrap());
+        let edit = json!({"spec": {"template": {"spec": {"containers": [{"name": "fetcher", "image": "other"}]}}}});
+        let edited = deployments
+            .patch(name, &PatchParams::default(), &Patch::Strategic(edit))
+            .await;
+        assert_ne!(image(&edited.unwrap()), before);
+        roles.delete(name, &DeleteParams::default()).await.unwrap();
+        self.until("the fetcher is repaired", async || {
+            let now = deployments.get(name).await.unwrap();
+            image(&now) == before && roles.get_opt(name).await.unwrap().is_some()
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,9 +132,10 @@ async fn a_fetcher_reads_sources_with_secrets_that_nobody_else_sees() {
     let pod = serde_json::to_value(&fetcher.spec.unwrap().template.spec).unwrap();
     let volumes = pod["volumes"].as_array().unwrap();
     let mounted: Vec<_> = volumes.iter().filter_map(|v| v.get("secret")).collect();
-    assert_eq!(mounted.len(), 1, "{volumes:?}");
-    assert_eq!(mounted[0]["secretName"], "shop-auth");
+    let names: Vec<_> = mounted.iter().map(|s| &s["secretName"]).collect();
+    assert_eq!(names, ["shop-auth", "loci-fetcher-nats"], "{volumes:?}");
     assert_eq!(mounted[0]["optional"], true);
+    cluster.meddle_with_the_fetcher().await;
 
     // Before it has started, the pipeline says what it waits for.
     let class = format!("fetch-{}", cluster.namespace);

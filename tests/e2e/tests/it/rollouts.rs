@@ -6,24 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::{AGENTS, kubectl};
-use crate::load::Load;
 use crate::objects;
 use crate::story::{Story, blocking, documents};
 
 /// Nothing happens: what all else is compared with.
 pub async fn steady(story: Arc<Story>) {
-    let load = Load::start(&story.shop());
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    let report = load.stop().await;
-    println!(
-        "    steady: {} asked, {} failed, p50 {:?}, p99 {:?}",
-        report.asked,
-        report.failed.len(),
-        report.percentile(50),
-        report.p99()
-    );
-    *story.steady.lock().unwrap() = Some(report.p99());
-    assert!(report.failed.is_empty(), "{:?}", report.failed);
+    story.quiet(Duration::from_secs(30)).await;
 }
 
 pub async fn fifty_releases(story: Arc<Story>) {
@@ -35,7 +23,6 @@ pub async fn fifty_releases(story: Arc<Story>) {
     let (report, ()) = story
         .under_load("50 releases", Duration::ZERO, releases)
         .await;
-    story.disturbed.lock().unwrap().extend(report.times());
     println!(
         "    the longest from the first answer of a release to the last of the one before: {:?}",
         report.longest_switch()

@@ -14,9 +14,13 @@ use crate::cluster::{
     AGENTS, NODE, PATIENCE, RIVALS, SYSTEM, apply, diagnosis, field, helm, kubectl, state, until,
     wait_ready,
 };
-use crate::load::{Load, Report, ask, client, percentile};
+use crate::figures::Figures;
+use crate::load::{Load, Report, ask, client};
 use crate::objects::{self, PIPELINE, RELEASE, RUN};
 use crate::upgrade;
+
+/// How long nothing happens before something does.
+const QUIET: Duration = Duration::from_secs(4);
 
 /// What scenarios share.
 pub struct Story {
@@ -24,10 +28,7 @@ pub struct Story {
     pub hub: String,
     pub asking: reqwest::Client,
     pub history: History,
-    /// The 99th percentile while nothing happens.
-    pub steady: Mutex<Option<Duration>>,
-    /// How long each query took while something happened that may harm none.
-    pub disturbed: Mutex<Vec<Duration>>,
+    pub figures: Mutex<Figures>,
     /// When there were no Roles.
     pub without_rights: Mutex<Vec<(Timestamp, Timestamp)>>,
     texts: AtomicU32,
@@ -153,8 +154,7 @@ impl Story {
             hub,
             asking: self::client(),
             history,
-            steady: Mutex::default(),
-            disturbed: Mutex::default(),
+            figures: Mutex::default(),
             without_rights: Mutex::default(),
             texts: AtomicU32::default(),
         };
@@ -277,6 +277,15 @@ impl Story {
         }
     }
 
+    /// The load on the shop while nothing happens.
+    pub async fn quiet(&self, time: Duration) {
+        let load = Load::start(&self.shop());
+        tokio::time::sleep(time).await;
+        let report = load.stop().await;
+        assert!(report.failed.is_empty(), "quiet: {:?}", report.failed);
+        self.figures.lock().unwrap().quiet(&report);
+    }
+
     /// The load on the shop while something happens, and for a while after.
     pub async fn under_load<T>(
         &self,
@@ -284,26 +293,13 @@ impl Story {
         after: Duration,
         act: impl AsyncFnOnce() -> T,
     ) -> (Report, T) {
+        self.quiet(QUIET).await;
         let load = Load::start(&self.shop());
         tokio::time::sleep(Duration::from_secs(1)).await;
         let result = act().await;
         tokio::time::sleep(after).await;
         let report = load.stop().await;
-        let ratio = self
-            .steady
-            .lock()
-            .unwrap()
-            .map(|steady| report.p99().as_secs_f64() / steady.as_secs_f64());
-        println!(
-            "    {what}: {} asked, {} failed, p50 {:?}, p99 {:?}{}",
-            report.asked,
-            report.failed.len(),
-            report.percentile(50),
-            report.p99(),
-            ratio
-                .map(|r| format!(", {r:.2} times steady"))
-                .unwrap_or_default(),
-        );
+        self.figures.lock().unwrap().disturbed(what, &report);
         (report, result)
     }
 
@@ -313,20 +309,9 @@ impl Story {
         windows.push((began, Timestamp::now()));
     }
 
-    /// Of all that was to harm no query, taken together.
-    pub fn tell_of_all(&self) {
-        let times = self.disturbed.lock().unwrap().clone();
-        if let (Some(steady), false) = (*self.steady.lock().unwrap(), times.is_empty()) {
-            let (asked, p99) = (times.len(), percentile(times, 99));
-            let ratio = p99.as_secs_f64() / steady.as_secs_f64();
-            println!("all disturbances: {asked} asked, p99 {p99:?}, {ratio:.2} times steady");
-        }
-    }
-
     /// The same, of which no query may fail.
     pub async fn unharmed<T>(&self, what: &str, act: impl AsyncFnOnce() -> T) -> T {
         let (report, result) = self.under_load(what, Duration::from_secs(8), act).await;
-        self.disturbed.lock().unwrap().extend(report.times());
         assert!(report.failed.is_empty(), "{what}: {:?}", report.failed);
         result
     }

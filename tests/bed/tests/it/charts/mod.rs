@@ -314,7 +314,18 @@ fn each_role_has_a_user_of_its_own_at_the_charts_nats() {
     let all = rendered(&["--set=watchNamespaces={agents,support}"]);
     let text = |o: &Value, key: &str| o["stringData"][key].as_str().unwrap_or_default().to_owned();
     let secrets = of_kind(&all, "Secret");
-    let config = text(named(&all, "Secret", "loci-nats"), "nats.conf");
+    let of_server = |o: &&&Value| o["stringData"]["nats.conf"].is_string();
+    let of_server = *secrets.iter().find(of_server).unwrap();
+    let config = text(of_server, "nats.conf");
+    let server = named(&all, "StatefulSet", "loci-nats");
+    let volumes = server["spec"]["template"]["spec"]["volumes"]
+        .as_array()
+        .unwrap();
+    let mounted = volumes.iter().find(|v| v["name"] == "config").unwrap();
+    assert_eq!(
+        mounted["secret"]["secretName"],
+        of_server["metadata"]["name"]
+    );
     let mut users = BTreeSet::new();
     for secret in secrets
         .iter()
