@@ -1,13 +1,18 @@
 //! The planning side.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use loci_bus::{
-    Cancelled, Dispatcher, Events, Published, Result, WorkItem, redelivery_pause, wire,
+    BusError, Cancelled, Dispatcher, Events, Published, Result, WorkItem, redelivery_pause, wire,
 };
 
 use crate::ledger::{ANY, class_hint, item_hint, item_subject, owned_by};
 use crate::record::{Record, State};
 use crate::{NatsBus, Shared, lock, watch};
+
+/// How long a server is waited for that nothing is to be published to yet.
+const PROMPT: Duration = Duration::from_secs(1);
 
 /// An item published here: kept to be published again if the server loses it.
 #[derive(Clone)]
@@ -76,8 +81,12 @@ impl Dispatcher for NatsBus {
     }
 
     async fn events(&self) -> Result<Events> {
-        watch::start(&self.shared).await?;
-        Ok(lock(&self.shared.listeners).add())
+        let events = lock(&self.shared.listeners).add();
+        // A server that is away is asked again by whoever publishes: before that there is nothing to hear of.
+        match tokio::time::timeout(PROMPT, watch::start(&self.shared)).await {
+            Ok(Err(error)) if !matches!(error, BusError::Unreachable { .. }) => Err(error),
+            _ => Ok(events),
+        }
     }
 }
 

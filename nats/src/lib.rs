@@ -99,6 +99,11 @@ impl NatsBus {
         }
     }
 
+    /// Comes back when the file that names the servers names others: who goes on would wait for the old ones.
+    pub async fn moved(&self) -> ConnectError {
+        options::moved(&self.shared.options.server).await
+    }
+
     /// Whether the server answers now.
     pub fn connected(&self) -> bool {
         self.shared.ledger.connected()

@@ -14,7 +14,8 @@ use crate::user::{User, addresses, read, url, without_password};
 pub enum Server {
     /// The URL itself.
     Url(String),
-    /// A file that holds it. The user and the password are read anew for each connection, the hosts once.
+    /// A file that holds it. The user and the password are read anew for each connection; for other hosts see
+    /// [`NatsBus::moved`](crate::NatsBus::moved).
     File(PathBuf),
 }
 
@@ -83,6 +84,12 @@ pub enum ConnectError {
         /// Why not.
         reason: String,
     },
+    /// The file that names the servers names others.
+    #[error("NATS is at {url} now: this process has to start again")]
+    Moved {
+        /// The URL, without a password.
+        url: String,
+    },
 }
 
 /// What the connection went through; for errors and for who waits for it.
@@ -100,8 +107,9 @@ pub(crate) async fn connect(
 ) -> Result<(Client, watch::Receiver<Link>), ConnectError> {
     let (link, told) = watch::channel(Link::default());
     let url = url(&options.server)?;
-    let servers = addresses(&url)?;
     let url = without_password(&url);
+    // Who connects is said at each connection, and nobody who prints these addresses prints a password.
+    let servers = addresses(&url)?;
     let user = User {
         server: options.server.clone(),
         credentials: options.credentials.clone(),
@@ -136,6 +144,25 @@ pub(crate) async fn connect(
         reason: e.to_string(),
     };
     Ok((client.map_err(wrong)?, told))
+}
+
+/// How often the file is looked at that names the servers.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Comes back when the file names other servers. The client cannot be turned to them while it has no connection.
+pub(crate) async fn moved(server: &Server) -> ConnectError {
+    let hosts = || url(server).map(|url| without_password(&url));
+    let Ok(first) = hosts() else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Ok(now) = hosts()
+            && now != first
+        {
+            return ConnectError::Moved { url: now };
+        }
+    }
 }
 
 fn tell(link: &watch::Sender<Link>, url: &str, event: &Event) {

@@ -37,6 +37,9 @@ use crate::lock;
 const SECRET: &str = "artifacts.key";
 /// How long a signed URL lets a download begin.
 const EXPIRES: Duration = Duration::from_secs(600);
+/// How long who asks keeps a connection that it does not need: behind the Service's address may be one that is stuck, and
+/// new connections go past it.
+pub const IDLE: Duration = Duration::from_secs(2);
 /// Revisions whose files are known; all are forgotten beyond.
 const KNOWN: usize = 256;
 

@@ -205,6 +205,11 @@ impl Cluster {
                     }
                     object = now;
                 }
+                Err(kube::Error::Api(refused)) if refused.is_not_found() => {
+                    // Nobody may ever tell of it, if it was made and deleted while nobody watched.
+                    self.known.facts().remove(kind, &name);
+                    bail!("{name} was deleted");
+                }
                 written => {
                     let written =
                         written.with_context(|| format!("cannot write the status of {name}"))?;

@@ -43,7 +43,7 @@ pub use leader::{Election, Timing};
 pub use metrics::{Scope, serve_metrics};
 pub use operator::{Options, Serving, run};
 pub use replica::{Limits, ReplicaOptions, replicate};
-pub use work::worker;
+pub use work::{stays, worker};
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -174,7 +174,7 @@ fn workers(registry: &mut Registry, roster: &Roster) {
     }
     registry.register("workers", "Workers that are there", count);
     registry.register("worker_slots", "Steps that a worker does at once", slots);
-    let help = "Memory of the devices that a worker computes on, in bytes";
+    let help = "Memory of the GPUs that a worker sees, in bytes";
     registry.register("worker_device_memory_bytes", help, memory);
 }
 

@@ -77,7 +77,7 @@ pub enum Serving {
 /// When the state directory or the address cannot be had, a service of the process ends, or leadership is lost: what
 /// the process has under way belongs to a term that is over, and ends with the process.
 pub async fn run(config: Config, options: Options, shutdown: CancellationToken) -> Result<()> {
-    let mut tasks = JoinSet::new();
+    let (mut tasks, mut leading) = (JoinSet::new(), JoinSet::new());
     let standing = Standing::new(options.election.is_some());
     let client = leader::client(config.clone(), &standing)?;
     let warm = Warm::up(
@@ -106,11 +106,14 @@ pub async fn run(config: Config, options: Options, shutdown: CancellationToken) 
             Some(ended) = tasks.join_next() => {
                 break ended.context("a service ended unexpectedly").and_then(|r| r);
             }
+            Some(ended) = leading.join_next() => {
+                break ended.context("a service ended unexpectedly").and_then(|r| r);
+            }
             term = standing.leads(), if !pipelines.leads() => {
-                match warm.lead(term, &mut tasks, &shutdown).await {
+                match warm.lead(term, &mut leading, &shutdown).await {
                     Ok(site) => {
                         let (watched, grace) = (options.namespaces.clone(), options.deletion_grace);
-                        tasks.spawn(sweep::run(site.clone(), watched, grace, shutdown.clone()));
+                        leading.spawn(sweep::run(site.clone(), watched, grace, shutdown.clone()));
                         pipelines.lead(site);
                     }
                     Err(error) => break Err(error),
@@ -123,7 +126,10 @@ pub async fn run(config: Config, options: Options, shutdown: CancellationToken) 
     };
     shutdown.cancel();
     pipelines.end().await;
-    while tasks.join_next().await.is_some() {}
+    while leading.join_next().await.is_some() {}
     released.cancel();
-    ended.and(election.await.context("the election ended unexpectedly")?)
+    let election = election.await.context("the election ended unexpectedly")?;
+    // Another may lead while the last downloads from here come to their end.
+    while tasks.join_next().await.is_some() {}
+    ended.and(election)
 }

@@ -288,7 +288,9 @@ impl Supervisor {
                     None => return false,
                     Some(Change::Reference) => return true,
                     Some(Change::Written(resource)) => {
-                        let same = resource.metadata.generation == self.resource.metadata.generation;
+                        let before = &self.resource;
+                        let same = resource.metadata.generation == before.metadata.generation
+                            && resource.annotations() == before.annotations();
                         self.resource = *resource;
                         if !same {
                             return true;

@@ -30,3 +30,9 @@ pub fn scratch() -> (Vec<Value>, Vec<Value>) {
     ];
     (volumes, mounts)
 }
+
+/// `imagePullSecrets` of a pod.
+pub fn pulled_with(secrets: &[String]) -> Vec<Value> {
+    let name = |secret: &String| json!({"name": secret});
+    secrets.iter().map(name).collect()
+}

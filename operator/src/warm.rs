@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kube::Client;
-use loci_bus::{Dispatcher, Events, LocalBus, WorkQueue};
+use loci_bus::{Dispatcher, LocalBus, WorkQueue};
 use loci_models::HubOptions;
 use loci_nats::NatsBus;
 use loci_recall::{Recall, RecallOptions};
@@ -28,10 +27,7 @@ use crate::maps::Maps;
 use crate::metrics::{Scope, serve_metrics};
 use crate::operator::{Options, Serving};
 use crate::pipeline::Site;
-use crate::work::classes;
-
-/// How long a leader waits for the bus before it ends.
-const BUS: Duration = Duration::from_secs(60);
+use crate::work::{classes, stays};
 
 /// The services of a process that leads or stands by: the store, the artefacts' endpoint, the way to NATS, who the
 /// replicas are.
@@ -111,6 +107,10 @@ impl Warm {
             None => Bus::Local(LocalBus::new()),
             Some(nats) => Bus::Nats(NatsBus::connect(nats.clone()).await?),
         };
+        if let Bus::Nats(bus) = &bus {
+            let (bus, stop) = (bus.clone(), shutdown.clone());
+            tasks.spawn(async move { stays(&bus, &stop).await });
+        }
         let hub = HubOptions {
             cache: directory("models")?,
             endpoint: options.hub.clone(),
@@ -159,7 +159,7 @@ impl Warm {
         let fetchers = self.work(&crew, &queue, tasks, shutdown);
         let context = &self.context;
         let dispatch = Dispatch::new(bus, context.store.clone(), crew);
-        let events = events(&dispatch).await?;
+        let events = dispatch.events().await?;
         let (listening, stop) = (dispatch.clone(), shutdown.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -222,20 +222,6 @@ impl Warm {
             Ok(())
         });
         None
-    }
-}
-
-/// Listens, on a server that may just be coming up.
-async fn events(dispatch: &Dispatch) -> Result<Events> {
-    let until = Instant::now() + BUS;
-    loop {
-        match dispatch.events().await {
-            Err(error) if Instant::now() < until => {
-                tracing::warn!("the bus is not there yet: {error:#}");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            listening => return listening,
-        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::MANAGER;
 use crate::cluster::PIPELINE;
 use crate::facts::{Body, Fact, Kind, Pod};
 use crate::fetchers::FETCHER;
-use crate::fleet::{COMPONENT, SERVING, fields, place};
+use crate::fleet::{COMPONENT, SERVING, config_map, fields, place, serving_name};
 use crate::packed::Packed;
 
 /// `namespace, name`.
@@ -140,7 +140,7 @@ impl Scope<'_> {
                 there(key(&map), Fact::of(Kind::Map, &map, Body::There))
             }),
             self.stream(Kind::Pointer, pointers, |map: ConfigMap| {
-                there(labelled(&map)?, Fact::of_pointer(&map))
+                there(named(&map, config_map)?, Fact::of_pointer(&map))
             }),
         ]
     }
@@ -149,21 +149,17 @@ impl Scope<'_> {
         let mut all = vec![self.stream(Kind::Pod, component(), |pod: v1::Pod| {
             let replica = Body::Pod(Box::new(replica(&pod)));
             let fact = Fact::of(Kind::Pod, &pod, replica);
-            Some((
-                labelled(&pod)?,
-                fact,
-                pod.metadata.deletion_timestamp.is_none(),
-            ))
+            Some((labelled(&pod)?, fact, lives(&pod)))
         })];
-        for served in SERVING {
-            all.push(match served {
-                "ServiceAccount" => self.fields::<ServiceAccount>(component(), labelled),
-                "Role" => self.fields::<Role>(component(), labelled),
-                "RoleBinding" => self.fields::<RoleBinding>(component(), labelled),
-                "Service" => self.fields::<Service>(component(), labelled),
-                "NetworkPolicy" => self.fields::<NetworkPolicy>(component(), labelled),
-                "PodDisruptionBudget" => self.fields::<PodDisruptionBudget>(component(), labelled),
-                _ => self.fields::<Deployment>(component(), labelled),
+        for kind in SERVING {
+            all.push(match kind {
+                "ServiceAccount" => self.fields::<ServiceAccount>(component(), served),
+                "Role" => self.fields::<Role>(component(), served),
+                "RoleBinding" => self.fields::<RoleBinding>(component(), served),
+                "Service" => self.fields::<Service>(component(), served),
+                "NetworkPolicy" => self.fields::<NetworkPolicy>(component(), served),
+                "PodDisruptionBudget" => self.fields::<PodDisruptionBudget>(component(), served),
+                _ => self.fields::<Deployment>(component(), served),
             });
         }
         all
@@ -262,6 +258,11 @@ fn there(key: Key, fact: Fact) -> Reading {
     Some((key, fact, true))
 }
 
+/// The pipeline that an object serves.
+fn served<K: Resource>(object: &K) -> Option<Key> {
+    named(object, serving_name)
+}
+
 /// A run or a release.
 fn child<K: Resource<DynamicType = ()>>(kind: Kind, packed: Packed<K>) -> Reading {
     let of = (packed.namespace()?, packed.pipeline.clone()?);
@@ -271,10 +272,22 @@ fn child<K: Resource<DynamicType = ()>>(kind: Kind, packed: Packed<K>) -> Readin
     )
 }
 
+/// The same, of the object that has the name of such: who copies an object copies its labels.
+fn named<K: Resource>(object: &K, name: fn(&str) -> String) -> Option<Key> {
+    labelled(object).filter(|(_, pipeline)| object.name_any() == name(pipeline))
+}
+
 /// The pipeline that an object's label names.
 fn labelled<K: Resource>(object: &K) -> Option<Key> {
     let pipeline = object.labels().get(PIPELINE)?.clone();
     Some((object.namespace()?, pipeline))
+}
+
+/// Whether a pod may still answer. One that has ended is not deleted at once, and its address may be another's by then.
+fn lives(pod: &v1::Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    let ended = matches!(phase, Some("Failed" | "Succeeded"));
+    pod.metadata.deletion_timestamp.is_none() && !ended
 }
 
 fn replica(pod: &v1::Pod) -> Pod {

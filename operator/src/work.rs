@@ -7,6 +7,7 @@ use loci_bus::Worker;
 use loci_nats::NatsBus;
 use loci_shell::Classes;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Follows which classes have a worker.
 pub fn classes(bus: &NatsBus) -> watch::Receiver<Classes> {
@@ -27,6 +28,17 @@ pub fn classes(bus: &NatsBus) -> watch::Receiver<Classes> {
         }
     });
     classes
+}
+
+/// Until `shutdown`.
+///
+/// # Errors
+/// When NATS is elsewhere.
+pub async fn stays(bus: &NatsBus, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    match shutdown.run_until_cancelled(bus.moved()).await {
+        Some(moved) => Err(moved.into()),
+        None => Ok(()),
+    }
 }
 
 /// What a worker of this process tells of itself.

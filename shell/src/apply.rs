@@ -3,7 +3,6 @@
 use anyhow::Result;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use loci_bus::BusError;
 use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRunSpec, MemoryRunStatus};
 use loci_digest::Digest;
 use loci_plan::{Action, Look, Probe};
@@ -25,9 +24,6 @@ impl Shared {
         Ok(())
     }
 }
-
-/// The pause after a bus that did not take a look.
-const BUS_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Controller {
     pub(crate) async fn apply(&mut self, action: Action) -> Result<()> {
@@ -131,22 +127,14 @@ impl Controller {
         let pipeline = self.declared.pipeline.clone();
         tokio::spawn(async move {
             let time = Timestamp::now();
-            while let Err(error) = dispatch.probe(&pipeline, probe.clone(), news.clone()).await {
-                match error.downcast_ref::<BusError>() {
-                    Some(BusError::Unreachable { .. }) if !news.is_closed() => {
-                        tokio::time::sleep(BUS_PAUSE).await;
-                    }
-                    _ => {
-                        let result = Err(format!("{error:#}"));
-                        let look = Look {
-                            probe,
-                            time,
-                            result,
-                        };
-                        let _ = news.send(News::Look(Box::new(look)));
-                        return;
-                    }
-                }
+            if let Err(error) = dispatch.probe(&pipeline, probe.clone(), news.clone()).await {
+                let result = Err(format!("{error:#}"));
+                let look = Look {
+                    probe,
+                    time,
+                    result,
+                };
+                let _ = news.send(News::Look(Box::new(look)));
             }
         });
     }

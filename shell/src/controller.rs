@@ -227,7 +227,8 @@ impl Controller {
             }
             News::Loaded(release, loaded) => self.loaded(release, loaded),
             News::Serving => self.follow(),
-            News::Collected => self.keep().await?,
+            News::Collected | News::Pointer => self.keep().await?,
+            News::Trouble(what) => self.keeper.tell(Told::Trouble(what)),
             News::Asked => self.world.intents = self.keeper.intents().await?,
             News::Run(run) if foreign(&*run, &self.uid()) => {}
             News::Run(run) => put(&mut self.world.runs, *run),

@@ -1,5 +1,7 @@
 //! Between plan and bus: steps go out as work items, and come back as outcomes.
 
+mod again;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -65,7 +67,7 @@ impl Dispatch {
     /// the last `reply`.
     ///
     /// # Errors
-    /// When the bus cannot carry it.
+    /// When the bus will not carry it. One that is away is asked again until it does.
     pub async fn send(
         &self,
         declared: &Declared,
@@ -108,7 +110,7 @@ impl Dispatch {
     /// once, to the last `reply`.
     ///
     /// # Errors
-    /// When the bus cannot carry it.
+    /// When the bus will not carry it. One that is away is asked again until it does.
     pub async fn probe(
         &self,
         pipeline: &Arc<Pipeline>,
@@ -147,9 +149,14 @@ impl Dispatch {
         };
         let _sending = self.forgetting.read().await;
         self.live().insert(item.id.clone(), live);
-        let published = self.bus.publish(item).await;
-        published.context("cannot dispatch a step")?;
-        Ok(())
+        match self.bus.publish(item.clone()).await {
+            Err(error) if again::away(&error) => {
+                tracing::debug!(id = item.id, %error, "is dispatched when the bus is back");
+                tokio::spawn(self.clone().publish_again(item));
+                Ok(())
+            }
+            published => Ok(published.map(drop).context("cannot dispatch a step")?),
+        }
     }
 
     fn fetch_item(&self, pipeline: &Pipeline, fetch: Fetch) -> FetchItem {
@@ -176,7 +183,12 @@ impl Dispatch {
         };
         for id in ids {
             self.live().remove(&id);
-            self.bus.cancel(&id).await?;
+            match self.bus.cancel(&id).await {
+                Err(error) if again::away(&error) => {
+                    tokio::spawn(self.clone().cancel_again(id));
+                }
+                cancelled => _ = cancelled?,
+            }
         }
         Ok(())
     }

@@ -20,6 +20,10 @@ pub enum News {
     Serving,
     /// Garbage was collected.
     Collected,
+    /// Somebody else changed or deleted what says which release is to be served.
+    Pointer,
+    /// Something that people should know.
+    Trouble(String),
     /// What people ask for may have changed.
     Asked,
     /// Somebody else wrote a run.

@@ -46,7 +46,7 @@ pub struct Cli {
 /// What all commands take.
 #[derive(Debug, Args)]
 pub struct Shared {
-    /// The directory where `loci up` keeps everything
+    /// The directory of state: all that `loci up` keeps, and the caches of a cluster's processes
     #[arg(long, global = true, env = "LOCI_STATE", default_value = ".loci")]
     pub state: PathBuf,
     /// How to print answers

@@ -30,7 +30,7 @@ pub struct Operator {
     /// A file with bearer tokens, one a line; needed to listen beyond loopback
     #[arg(long, env = "LOCI_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Where encoders run: auto, cpu or cuda
+    /// Where encoders run: auto or cpu; cuda is refused until a build has it
     #[arg(long, default_value = "auto", value_parser = device)]
     device: DeviceRequest,
     /// The hub that hf:// models come from
@@ -50,7 +50,12 @@ pub struct Operator {
     #[command(flatten)]
     nats: Nats,
     /// Where Prometheus reads how much work waits in NATS
-    #[arg(long, env = "LOCI_METRICS", value_name = "ADDR", requires = "url")]
+    #[arg(
+        long,
+        env = "LOCI_METRICS",
+        value_name = "ADDR",
+        requires = "nats_server"
+    )]
     metrics: Option<SocketAddr>,
     #[command(flatten)]
     leadership: Leadership,
@@ -71,6 +76,14 @@ struct Replicas {
         default_value = "IfNotPresent"
     )]
     pull_policy: String,
+    /// Secrets of each namespace that the image is pulled with, separated by commas
+    #[arg(
+        long = "pull-secrets",
+        env = "LOCI_PULL_SECRETS",
+        value_name = "SECRETS",
+        value_delimiter = ','
+    )]
+    pull_secrets: Vec<String>,
     /// How many pods a pipeline begins with that does not say how many it wants
     #[arg(
         id = "recall_replicas",
@@ -149,18 +162,22 @@ impl Replicas {
             .queriers
             .as_deref()
             .map(|queriers| network(queriers, home));
+        let log = std::env::var("RUST_LOG").ok();
         let of_fetcher = serde_json::from_str(&self.fetcher_resources);
         let fetcher = FetcherTemplate {
             image: image.clone(),
             pull_policy: self.pull_policy.clone(),
+            pull_secrets: self.pull_secrets.clone(),
             resources: of_fetcher.context("--fetcher-resources")?,
             nats_secret: self.fetcher_nats_secret,
             nats_files,
-            log: std::env::var("RUST_LOG").ok(),
+            log: log.clone(),
         };
         let template = Template {
             image,
             pull_policy: self.pull_policy,
+            pull_secrets: self.pull_secrets,
+            log,
             replicas: self.replicas,
             resources,
             token_secret: self.token_secret,

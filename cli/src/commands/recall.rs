@@ -34,7 +34,7 @@ pub struct Recall {
     /// Answers everybody whom the network lets through
     #[arg(long)]
     anyone: bool,
-    /// Where encoders run: auto, cpu or cuda
+    /// Where encoders run: auto or cpu; cuda is refused until a build has it
     #[arg(long, default_value = "auto", value_parser = device)]
     device: DeviceRequest,
     /// The hub that hf:// models come from

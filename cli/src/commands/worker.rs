@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_nats::NatsBus;
-use loci_operator::{Scope, serve_metrics};
+use loci_operator::{Scope, serve_metrics, stays};
 use loci_shell::{CLASS, FETCH};
 use loci_store::Store;
 use loci_worker::service;
@@ -32,7 +32,7 @@ pub struct Worker {
     /// Where Prometheus reads how much work waits for this class
     #[arg(long, env = "LOCI_METRICS", value_name = "ADDR")]
     metrics: Option<SocketAddr>,
-    /// Where encoders run: auto, cpu or cuda
+    /// Where encoders run: auto or cpu; cuda is refused until a build has it
     #[arg(long, default_value = "auto", value_parser = device)]
     device: DeviceRequest,
     /// The hub that hf:// models come from
@@ -89,7 +89,7 @@ impl Worker {
             Ok(())
         };
         let advertised = async { Ok(bus.advertise(&worker, &shutdown).await?) };
-        tokio::try_join!(metrics, work, advertised)?;
+        tokio::try_join!(metrics, work, advertised, stays(&bus, &shutdown))?;
         bus.close().await;
         Ok(())
     }

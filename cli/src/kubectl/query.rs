@@ -41,7 +41,7 @@ impl Query {
         let forward = Forward::to(cluster.api(), pod.clone(), PORT).await;
         let forward = forward.map_err(|error| {
             let why = cluster.explain(error);
-            anyhow!("no way to the pod {pod}: {why:#}; it takes the right to create pods/portforward. --url asks elsewhere")
+            anyhow!("no way to the pod {pod}: {why:#}; it takes the rights to get and to create pods/portforward. --url asks elsewhere")
         })?;
         let client = Client::new(
             &forward.url,

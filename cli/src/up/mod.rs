@@ -49,7 +49,7 @@ pub struct Up {
     /// A file with bearer tokens, one a line; needed to listen beyond loopback
     #[arg(long, env = "LOCI_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Where encoders run: auto, cpu or cuda
+    /// Where encoders run: auto or cpu; cuda is refused until a build has it
     #[arg(long, default_value = "auto", value_parser = device)]
     device: DeviceRequest,
     /// The hub that hf:// models come from

@@ -243,9 +243,9 @@ impl Task {
             let arranged = arrange(&self.client, &namespace, needs, &self.template, known).await;
             if let Err(error) = arranged {
                 tracing::warn!(namespace, "the fetcher cannot be arranged: {error:#}");
-                self.due.insert(namespace, Instant::now() + PAUSE);
-                continue;
+                self.due.insert(namespace.clone(), Instant::now() + PAUSE);
             }
+            // What cannot be arranged keeps nobody waiting either: what serves goes on.
             for done in self.waiting.remove(&namespace).unwrap_or_default() {
                 let _ = done.send(());
             }

@@ -23,6 +23,8 @@ pub struct FetcherTemplate {
     pub image: String,
     /// `Always`, `IfNotPresent` or `Never`.
     pub pull_policy: String,
+    /// Secrets of each namespace that it is pulled with.
+    pub pull_secrets: Vec<String>,
     /// `resources` of the container.
     pub resources: Value,
     /// The Secret in each namespace that says how its fetcher reaches NATS.
@@ -122,6 +124,7 @@ fn pod(
     mounts.push(json!({"name": "nats", "mountPath": "/etc/loci/nats", "readOnly": true}));
     json!({
         "serviceAccountName": NAME,
+        "imagePullSecrets": restricted::pulled_with(&template.pull_secrets),
         "automountServiceAccountToken": reads_maps,
         "securityContext": restricted::pod(),
         "containers": [{
@@ -176,6 +179,7 @@ mod tests {
         FetcherTemplate {
             image: "loci".to_owned(),
             pull_policy: "Never".to_owned(),
+            pull_secrets: vec!["registry".to_owned()],
             resources: json!({}),
             nats_secret: "loci-fetcher-nats".to_owned(),
             nats_files: [("LOCI_NATS_URL_FILE", "url")].into(),
@@ -212,6 +216,7 @@ mod tests {
         let expected = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["docs"], "verbs": ["get"]}]);
         assert_eq!(role["rules"], expected);
         let pod = &objects.last().unwrap()["spec"]["template"]["spec"];
+        assert_eq!(pod["imagePullSecrets"], json!([{"name": "registry"}]));
         let volumes = pod["volumes"].as_array().unwrap();
         let secrets = volumes.iter().filter_map(|v| v["secret"].as_object());
         let (own, secrets): (Vec<_>, Vec<_>) =

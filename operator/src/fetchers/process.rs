@@ -18,9 +18,10 @@ use loci_worker::source::SourceSpec;
 use loci_worker::step::{FetchContext, Missing, SourceInput, SourceProvider, StepError};
 use tokio_util::sync::CancellationToken;
 
+use crate::artifacts::IDLE;
 use crate::dereference::{Found, data};
 use crate::metrics::{Scope, serve_metrics};
-use crate::work::worker;
+use crate::work::{stays, worker};
 
 /// How a fetcher runs.
 pub struct FetcherOptions {
@@ -59,7 +60,7 @@ pub async fn fetch(
             git_cache,
         }),
         store: None,
-        http: reqwest::Client::new(),
+        http: reqwest::Client::builder().pool_idle_timeout(IDLE).build()?,
     };
     let bus = NatsBus::connect(options.nats).await?;
     let told = worker(&class, FETCHES);
@@ -78,7 +79,7 @@ pub async fn fetch(
         Ok(())
     };
     let advertised = async { Ok(bus.advertise(&told, &shutdown).await?) };
-    tokio::try_join!(metrics, work, advertised)?;
+    tokio::try_join!(metrics, work, advertised, stays(&bus, &shutdown))?;
     bus.close().await;
     Ok(())
 }

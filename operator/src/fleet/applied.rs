@@ -45,7 +45,10 @@ pub fn hash(objects: &[Value]) -> u64 {
     short(Digest::of_json(&objects).ok())
 }
 
-/// Which fields of an object are the operator's; 0 for none.
+/// Who applied an object and what, as an annotation of it: the fields are the same whatever they hold.
+pub const STAMP: &str = "loci.dev/stamp";
+
+/// Which fields of an object are the operator's, by whom they were applied; 0 for none.
 pub fn fields(metadata: &ObjectMeta) -> u64 {
     let mut entries = metadata.managed_fields.iter().flatten();
     let ours = entries.find(|e| {
@@ -54,7 +57,8 @@ pub fn fields(metadata: &ObjectMeta) -> u64 {
             && e.subresource.is_none()
     });
     let fields = ours.and_then(|e| e.fields_v1.as_ref());
-    fields.map_or(0, |fields| short(Digest::of_json(&fields.0).ok()))
+    let stamp = metadata.annotations.as_ref().and_then(|a| a.get(STAMP));
+    fields.map_or(0, |fields| short(Digest::of_json(&(&fields.0, stamp)).ok()))
 }
 
 fn short(digest: Option<Digest>) -> u64 {
@@ -88,5 +92,8 @@ mod tests {
         let part = fields(&object(MANAGER, json!({"f:spec": {}})));
         assert!(whole != part && whole != 0);
         assert_eq!(fields(&object("somebody", json!({}))), 0);
+        let mut stale = object(MANAGER, json!({"f:spec": {"f:selector": {}}}));
+        stale.annotations = Some([(STAMP.to_owned(), "of an older leader".to_owned())].into());
+        assert_ne!(fields(&stale), whole);
     }
 }

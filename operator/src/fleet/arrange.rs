@@ -10,7 +10,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::applied::{fields, hash};
+use super::applied::{Applied, STAMP, fields, hash};
 use super::objects::{objects, place_of};
 use super::task::Task;
 use super::wanted::{APPLIED, RELEASES, config_map};
@@ -21,30 +21,55 @@ use crate::pointer;
 
 /// The pause between two repairs of what somebody else changes again and again.
 const REPAIR: Duration = Duration::from_secs(5);
+/// The pauses after what was refused.
+const REFUSED: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(120);
 /// Owns the number of replicas that a pipeline said and says no longer, until somebody else scales.
 const SCALED: &str = "loci-operator-scaled";
 
 impl Task {
-    /// Applies what is not as it was applied.
+    /// Applies what is not as it was applied. What is refused is tried again with growing pauses, and alone.
     pub(super) async fn arrange(&mut self) -> Result<()> {
         let objects = objects(&self.pipeline, &self.yard.template);
-        let mut applied = self.applied.clone().unwrap_or_default();
-        let same = std::mem::replace(&mut applied.objects, hash(&objects)) == applied.objects;
+        let hash = hash(&objects);
+        let before = self.begun.take().or_else(|| self.applied.clone());
+        let mut applied = before.filter(|a| a.objects == hash).unwrap_or(Applied {
+            objects: hash,
+            ..Applied::default()
+        });
+        let arranged = self.apply_all(objects, &mut applied).await;
+        let pause = match &arranged {
+            Ok(()) => {
+                self.releases_due |= self.applied.as_ref() != Some(&applied);
+                self.applied = Some(applied);
+                self.objects_due = false;
+                self.refused = 0;
+                REPAIR
+            }
+            Err(_) => {
+                self.begun = Some(applied);
+                self.refused += 1;
+                (REFUSED * 2_u32.saturating_pow(self.refused - 1)).min(LONGEST)
+            }
+        };
+        self.repair_at = Some(Instant::now() + pause);
+        arranged
+    }
+
+    async fn apply_all(&self, objects: Vec<Value>, applied: &mut Applied) -> Result<()> {
         let turns = self.yard.writes.clone();
         let _turn = turns.acquire().await?;
-        for object in &objects {
-            let place = place_of(object);
+        let stamp = format!("{:016x}-{}", applied.objects, self.yard.term);
+        for mut object in objects {
+            let place = place_of(&object);
             let Some(fields) = applied.fields.get_mut(usize::from(place)) else {
                 continue;
             };
-            if !same || self.known.facts().fields(place) != Some(*fields) {
-                *fields = self.apply(object).await?;
+            if *fields == 0 || self.known.facts().fields(place) != Some(*fields) {
+                object["metadata"]["annotations"] = json!({STAMP: stamp});
+                *fields = self.apply(&object).await?;
             }
         }
-        self.releases_due |= self.applied.as_ref() != Some(&applied);
-        self.applied = Some(applied);
-        self.objects_due = false;
-        self.repair_at = Some(Instant::now() + REPAIR);
         Ok(())
     }
 
@@ -95,7 +120,7 @@ impl Task {
         let serving = Kind::Serving(place_of(object));
         self.known
             .wrote(Fact::of(serving, &written, Body::Fields(fields)));
-        if free && there.is_none() {
+        if free && !scaled(&written) {
             let scale = json!({"spec": {"replicas": self.yard.template.replicas}});
             let (params, scale) = (PatchParams::default(), Patch::Merge(&scale));
             let scaled = api.patch_scale(name, &params, &scale).await;
@@ -105,13 +130,22 @@ impl Task {
     }
 }
 
+/// Whether anybody has ever said how many replicas there are to be: a default has no owner.
+fn scaled(deployment: &DynamicObject) -> bool {
+    let mut managers = deployment.metadata.managed_fields.iter().flatten();
+    managers.any(owns_replicas)
+}
+
+fn owns_replicas(entry: &ManagedFieldsEntry) -> bool {
+    let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+    fields.is_some_and(|f| f.pointer("/f:spec/f:replicas").is_some())
+}
+
 /// The number of replicas of a Deployment, where this operator set it.
 fn owned_replicas(deployment: &DynamicObject) -> Option<i64> {
     let managers = deployment.metadata.managed_fields.as_ref()?;
     let ours = |entry: &&ManagedFieldsEntry| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        entry.manager.as_deref() == Some(MANAGER)
-            && fields.is_some_and(|f| f.pointer("/f:spec/f:replicas").is_some())
+        entry.manager.as_deref() == Some(MANAGER) && owns_replicas(entry)
     };
     managers.iter().find(ours)?;
     deployment.data.pointer("/spec/replicas")?.as_i64()

@@ -26,7 +26,9 @@ use crate::lock;
 use crate::pointed::Pointer;
 pub use applied::{Applied, fields, hash};
 pub use network::Network;
-pub use objects::{COMPONENT, PORT, SERVING, STATUS_PORT, Template, objects, place, place_of};
+pub use objects::{
+    COMPONENT, PORT, SERVING, STATUS_PORT, Template, objects, place, place_of, serving_name,
+};
 pub use wanted::{APPLIED, DESIRED, RELEASES, Releases, Report, Wanted, config_map};
 
 /// Pipelines whose objects are written at the same time.

@@ -26,6 +26,10 @@ pub struct Template {
     pub image: String,
     /// `Always`, `IfNotPresent` or `Never`.
     pub pull_policy: String,
+    /// Secrets of the pipeline's namespace that it is pulled with.
+    pub pull_secrets: Vec<String>,
+    /// What is logged.
+    pub log: Option<String>,
     /// How many to begin with, where the pipeline does not say how many there are to be; afterwards that is an
     /// autoscaler's affair, or a person's.
     pub replicas: u32,
@@ -64,10 +68,15 @@ pub fn place_of(object: &Value) -> u8 {
     place(object["kind"].as_str().unwrap_or_default())
 }
 
+/// The name of all that serves a pipeline.
+pub fn serving_name(pipeline: &str) -> String {
+    format!("{pipeline}-recall")
+}
+
 /// All objects, at most one of each [served kind](SERVING).
 pub fn objects(pipeline: &MemoryPipeline, template: &Template) -> Vec<Value> {
     let name = pipeline.name_any();
-    let full = format!("{name}-recall");
+    let full = serving_name(&name);
     let labels = json!({
         "app.kubernetes.io/name": "loci",
         "app.kubernetes.io/component": COMPONENT,
@@ -150,12 +159,15 @@ fn pod(pipeline: &MemoryPipeline, template: &Template, account: &str) -> Value {
         json!({"name": "LOCI_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
         json!({"name": "LOCI_STATE", "value": "/var/lib/loci"}),
     ];
+    let log = template.log.iter();
+    env.extend(log.map(|log| json!({"name": "RUST_LOG", "value": log})));
     if let Some(hub) = &template.hub {
         env.push(json!({"name": "HF_ENDPOINT", "value": hub.as_str()}));
     }
     let probe = |path: &str, period: u32| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": period});
     json!({
         "serviceAccountName": account,
+        "imagePullSecrets": restricted::pulled_with(&template.pull_secrets),
         "terminationGracePeriodSeconds": 45,
         "securityContext": restricted::pod(),
         "topologySpreadConstraints": [{

@@ -45,6 +45,10 @@ pub struct Task {
     pub(super) releases_due: bool,
     /// When objects may be written again.
     pub(super) repair_at: Option<Instant>,
+    /// What is applied already of what is to be.
+    pub(super) begun: Option<Applied>,
+    /// How often in a row something was refused.
+    pub(super) refused: u32,
     trouble: Option<String>,
     /// The pods as they were when last asked.
     asked: BTreeSet<(String, bool)>,
@@ -84,6 +88,8 @@ impl Task {
             objects_due: false,
             releases_due: false,
             repair_at: None,
+            begun: None,
+            refused: 0,
             trouble: None,
             asked: BTreeSet::new(),
             reached: current.is_some().then(Instant::now),
@@ -161,12 +167,16 @@ impl Task {
 
     async fn write_or_tell(&mut self) {
         match self.write().await {
+            Ok(()) if self.begun.is_some() => {}
             Ok(()) => self.trouble = None,
             Err(error) => {
                 let trouble = format!("{error:#}");
                 if self.trouble.as_ref() != Some(&trouble) {
                     let name = &self.name;
                     tracing::warn!(pipeline = name, "serving cannot be arranged: {trouble}");
+                    self.tell(News::Trouble(format!(
+                        "serving cannot be arranged: {trouble}"
+                    )));
                     self.trouble = Some(trouble);
                 }
                 tokio::time::sleep(BUSY * 5).await;
@@ -250,13 +260,15 @@ impl Task {
 
     async fn write(&mut self) -> Result<()> {
         let may = self.repair_at.is_none_or(|at| at <= Instant::now());
-        if self.objects_due && may {
-            self.arrange().await?;
-        }
+        let arranged = match self.objects_due && may {
+            true => self.arrange().await,
+            false => Ok(()),
+        };
+        // Replicas that are there follow, whatever cannot be arranged.
         if self.releases_due {
             self.point().await?;
         }
-        Ok(())
+        arranged
     }
 
     /// Asks the replicas, if that may tell anything new, and tells what has become of releases.

@@ -213,6 +213,7 @@ impl Pipelines {
         let news = match kind {
             Kind::Run => facts.object(kind, name).map(run),
             Kind::Release => facts.object(kind, name).map(release),
+            Kind::Pointer => Some(News::Pointer),
             _ => None,
         };
         drop(facts);
@@ -231,6 +232,7 @@ impl Pipelines {
                 }
                 self.summon(key);
             }
+            Kind::Pointer => self.hand(key, Some(News::Pointer)),
             _ => self.hand(key, None),
         }
         self.forget(key);
@@ -243,7 +245,13 @@ impl Pipelines {
         };
         match (&entry.task, news) {
             (None, _) => self.queue(key),
-            (Some((_, changes)), Some(news)) => _ = changes.send(Change::Child(news)),
+            (Some((_, changes)), Some(news)) => {
+                // Its other part is of what serves.
+                if matches!(news, News::Pointer) {
+                    entry.known.serving.notify_one();
+                }
+                let _ = changes.send(Change::Child(news));
+            }
             (Some(_), None) => entry.known.serving.notify_one(),
         }
     }

@@ -16,6 +16,7 @@ use reqwest::header::{HeaderValue, LOCATION, RANGE};
 use serde::Deserialize;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
+use crate::artifacts::IDLE;
 use crate::fleet::Wanted;
 use crate::lock;
 
@@ -59,6 +60,7 @@ impl Cache {
         let http = reqwest::Client::builder()
             .connect_timeout(connect)
             .read_timeout(SILENCE)
+            .pool_idle_timeout(IDLE)
             // Followed by hand: the key is for the operator alone.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;

@@ -21,6 +21,8 @@ fn template(network: Option<Network>) -> Template {
     Template {
         image: "ghcr.io/loci-dev/loci:1".to_owned(),
         pull_policy: "IfNotPresent".to_owned(),
+        pull_secrets: Vec::new(),
+        log: None,
         replicas: 2,
         resources: json!({"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}),
         token_secret: Some("tokens".to_owned()),

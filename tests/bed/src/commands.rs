@@ -83,7 +83,7 @@ pub(crate) fn api_server(ports: Ports) -> Vec<String> {
         format!("--secure-port={}", ports.api),
         // A loopback address cannot be an endpoint.
         "--endpoint-reconciler-type=none".into(),
-        "--service-cluster-ip-range=10.96.0.0/24".into(),
+        "--service-cluster-ip-range=10.96.0.0/12".into(),
         "--allow-privileged=true".into(),
         "--authorization-mode=RBAC".into(),
         format!("--client-ca-file={CA}"),

@@ -21,7 +21,10 @@ pub struct Load {
 /// The time that so much of a hundred times is within.
 pub fn percentile(mut times: Vec<Duration>, of_hundred: usize) -> Duration {
     times.sort();
-    times[times.len() * of_hundred / 100]
+    times
+        .get(times.len() * of_hundred / 100)
+        .copied()
+        .unwrap_or_default()
 }
 
 /// An answer.

@@ -78,7 +78,7 @@ fn tag() {
     assert!(done.success());
 }
 
-/// Definitions first, then the chart, as the README says. Nobody who asks meanwhile is let down.
+/// Definitions first, then the chart, as docs/operations.md says. Nobody who asks meanwhile is let down.
 pub async fn from_an_earlier_chart(story: Arc<Story>) {
     let image_of = |namespace: &str, what: &str| field(what, namespace, IMAGE);
     let (operator, replicas) = ("deployment/loci-operator", "deployment/shop-recall");
