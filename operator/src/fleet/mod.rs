@@ -12,6 +12,7 @@ mod wanted;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use kube::{Client, ResourceExt};
 use loci_crds::MemoryPipeline;
@@ -19,6 +20,7 @@ use loci_shell::{Declared, Fleet, Load, News};
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::artifacts::Artifacts;
 use crate::facts::{Facts, Known};
@@ -31,6 +33,8 @@ pub use objects::{
 };
 pub use wanted::{APPLIED, DESIRED, RELEASES, Releases, Report, Wanted, config_map};
 
+/// How long a leader leaves replicas alone that are there: an upgrade restarts much at once, and what answers comes last.
+const CALM: Duration = Duration::from_secs(10);
 /// Pipelines whose objects are written at the same time.
 const WRITES: usize = 16;
 
@@ -47,6 +51,8 @@ pub struct Yard {
     pub http: reqwest::Client,
     /// Of the leader that this process is; 0 without an election.
     pub term: u64,
+    /// Until then, replicas that are there are left as they are.
+    calm: Instant,
     /// Who may write objects.
     writes: Arc<Semaphore>,
 }
@@ -63,6 +69,7 @@ impl Yard {
             artifacts,
             http: reqwest::Client::builder().build()?,
             term: 0,
+            calm: Instant::now(),
             writes: Arc::new(Semaphore::new(WRITES)),
         })
     }
@@ -71,6 +78,7 @@ impl Yard {
     pub fn of_term(&self, term: u64) -> Self {
         Self {
             term,
+            calm: Instant::now() + CALM,
             ..self.clone()
         }
     }

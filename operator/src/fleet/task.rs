@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
 use super::applied::Applied;
-use super::objects::{STATUS_PORT, objects};
+use super::objects::{STATUS_PORT, objects, place};
 use super::wanted::{Releases, Replica, Report, Standing, Wanted, serving, standing};
 use super::{Command, Observed, Yard, as_applied};
 use crate::facts::{Known, Pod};
@@ -259,7 +259,9 @@ impl Task {
     }
 
     async fn write(&mut self) -> Result<()> {
-        let may = self.repair_at.is_none_or(|at| at <= Instant::now());
+        let now = Instant::now();
+        let may =
+            self.repair_at.is_none_or(|at| at <= now) && (now >= self.yard.calm || !self.stands());
         let arranged = match self.objects_due && may {
             true => self.arrange().await,
             false => Ok(()),
@@ -269,6 +271,11 @@ impl Task {
             self.point().await?;
         }
         arranged
+    }
+
+    /// Whether there are replicas already.
+    fn stands(&self) -> bool {
+        self.known.facts().fields(place("Deployment")).is_some()
     }
 
     /// Asks the replicas, if that may tell anything new, and tells what has become of releases.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::cluster::{AGENTS, SYSTEM, kubectl};
+use crate::cluster::{AGENTS, SYSTEM, field, kubectl, until};
 use crate::node::pods;
 use crate::story::{Story, blocking, rolled_out};
+
+const REQUESTED: &str = "{.spec.template.spec.containers[0].resources.requests.cpu}";
 
 pub async fn rollout(story: Arc<Story>) {
     let act = async || {
@@ -48,6 +50,9 @@ pub async fn helm_upgrade(story: Arc<Story>) {
     let act = async || {
         blocking(|| {
             story.install(&["--set", "log=warn,recall.resources.requests.cpu=160m"]);
+            until("replicas are made anew", || {
+                field("deployment/shop-recall", AGENTS, REQUESTED) == "160m"
+            });
             rolled_out(AGENTS, "deployment/shop-recall");
         });
     };

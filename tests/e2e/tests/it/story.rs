@@ -106,6 +106,7 @@ pub fn pipeline(namespace: &str, name: &str, source: Value) -> Vec<Value> {
             "embedder": {"model": hub::MODEL},
             "sources": [source],
             "index": {"refresh": {"interval": "1h"}, "maxDeletion": "100%"},
+            "releases": {"historyLimit": 5, "minAge": "1s"},
             "suites": [{"name": "faq", "retrieval": {"data": {"configMap": {"name": "faq", "key": "faq.jsonl"}}}}],
             "gates": [{"suite": "faq", "metric": "recallAt5", "floor": "0.50"}],
         },
