@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use loci_crds::MemoryPipeline;
 use serde_json::{Value, json};
 
 use super::{Cluster, Process};
@@ -246,6 +247,24 @@ async fn replicas_load_switch_and_serve_without_a_failed_query_or_anybody_else()
     let (release, text) = again.ask(&client).await.unwrap();
     assert_eq!(release, "shop-13");
     assert!(text.contains("13"), "{text}");
+
+    // An operator that starts without NATS sends no step out, and goes back all the same.
+    let _operator = cluster.operator_with_replicas();
+    cluster.documents("The workshop opens at 14 o'clock.").await;
+    let back = json!({"metadata": {"annotations": {"loci.dev/rollback": "12"}}});
+    let pipelines = cluster.api::<MemoryPipeline>();
+    let (params, back) = (PatchParams::default(), Patch::Merge(&back));
+    pipelines.patch("shop", &params, &back).await.unwrap();
+    replicas.push(again);
+    cluster
+        .until("the release before answers", async || {
+            let mut answers = Vec::new();
+            for replica in &replicas {
+                answers.push(replica.ask(&client).await.map(|(release, _)| release));
+            }
+            answers.iter().all(|a| a.as_deref() == Ok("shop-12"))
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
