@@ -152,7 +152,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Comes back when the file names other servers. The client cannot be turned to them while it has no connection.
 pub(crate) async fn moved(server: &Server) -> ConnectError {
     let hosts = || url(server).map(|url| without_password(&url));
-    let Ok(first) = hosts() else {
+    let (Server::File(_), Ok(first)) = (server, hosts()) else {
         return std::future::pending().await;
     };
     loop {

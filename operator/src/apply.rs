@@ -6,6 +6,9 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::Value;
 
+use crate::facts::{Body, Fact, Kind, Known};
+use crate::fleet::{fields, place_of};
+
 /// Owns the releases in a pipeline's ConfigMap, and the objects that serve and fetch.
 pub const MANAGER: &str = "loci-operator-serving";
 
@@ -19,13 +22,23 @@ pub fn api_of(client: &Client, namespace: &str, object: &Value) -> Api<DynamicOb
     Api::namespaced_with(client.clone(), namespace, &resource)
 }
 
-/// Brings an object to what it should be; gives it as it is then.
-pub async fn apply(client: &Client, namespace: &str, object: &Value) -> Result<DynamicObject> {
+/// Brings an object to what it should be, and notes it; gives it as it is then, and the fields that are the operator's.
+pub async fn apply(
+    client: &Client,
+    namespace: &str,
+    object: &Value,
+    known: &Known,
+) -> Result<(DynamicObject, u64)> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let params = PatchParams::apply(MANAGER).force();
     let patch = Patch::Apply(object);
     let written = api_of(client, namespace, object)
         .patch(name, &params, &patch)
         .await;
-    written.with_context(|| format!("{} {name}", object["kind"].as_str().unwrap_or_default()))
+    let refused = || format!("{} {name}", object["kind"].as_str().unwrap_or_default());
+    let written = written.with_context(refused)?;
+    let fields = fields(&written.metadata);
+    let kind = Kind::Serving(place_of(object));
+    known.wrote(Fact::of(kind, &written, Body::Fields(fields)));
+    Ok((written, fields))
 }

@@ -43,6 +43,7 @@ pub use leader::{Election, Timing};
 pub use metrics::{Scope, serve_metrics};
 pub use operator::{Options, Serving, run};
 pub use replica::{Limits, ReplicaOptions, replicate};
+pub use restricted::Program;
 pub use work::{stays, worker};
 
 use std::net::SocketAddr;

@@ -31,8 +31,29 @@ pub fn scratch() -> (Vec<Value>, Vec<Value>) {
     (volumes, mounts)
 }
 
-/// `imagePullSecrets` of a pod.
-pub fn pulled_with(secrets: &[String]) -> Vec<Value> {
-    let name = |secret: &String| json!({"name": secret});
-    secrets.iter().map(name).collect()
+/// The program that these pods run.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The image that holds `loci`.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`.
+    pub pull_policy: String,
+    /// Secrets of the pods' namespace that it is pulled with.
+    pub pull_secrets: Vec<String>,
+    /// What is logged.
+    pub log: Option<String>,
+}
+
+impl Program {
+    /// `imagePullSecrets` of a pod.
+    pub fn pulled_with(&self) -> Vec<Value> {
+        let name = |secret: &String| json!({"name": secret});
+        self.pull_secrets.iter().map(name).collect()
+    }
+
+    /// What a container's environment says of it.
+    pub fn env(&self) -> impl Iterator<Item = Value> {
+        let log = self.log.iter();
+        log.map(|log| json!({"name": "RUST_LOG", "value": log}))
+    }
 }

@@ -60,6 +60,15 @@ pub struct Watch {
     pub listings: usize,
 }
 
+impl Watch {
+    fn of(all: Vec<Watching>) -> Self {
+        Self {
+            listings: all.len(),
+            seen: futures::stream::select_all(all).boxed(),
+        }
+    }
+}
+
 /// Watches these namespaces; all, when there are none. `replicas`: also what serves pipelines.
 pub fn watch(client: &Client, namespaces: &[String], replicas: bool) -> Watch {
     let mut all = Vec::new();
@@ -70,10 +79,7 @@ pub fn watch(client: &Client, namespaces: &[String], replicas: bool) -> Watch {
             all.extend(scope.replicas());
         }
     }
-    Watch {
-        listings: all.len(),
-        seen: futures::stream::select_all(all).boxed(),
-    }
+    Watch::of(all)
 }
 
 /// Watches what reads the sources of these namespaces.
@@ -93,10 +99,7 @@ pub fn watch_fetchers(client: &Client, namespaces: &[String]) -> Watch {
             scope.fields::<Deployment>(config, |o| Some(key(o))),
         ]);
     }
-    Watch {
-        listings: all.len(),
-        seen: futures::stream::select_all(all).boxed(),
-    }
+    Watch::of(all)
 }
 
 fn scopes(namespaces: &[String]) -> Vec<Option<&String>> {

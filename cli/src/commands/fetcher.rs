@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use loci_nats::NatsOptions;
 use loci_operator::FetcherOptions;
@@ -31,12 +31,8 @@ impl Fetcher {
     /// Runs until Ctrl-C or SIGTERM; what is under way then goes back into the queue.
     pub async fn run(self, shared: &Shared) -> Result<()> {
         service_log();
-        let nats = self
-            .nats
-            .options(&format!("loci-fetcher-{}", self.namespace));
-        let nats = nats.context(
-            "say where NATS is: --nats or --nats-url-file, LOCI_NATS_URL or LOCI_NATS_URL_FILE",
-        )?;
+        let name = format!("loci-fetcher-{}", self.namespace);
+        let nats = self.nats.needed(&name)?;
         let options = FetcherOptions {
             nats: NatsOptions {
                 tenant: Some(self.namespace.clone()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use clap::{ArgGroup, Args};
 use loci_nats::{NatsOptions, Server};
 
@@ -75,6 +76,13 @@ impl Nats {
         ];
         let given = all.into_iter().filter(|(given, ..)| *given);
         given.map(|(_, name, file)| (name, file)).collect()
+    }
+
+    /// For who cannot do without.
+    pub fn needed(&self, name: &str) -> Result<NatsOptions> {
+        self.options(name).context(
+            "say where NATS is: --nats or --nats-url-file, LOCI_NATS_URL or LOCI_NATS_URL_FILE",
+        )
     }
 
     /// None when no server was named.

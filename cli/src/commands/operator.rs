@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use loci_models::DeviceRequest;
-use loci_operator::{FetcherTemplate, Network, Options, Serving, Template};
+use loci_operator::{FetcherTemplate, Network, Options, Program, Serving, Template};
 use loci_recall::{Auth, Tokens};
 
 use super::election::Leadership;
@@ -162,22 +162,21 @@ impl Replicas {
             .queriers
             .as_deref()
             .map(|queriers| network(queriers, home));
-        let log = std::env::var("RUST_LOG").ok();
-        let of_fetcher = serde_json::from_str(&self.fetcher_resources);
-        let fetcher = FetcherTemplate {
-            image: image.clone(),
-            pull_policy: self.pull_policy.clone(),
-            pull_secrets: self.pull_secrets.clone(),
-            resources: of_fetcher.context("--fetcher-resources")?,
-            nats_secret: self.fetcher_nats_secret,
-            nats_files,
-            log: log.clone(),
-        };
-        let template = Template {
+        let program = Program {
             image,
             pull_policy: self.pull_policy,
             pull_secrets: self.pull_secrets,
-            log,
+            log: std::env::var("RUST_LOG").ok(),
+        };
+        let of_fetcher = serde_json::from_str(&self.fetcher_resources);
+        let fetcher = FetcherTemplate {
+            program: program.clone(),
+            resources: of_fetcher.context("--fetcher-resources")?,
+            nats_secret: self.fetcher_nats_secret,
+            nats_files,
+        };
+        let template = Template {
+            program,
             replicas: self.replicas,
             resources,
             token_secret: self.token_secret,

@@ -48,10 +48,7 @@ impl Worker {
             self.class != FETCH && !self.class.starts_with("fetch-"),
             "classes named {FETCH} are those of fetchers, which see sources and their credentials: run `loci fetcher`"
         );
-        let options = self.nats.options(&format!("loci-worker-{}", self.class));
-        let options = options.context(
-            "say where NATS is: --nats or --nats-url-file, LOCI_NATS_URL or LOCI_NATS_URL_FILE",
-        )?;
+        let options = self.nats.needed(&format!("loci-worker-{}", self.class))?;
         let directory = |name: &str| -> Result<PathBuf> {
             let path = shared.state.join(name);
             std::fs::create_dir_all(&path)

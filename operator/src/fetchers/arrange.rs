@@ -3,13 +3,13 @@
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::OfNamespace;
 use super::objects::{FetcherTemplate, NAME, objects};
 use crate::apply::apply;
-use crate::facts::{Body, Fact, Kind, Known};
-use crate::fleet::{Applied, fields, hash, place_of};
+use crate::facts::Known;
+use crate::fleet::{Applied, hash, place_of};
 
 /// What was applied, at the Deployment: what is there as it was applied is not applied again.
 const APPLIED: &str = "loci.dev/applied";
@@ -41,7 +41,7 @@ pub(super) async fn arrange(
         if let Some(of) = ours.get_mut(usize::from(place))
             && !stands(place, *of)
         {
-            *of = write(client, namespace, object, known).await?;
+            *of = apply(client, namespace, object, known).await?.1;
         }
     }
     let place = place_of(&deployment);
@@ -53,19 +53,10 @@ pub(super) async fn arrange(
     // Once more when its own fields are others: they are part of what it says of itself.
     loop {
         deployment["metadata"]["annotations"] = json!({APPLIED: now.to_string()});
-        let written = write(client, namespace, &deployment, known).await?;
+        let (_, written) = apply(client, namespace, &deployment, known).await?;
         match now.fields.get_mut(usize::from(place)) {
             Some(of) if *of != written => *of = written,
             _ => return Ok(()),
         }
     }
-}
-
-/// Applies one object; gives the fields that are the operator's then.
-async fn write(client: &Client, namespace: &str, object: &Value, known: &Known) -> Result<u64> {
-    let written = apply(client, namespace, object).await?;
-    let ours = fields(&written.metadata);
-    let kind = Kind::Serving(place_of(object));
-    known.wrote(Fact::of(kind, &written, Body::Fields(ours)));
-    Ok(ours)
 }

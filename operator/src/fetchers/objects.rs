@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::OfNamespace;
-use crate::restricted;
+use crate::restricted::{self, Program};
 
 /// The name of all its objects.
 pub const NAME: &str = "loci-fetcher";
@@ -19,12 +19,8 @@ pub(super) const SECRETS: &str = "/etc/loci/sources";
 /// How fetchers are made.
 #[derive(Clone, Debug)]
 pub struct FetcherTemplate {
-    /// The image that holds `loci`.
-    pub image: String,
-    /// `Always`, `IfNotPresent` or `Never`.
-    pub pull_policy: String,
-    /// Secrets of each namespace that it is pulled with.
-    pub pull_secrets: Vec<String>,
+    /// What they run.
+    pub program: Program,
     /// `resources` of the container.
     pub resources: Value,
     /// The Secret in each namespace that says how its fetcher reaches NATS.
@@ -32,8 +28,6 @@ pub struct FetcherTemplate {
     /// Files of that Secret, by the environment variables that name them: `url`, with user and password if need be,
     /// `loci.creds`, `ca.crt`.
     pub nats_files: BTreeMap<&'static str, &'static str>,
-    /// What is logged.
-    pub log: Option<String>,
 }
 
 /// All objects, in the order of their creation.
@@ -104,12 +98,7 @@ fn pod(
     reads_maps: bool,
 ) -> Value {
     let mut env = vec![json!({"name": "LOCI_STATE", "value": "/var/lib/loci"})];
-    env.extend(
-        template
-            .log
-            .iter()
-            .map(|log| json!({"name": "RUST_LOG", "value": log})),
-    );
+    env.extend(template.program.env());
     let files = template.nats_files.iter();
     env.extend(
         files.map(|(name, file)| json!({"name": name, "value": format!("/etc/loci/nats/{file}")})),
@@ -124,13 +113,13 @@ fn pod(
     mounts.push(json!({"name": "nats", "mountPath": "/etc/loci/nats", "readOnly": true}));
     json!({
         "serviceAccountName": NAME,
-        "imagePullSecrets": restricted::pulled_with(&template.pull_secrets),
+        "imagePullSecrets": template.program.pulled_with(),
         "automountServiceAccountToken": reads_maps,
         "securityContext": restricted::pod(),
         "containers": [{
             "name": "fetcher",
-            "image": template.image,
-            "imagePullPolicy": template.pull_policy,
+            "image": template.program.image,
+            "imagePullPolicy": template.program.pull_policy,
             "args": ["fetcher", format!("--namespace={namespace}"), format!("--secrets={SECRETS}")],
             "env": env,
             "resources": template.resources,
@@ -177,13 +166,15 @@ mod tests {
 
     fn template() -> FetcherTemplate {
         FetcherTemplate {
-            image: "loci".to_owned(),
-            pull_policy: "Never".to_owned(),
-            pull_secrets: vec!["registry".to_owned()],
+            program: Program {
+                image: "loci".to_owned(),
+                pull_policy: "Never".to_owned(),
+                pull_secrets: vec!["registry".to_owned()],
+                log: None,
+            },
             resources: json!({}),
             nats_secret: "loci-fetcher-nats".to_owned(),
             nats_files: [("LOCI_NATS_URL_FILE", "url")].into(),
-            log: None,
         }
     }
 

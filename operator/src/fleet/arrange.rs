@@ -10,13 +10,13 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::applied::{Applied, STAMP, fields, hash};
+use super::applied::{Applied, STAMP, hash};
 use super::objects::{objects, place_of};
 use super::task::Task;
 use super::wanted::{APPLIED, RELEASES, config_map};
 use crate::apply::{MANAGER, api_of, apply};
 use crate::cluster::metadata;
-use crate::facts::{Body, Fact, Kind};
+use crate::facts::Fact;
 use crate::pointer;
 
 /// The pause between two repairs of what somebody else changes again and again.
@@ -115,11 +115,8 @@ impl Task {
             let kept = api.patch(name, &params, &Patch::Apply(&keep)).await;
             kept.with_context(refused)?;
         }
-        let written = apply(&self.yard.client, &self.namespace, object).await?;
-        let fields = fields(&written.metadata);
-        let serving = Kind::Serving(place_of(object));
-        self.known
-            .wrote(Fact::of(serving, &written, Body::Fields(fields)));
+        let (client, namespace) = (&self.yard.client, &self.namespace);
+        let (written, fields) = apply(client, namespace, object, &self.known).await?;
         if free && !scaled(&written) {
             let scale = json!({"spec": {"replicas": self.yard.template.replicas}});
             let (params, scale) = (PatchParams::default(), Patch::Merge(&scale));

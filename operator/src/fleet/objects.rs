@@ -10,7 +10,7 @@ use url::Url;
 use super::network::{self, Network};
 use super::wanted::config_map;
 use crate::cluster::PIPELINE;
-use crate::restricted;
+use crate::restricted::{self, Program};
 
 /// Where queries are answered.
 pub const PORT: u16 = 7700;
@@ -22,14 +22,8 @@ pub const COMPONENT: &str = "recall";
 /// How replicas are made.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// The image that holds `loci`.
-    pub image: String,
-    /// `Always`, `IfNotPresent` or `Never`.
-    pub pull_policy: String,
-    /// Secrets of the pipeline's namespace that it is pulled with.
-    pub pull_secrets: Vec<String>,
-    /// What is logged.
-    pub log: Option<String>,
+    /// What they run.
+    pub program: Program,
     /// How many to begin with, where the pipeline does not say how many there are to be; afterwards that is an
     /// autoscaler's affair, or a person's.
     pub replicas: u32,
@@ -159,15 +153,14 @@ fn pod(pipeline: &MemoryPipeline, template: &Template, account: &str) -> Value {
         json!({"name": "LOCI_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
         json!({"name": "LOCI_STATE", "value": "/var/lib/loci"}),
     ];
-    let log = template.log.iter();
-    env.extend(log.map(|log| json!({"name": "RUST_LOG", "value": log})));
+    env.extend(template.program.env());
     if let Some(hub) = &template.hub {
         env.push(json!({"name": "HF_ENDPOINT", "value": hub.as_str()}));
     }
     let probe = |path: &str, period: u32| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": period});
     json!({
         "serviceAccountName": account,
-        "imagePullSecrets": restricted::pulled_with(&template.pull_secrets),
+        "imagePullSecrets": template.program.pulled_with(),
         "terminationGracePeriodSeconds": 45,
         "securityContext": restricted::pod(),
         "topologySpreadConstraints": [{
@@ -176,8 +169,8 @@ fn pod(pipeline: &MemoryPipeline, template: &Template, account: &str) -> Value {
         }],
         "containers": [{
             "name": "recall",
-            "image": template.image,
-            "imagePullPolicy": template.pull_policy,
+            "image": template.program.image,
+            "imagePullPolicy": template.program.pull_policy,
             "args": args,
             "env": env,
             "ports": [

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use loci_crds::MemoryPipeline;
-use loci_operator::{Network, Template, objects};
+use loci_operator::{Network, Program, Template, objects};
 use serde_json::{Value, json};
 
 use crate::site::{Site, manifest};
@@ -19,10 +19,12 @@ fn pipeline(namespace: &str) -> MemoryPipeline {
 /// Everything that makes a pod larger.
 fn template(network: Option<Network>) -> Template {
     Template {
-        image: "ghcr.io/loci-dev/loci:1".to_owned(),
-        pull_policy: "IfNotPresent".to_owned(),
-        pull_secrets: Vec::new(),
-        log: None,
+        program: Program {
+            image: "ghcr.io/loci-dev/loci:1".to_owned(),
+            pull_policy: "IfNotPresent".to_owned(),
+            pull_secrets: Vec::new(),
+            log: None,
+        },
         replicas: 2,
         resources: json!({"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}),
         token_secret: Some("tokens".to_owned()),
