@@ -222,7 +222,8 @@ fn create(view: &View<'_>, draft: &mut Draft) {
     });
 }
 
-/// `<pipeline>-<date>-<time>` in UTC, never one that is taken.
+/// `<pipeline>-<date>-<time>` in UTC, never one that is taken: by a run, or by one that is gone and made a release. Who
+/// deletes a pipeline and applies it again may do so within a second.
 fn name(view: &View<'_>) -> String {
     let time = view
         .now
@@ -230,7 +231,8 @@ fn name(view: &View<'_>) -> String {
         .strftime("%Y%m%d-%H%M%S")
         .to_string();
     let base = format!("{}-{time}", view.pipeline.name);
-    let taken = |n: &String| view.runs.iter().any(|r| r.name() == n);
+    let made = |n: &String| view.releases.iter().any(|r| r.spec.run == *n);
+    let taken = |n: &String| made(n) || view.runs.iter().any(|r| r.name() == n);
     let more = (2..).map(|n| format!("{base}-{n}"));
     std::iter::once(base.clone())
         .chain(more)

@@ -97,7 +97,8 @@ impl Dispatch {
             _ => serde_json::to_value(payload(declared, input))?,
         };
         let item = WorkItem {
-            id: Digest::of_json(&(full_name(pipeline), key))?.to_hex(),
+            // With the uid: a run of a pipeline of this name that is gone may have had this run's name.
+            id: Digest::of_json(&(full_name(pipeline), &pipeline.uid, key))?.to_hex(),
             run: key.run.clone(),
             step: key.step.as_str().to_owned(),
             class: self.class(pipeline, input),

@@ -14,6 +14,7 @@ use loci_operator::{Election, Options, Serving};
 use loci_recall::Auth;
 use loci_store::RemoteOptions;
 use loci_testbed::{ControlPlane, History};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -162,6 +163,7 @@ impl Site {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
             + Debug
+            + Serialize
             + DeserializeOwned,
     {
         let (api, started) = (self.api::<K>(), Instant::now());
@@ -170,10 +172,11 @@ impl Site {
             if let Some(found) = object.as_ref().and_then(&wanted) {
                 return found;
             }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "waiting until {what}: {object:#?}"
-            );
+            if started.elapsed() >= PATIENCE {
+                let (runs, releases) = (self.runs().await, self.releases().await);
+                let all = json!({"object": object, "runs": runs, "releases": releases});
+                panic!("waiting until {what}: {all:#}");
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -71,6 +71,19 @@ fn what_changed_meanwhile_is_built_while_the_same_release_serves() {
 }
 
 #[test]
+fn applied_again_within_a_second_a_run_is_not_taken_for_the_one_that_made_what_serves() {
+    let mut shell = second();
+    shell.edit(|r| r.spec.index.chunking.max_tokens = Some(64));
+    shell.recreate("v");
+    let now = shell.now.strftime("%Y%m%d-%H%M%S");
+    let name = format!("{}-{now}", shell.world.pipeline.name);
+    shell.world.releases[1].spec.run.clone_from(&name);
+    shell.sleep(HOUR);
+    let run = newest(&shell).metadata.name.clone();
+    assert_eq!((run, served(&shell)), (Some(format!("{name}-2")), 3));
+}
+
+#[test]
 fn of_runs_deleted_one_by_one_the_newest_is_remembered() {
     let mut shell = second();
     let whole = record(&shell.world);
