@@ -1,6 +1,7 @@
 //! What commands print: tables that fit the terminal, or JSON for programs.
 
-use std::io::{IsTerminal, Write};
+use std::fmt::Arguments;
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -18,11 +19,33 @@ pub enum Output {
     Json,
 }
 
+/// As `println!`, but who has read enough (`loci query … | head`) ends the command instead of breaking it.
+macro_rules! say {
+    () => { $crate::output::put(format_args!("")) };
+    ($($text:tt)*) => { $crate::output::put(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+/// Prints a line.
+pub fn put(text: Arguments<'_>) {
+    done(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// Ends the command when nobody reads what it prints, or it cannot be written.
+fn done(written: std::io::Result<()>) {
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("the answer cannot be printed: {error}");
+            std::process::exit(1);
+        }
+    }
+}
+
 /// Prints `value` as JSON, a line break at the end.
 pub fn json(value: &impl Serialize) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
+    say!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
@@ -49,9 +72,9 @@ pub fn line(table: &mut Table, cells: Vec<String>) {
 /// Prints a table; a word instead when it is empty.
 pub fn print(table: &Table, empty: &str) {
     if table.is_empty() {
-        println!("{empty}");
+        say!("{empty}");
     } else {
-        println!("{}", table.trim_fmt());
+        say!("{}", table.trim_fmt());
     }
 }
 

@@ -9,6 +9,7 @@ use loci_crds::release::ReleasePhase;
 use loci_crds::run::{RunPhase, RunProgress};
 use loci_crds::{MemoryRelease, MemoryRun};
 
+use crate::output::say;
 use crate::output::{self, Output, age, count};
 
 /// What tables begin with, when they are about several pipelines or namespaces.
@@ -82,14 +83,14 @@ pub fn run(run: &MemoryRun, output: Output) -> Result<()> {
         return output::json(run);
     }
     let status = run.status.clone().unwrap_or_default();
-    println!(
+    say!(
         "{}  {:?}  {:?}",
         run.name_any(),
         run.spec.trigger,
         status.phase
     );
     if let Some(message) = &status.message {
-        println!("{message}");
+        say!("{message}");
     }
     let mut table = output::table(&["step", "took", "what it did"]);
     for step in &status.steps {
@@ -182,30 +183,30 @@ pub fn release(release: &MemoryRelease, output: Output) -> Result<()> {
     }
     let status = release.status.clone().unwrap_or_default();
     let index = &release.spec.index;
-    println!(
+    say!(
         "{}  {:?}  built by {}",
         release.name_any(),
         status.phase,
         release.spec.run
     );
-    println!(
+    say!(
         "{} documents, {} passages, content {}",
         count(index.documents.unsigned_abs()),
         count(index.passages.unsigned_abs()),
         short(&index.content_id)
     );
-    println!(
+    say!(
         "embedder {} ({})",
         release.spec.embedder.model,
         short(&release.spec.embedder.identity)
     );
     if let Some(message) = &status.message {
-        println!("{message}");
+        say!("{message}");
     }
     let Some(verdict) = status.verdict else {
         return Ok(());
     };
-    println!(
+    say!(
         "\ngates: {:?}{}",
         verdict.outcome,
         verdict
@@ -246,7 +247,7 @@ pub fn say(output: Output, text: &str) -> Result<()> {
     match output {
         Output::Json => output::json(&serde_json::json!({ "message": text })),
         Output::Table => {
-            println!("{text}");
+            say!("{text}");
             Ok(())
         }
     }

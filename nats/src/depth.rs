@@ -14,7 +14,7 @@ pub struct Depth {
     pub class: String,
     /// The priority.
     pub priority: Priority,
-    /// How many wait for a worker.
+    /// How many wait for a worker. One that was cancelled counts until somebody asks for work of the class.
     pub waiting: u64,
     /// How many workers hold.
     pub held: u64,

@@ -3,6 +3,7 @@
 mod pointing;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::core::object::HasStatus;
 use kube::{Api, Client, Resource, ResourceExt};
 use loci_crds::release::ReleasePhase;
@@ -97,6 +98,9 @@ impl Cluster {
     /// What was kept, and all runs and releases, as far as this process has heard. What it wrote itself it knows, and a
     /// write over what somebody else wrote meanwhile is refused.
     pub async fn read(&self) -> Result<(Kept, Vec<MemoryRun>, Vec<MemoryRelease>)> {
+        if self.known.unanswered.load(Ordering::Relaxed) {
+            self.look_for_runs().await?;
+        }
         let runs = self.known.facts().runs();
         let releases = self.known.facts().releases();
         let mut own = Vec::new();
@@ -118,6 +122,17 @@ impl Cluster {
             self.keep(&kept).await?;
         }
         Ok((kept, runs, own))
+    }
+
+    /// Another run would take the place of one that nobody has told of yet.
+    async fn look_for_runs(&self) -> Result<()> {
+        let of = format!("{PIPELINE}={}", self.pipeline.name_any());
+        let of = ListParams::default().labels(&of);
+        for run in self.api::<MemoryRun>().list(&of).await? {
+            self.known.read_object(Kind::Run, &run)?;
+        }
+        self.known.unanswered.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// A release whose creation was cut off before its status was written is deleted: who wanted it makes it again.
@@ -290,7 +305,9 @@ impl Keeper for Cluster {
     async fn create_run(&self, name: &str, spec: MemoryRunSpec) -> Result<MemoryRun> {
         let mut run = MemoryRun::new(name, spec);
         run.metadata = metadata(&self.pipeline, name);
+        self.known.unanswered.store(true, Ordering::Relaxed);
         let run = self.create(&run).await?;
+        self.known.unanswered.store(false, Ordering::Relaxed);
         self.known.wrote_object(Kind::Run, &run)?;
         Ok(run)
     }
@@ -375,3 +392,6 @@ impl Keeper for Cluster {
         self.events.tell(&told);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What is known of one pipeline: all that the API server holds of it, in little memory.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard};
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -248,6 +249,8 @@ pub struct Known {
     facts: Mutex<Facts>,
     /// Told when what serves has changed.
     pub serving: Notify,
+    /// A run may have been made whose creation was not answered.
+    pub unanswered: AtomicBool,
 }
 
 impl Known {

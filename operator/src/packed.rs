@@ -98,3 +98,6 @@ impl<K: Resource> Resource for Packed<K> {
         &mut self.metadata
     }
 }
+
+#[cfg(test)]
+mod tests;

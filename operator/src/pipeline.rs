@@ -82,6 +82,8 @@ pub struct Supervisor {
     shutdown: CancellationToken,
     fleet: Option<Box<dyn Fleet>>,
     start: Start,
+    /// The trouble that people were told of last.
+    told: Option<String>,
 }
 
 impl Supervisor {
@@ -104,6 +106,7 @@ impl Supervisor {
             shutdown,
             fleet: None,
             start,
+            told: None,
         }
     }
 
@@ -128,9 +131,14 @@ impl Supervisor {
                 Ok(Ended::Failed(error)) | Err(error) => {
                     let name = self.resource.name_any();
                     tracing::warn!(pipeline = name, "tried again in {pause:?}: {error:#}");
-                    self.events.tell(&Told::Trouble(format!("{error:#}")));
                     if began.elapsed() > BACKOFF.1 {
                         pause = BACKOFF.0;
+                        self.told = None;
+                    }
+                    let trouble = Some(format!("{error:#}"));
+                    if let Some(new) = trouble.as_ref().filter(|_| self.told != trouble) {
+                        self.events.tell(&Told::Trouble(new.clone()));
+                        self.told = trouble;
                     }
                     pause
                 }

@@ -13,6 +13,9 @@ use crate::runs::{MAX_ATTEMPTS, end, ended, retry_at, update};
 use crate::view::{ReleaseView, RunView, View, status_of};
 use crate::world::{Assembled, Evaluated, Snapshot, StepFailure, StepKey, StepOutcome, StepResult};
 
+/// Why a run is where it was: its step failed, and is tried again.
+pub(crate) const RETRYING: &str = "Retrying";
+
 /// Starts a run that was pending.
 pub(crate) fn start(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
     let mut status = status_of(run);
@@ -87,7 +90,7 @@ fn fail(
     );
     if failure.retryable && attempt < MAX_ATTEMPTS {
         status.attempt += 1;
-        status.reason = Some("Retrying".to_owned());
+        status.reason = Some(RETRYING.to_owned());
         status.message = Some(message);
     } else {
         status = ended(view, status, RunPhase::Failed, &failure.reason, &message);

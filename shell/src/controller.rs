@@ -92,7 +92,12 @@ impl Controller {
         runs.retain(|r| !foreign(r, &uid));
         releases.retain(|r| !foreign(r, &uid));
         let (store, name) = (shared.store.clone(), full_name(&declared.pipeline));
-        let (mut lasting, record) = Lasting::open(store, name).await?;
+        let (mut lasting, record) = Lasting::open(store, name.clone()).await?;
+        if record.as_ref().is_some_and(|record| record.uid != uid) {
+            // Work of who had this name before. Serving does without a bus; if it is away, that work comes to nothing.
+            let forgotten = shared.dispatch.forget(&name).await;
+            let _ = forgotten.inspect_err(|e| tracing::warn!("{name}: old work stays: {e:#}"));
+        }
         let taken = match record {
             Some(record) => {
                 let resources = (&mut kept, &*runs, &mut releases);
@@ -215,7 +220,10 @@ impl Controller {
             News::Look(look) => {
                 let source = look.probe.source.clone();
                 self.world.probing.remove(&source);
-                if let Err(reason) = &look.result {
+                let before = self.world.looks.get(&source).map(|l| &l.result);
+                if let Err(reason) = &look.result
+                    && before != Some(&look.result)
+                {
                     let trouble = format!("source {source} cannot be read: {reason}");
                     self.keeper.tell(Told::Trouble(trouble));
                 }
@@ -283,9 +291,12 @@ impl Controller {
             }
             Err(error) => {
                 let message = format!("{error:#}");
-                let trouble = format!("release {release} cannot be loaded: {message}");
-                self.keeper.tell(Told::Trouble(trouble));
-                let count = serving.failures.get(&release).map_or(0, |f| f.count) + 1;
+                let before = serving.failures.get(&release);
+                if before.is_none_or(|before| before.message != message) {
+                    let trouble = format!("release {release} cannot be loaded: {message}");
+                    self.keeper.tell(Told::Trouble(trouble));
+                }
+                let count = before.map_or(0, |f| f.count) + 1;
                 let failure = PrepareFailure {
                     count,
                     time: Timestamp::now(),

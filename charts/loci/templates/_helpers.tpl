@@ -107,9 +107,10 @@ envFrom: [{secretRef: {name: {{ .Values.store.secret }}}}]
 {{- end }}
 {{- end }}
 
-{{/* The role's user at NATS is `user`. Mounted, so that who runs takes up what has changed. */}}
+{{/* The role's user at NATS is `user`; at an external one, the user of the Secret `secret`. Mounted, so that who runs takes up what has changed. */}}
 {{- define "loci.volumes" -}}
 {{- $user := .user }}
+{{- $secret := .secret }}
 {{- with .root }}
 - name: state
   emptyDir: {}
@@ -124,7 +125,7 @@ envFrom: [{secretRef: {name: {{ .Values.store.secret }}}}]
   secret: {secretName: {{ include "loci.name" . }}-nats-{{ $user }}, defaultMode: 0440, items: [{key: url, path: url}]}
 {{- else if .Values.nats.credentialsSecret }}
 - name: nats
-  secret: {secretName: {{ .Values.nats.credentialsSecret }}, defaultMode: 0440}
+  secret: {secretName: {{ $secret }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::site::Server;
 use super::{bar, corpus, stats};
 use crate::commands::Shared;
+use crate::output::say;
 use crate::output::{self, Output, count};
 
 /// Documents asked for by the suite that judges every release.
@@ -189,7 +190,7 @@ impl Report {
             seconds(self.refresh),
         ]);
         output::print(&table, "nothing ran");
-        println!(
+        say!(
             "\na refresh is {:.1} times faster than the build",
             self.times_faster
         );

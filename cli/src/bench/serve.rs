@@ -16,6 +16,7 @@ use super::load::{Answers, Load};
 use super::site::{Server, copy};
 use super::{bar, stats};
 use crate::commands::Shared;
+use crate::output::say;
 use crate::output::{self, Output};
 use crate::up::declare;
 
@@ -206,9 +207,11 @@ impl Report {
             ]);
         }
         output::print(&table, "nothing was asked");
-        println!(
+        say!(
             "\nat {} queries a second; an edit was in the answers after {:.2} s (median), {:.2} s at most",
-            self.rate, self.edit_to_answer, self.slowest_edit
+            self.rate,
+            self.edit_to_answer,
+            self.slowest_edit
         );
     }
 }

@@ -10,6 +10,7 @@ use loci_plan::Pipeline;
 use loci_plan::advise::{Advice, Corpus, Prices, advise};
 
 use super::Shared;
+use crate::output::say;
 use crate::output::{self, Output};
 use crate::state::State;
 use crate::up::declare;
@@ -76,7 +77,7 @@ pub fn print(all: Vec<Advised>, output: Output) -> Result<()> {
         return output::json(&all);
     }
     for (name, advice) in all {
-        println!("{name}");
+        say!("{name}");
         let mut table = output::table(&["level", "field", "advice"]);
         for a in advice {
             table.add_row([format!("{:?}", a.level), a.field, a.text]);

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::output::say;
+
 /// Asks a URL until it answers as expected; for `helm test`, whose image has no other client
 #[derive(Debug, Args)]
 pub struct Probe {
@@ -29,7 +31,7 @@ impl Probe {
             let answer = client.get(self.url.clone()).send().await;
             let found = match answer {
                 Ok(answer) if answer.status().as_u16() == self.expect => {
-                    println!("{} answers {}", self.url, answer.status());
+                    say!("{} answers {}", self.url, answer.status());
                     return Ok(());
                 }
                 Ok(answer) => format!("answers {}", answer.status()),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::client::Client;
 use crate::commands::Shared;
+use crate::output::say;
 use crate::output::{self, Output};
 
 /// Asks for the passages that answer a question
@@ -106,23 +107,23 @@ fn show(answer: &RetrieveResponse) {
     for (rank, passage) in answer.passages.iter().enumerate() {
         let c = &passage.citation;
         let title = style(format!("{}. {}", rank + 1, c.document)).bold();
-        println!("{title}  {}", dim(format!("score {:.3}", passage.score)));
+        say!("{title}  {}", dim(format!("score {:.3}", passage.score)));
         if !c.headings.is_empty() {
-            println!("   {}", dim(c.headings.join(" > ")));
+            say!("   {}", dim(c.headings.join(" > ")));
         }
         for line in excerpt(&passage.text, width - 3, 4) {
-            println!("   {line}");
+            say!("   {line}");
         }
-        println!(
+        say!(
             "   {}\n",
             dim(format!("{} bytes {}-{}", c.uri, c.span[0], c.span[1]))
         );
     }
     if answer.passages.is_empty() {
-        println!("No passage matches.");
+        say!("No passage matches.");
     }
     let t = &answer.timings;
-    println!(
+    say!(
         "{}",
         dim(format!(
             "release {} · {:.1} ms (embedding {:.1}, search {:.1})",
@@ -130,7 +131,7 @@ fn show(answer: &RetrieveResponse) {
         ))
     );
     if let Some(explain) = &answer.explain {
-        println!(
+        say!(
             "{}",
             serde_json::to_string_pretty(explain).unwrap_or_default()
         );

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::Shared;
+use crate::output::say;
 use crate::output::{self, Output};
 use crate::up::declare;
 
@@ -62,10 +63,10 @@ impl Validate {
             return output::json(&reports);
         }
         for note in &manifests.notes {
-            println!("{note}");
+            say!("{note}");
         }
         for (pipeline, power) in reports {
-            println!(
+            say!(
                 "{} is valid: {} sources, {} suites, {} gates",
                 pipeline.name,
                 pipeline.sources.len(),
@@ -73,7 +74,7 @@ impl Validate {
                 pipeline.gates.len()
             );
             for line in power {
-                println!("  {line}");
+                say!("  {line}");
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ use super::cluster::{Cluster, Scope, lead};
 use super::follow::{Follow, Wanted};
 use super::{Everywhere, PROGRAM, Which};
 use crate::output::Output;
+use crate::output::say;
 use crate::show::{self, Lead};
 
 /// `kubectl loci runs`.
@@ -112,7 +113,7 @@ impl Run {
         match output {
             Output::Json if refresh.wait => {}
             Output::Json => crate::output::json(&run)?,
-            Output::Table => println!("{}", run.name_any()),
+            Output::Table => say!("{}", run.name_any()),
         }
         if !refresh.wait {
             return Ok(());

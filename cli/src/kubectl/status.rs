@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Everywhere;
 use super::cluster::{Cluster, lead};
+use crate::output::say;
 use crate::output::{self, Output, age, count};
 use crate::show;
 
@@ -166,21 +167,21 @@ async fn one(cluster: &Cluster, name: &str, output: Output) -> Result<()> {
     }
     let now = Timestamp::now();
     let status = state.pipeline.status.clone().unwrap_or_default();
-    println!(
+    say!(
         "{}  fresh {}  next look {}",
         name,
         fresh(&status, now),
         next(&state.pipeline, &status, now)
     );
     if let Some(run) = &state.run {
-        println!("{}  {}", run.name_any(), busy(run));
+        say!("{}  {}", run.name_any(), busy(run));
     }
-    println!();
+    say!();
     conditions(&status, now);
-    println!();
+    say!();
     sources(&status, now);
     if let Some(release) = &state.release {
-        println!();
+        say!();
         show::release(release, output)?;
     }
     Ok(())

@@ -180,3 +180,21 @@ fn beyond_loopback_it_wants_tokens() {
         text(&output.stderr)
     );
 }
+
+#[test]
+fn who_reads_no_further_ends_a_command_and_breaks_nothing() {
+    let site = Site::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = loci()
+        .arg("validate")
+        .arg(site.path("pipeline.yaml"))
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+}

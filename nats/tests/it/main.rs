@@ -6,6 +6,8 @@ mod contract;
 mod faults;
 mod roles;
 mod secure;
+mod told;
+mod upgrade;
 
 use std::time::Duration;
 

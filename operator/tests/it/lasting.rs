@@ -16,17 +16,17 @@ use serde_json::{Value, json};
 
 use crate::site::{Site, condition, manifest};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 const HOUR: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_secs(1);
-const FIRST: [(&str, &str); 2] = [
+pub const FIRST: [(&str, &str); 2] = [
     (
         "hours.md",
         "# Opening hours\n\nThe workshop opens at nine.\n",
     ),
     ("returns.md", "# Returns\n\nA parcel can be sent back.\n"),
 ];
-const SECOND: [(&str, &str); 2] = [
+pub const SECOND: [(&str, &str); 2] = [
     (
         "hours.md",
         "# Opening hours\n\nThe workshop opens at seven.\n",
@@ -35,7 +35,7 @@ const SECOND: [(&str, &str); 2] = [
 ];
 
 /// A namespace whose garbage is collected.
-async fn site(prefix: &str) -> Site {
+pub async fn site(prefix: &str) -> Site {
     let site = Site::new(prefix).await;
     ControlPlane::shared()
         .await
@@ -46,7 +46,7 @@ async fn site(prefix: &str) -> Site {
     site
 }
 
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !done().await {
         assert!(started.elapsed() < PATIENCE, "waiting until {what}");
@@ -73,7 +73,7 @@ async fn delete_pipeline(site: &Site) {
 }
 
 /// Deletes the pipeline, and waits until all that it owned is gone.
-async fn delete_all(site: &Site) {
+pub async fn delete_all(site: &Site) {
     delete_pipeline(site).await;
     until("all resources are gone", async || {
         let pointer = site.api::<ConfigMap>().get_opt("shop-serving").await;
@@ -100,7 +100,7 @@ fn files(directory: PathBuf) -> BTreeSet<PathBuf> {
 }
 
 /// What steps have made: another entry is another step that was done.
-fn steps(site: &Site) -> BTreeSet<PathBuf> {
+pub fn steps(site: &Site) -> BTreeSet<PathBuf> {
     files(site.store().join("records"))
 }
 
@@ -266,7 +266,7 @@ async fn what_is_retained_outlives_the_grace_and_collections() {
     running.stop().await;
 }
 
-fn leftover(pipeline: &str, id: &str) -> WorkItem {
+pub fn leftover(pipeline: &str, id: &str) -> WorkItem {
     WorkItem {
         id: id.to_owned(),
         pipeline: pipeline.to_owned(),

@@ -7,7 +7,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Config, Resource, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
 use loci_models::DeviceRequest;
 use loci_operator::{Election, Options, Serving};
@@ -32,6 +32,9 @@ pub struct Site {
     hub: String,
     state: tempfile::TempDir,
     history: History,
+    config: Config,
+    /// Its own, unless the API server is one that all share.
+    pub plane: Option<ControlPlane>,
 }
 
 /// A running operator; killed, as it were, when dropped.
@@ -43,7 +46,20 @@ pub struct Running {
 
 impl Site {
     pub async fn new(prefix: &str) -> Self {
-        let plane = ControlPlane::shared().await.unwrap();
+        Self::on(ControlPlane::shared().await.unwrap(), prefix).await
+    }
+
+    /// With an API server of its own, for what would disturb others.
+    pub async fn alone(prefix: &str) -> Self {
+        let plane = ControlPlane::start().await.unwrap();
+        let site = Self::on(&plane, prefix).await;
+        Self {
+            plane: Some(plane),
+            ..site
+        }
+    }
+
+    async fn on(plane: &ControlPlane, prefix: &str) -> Self {
         let definitions: Vec<Value> = loci_crds::definitions()
             .iter()
             .map(|(_, d)| serde_json::to_value(d).unwrap())
@@ -56,6 +72,8 @@ impl Site {
             namespace: plane.namespace(prefix).await.unwrap(),
             hub: hub::serve().await,
             state: tempfile::tempdir().unwrap(),
+            config: plane.config().await.unwrap(),
+            plane: None,
         }
     }
 
@@ -106,8 +124,7 @@ impl Site {
             metrics: None,
         };
         change(&mut options);
-        let config = ControlPlane::shared().await.unwrap().config().await;
-        let running = loci_operator::run(config.unwrap(), options, stop.clone());
+        let running = loci_operator::run(self.config.clone(), options, stop.clone());
         Running {
             url: format!("http://{listen}"),
             task: tokio::spawn(running),
@@ -138,12 +155,17 @@ impl Site {
 
     /// A ConfigMap with documents.
     pub async fn documents(&self, documents: &[(&str, &str)]) {
+        self.map("docs", documents).await;
+    }
+
+    /// A ConfigMap of this name.
+    pub async fn map(&self, name: &str, documents: &[(&str, &str)]) {
         let data: serde_json::Map<_, _> = documents
             .iter()
-            .map(|(name, text)| ((*name).to_owned(), json!(text)))
+            .map(|(key, text)| ((*key).to_owned(), json!(text)))
             .collect();
-        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "docs"}, "data": data});
-        self.apply::<ConfigMap>("docs", map).await.unwrap();
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+        self.apply::<ConfigMap>(name, map).await.unwrap();
     }
 
     /// A pipeline over the documents, with a suite.
@@ -166,16 +188,34 @@ impl Site {
             + Serialize
             + DeserializeOwned,
     {
+        self.within(PATIENCE, name, what, wanted).await
+    }
+
+    /// The same, for what may take longer or has to be sooner.
+    pub async fn within<K, T>(
+        &self,
+        patience: Duration,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&K) -> Option<T>,
+    ) -> T
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
         let (api, started) = (self.api::<K>(), Instant::now());
         loop {
             let object = api.get_opt(name).await.unwrap();
             if let Some(found) = object.as_ref().and_then(&wanted) {
                 return found;
             }
-            if started.elapsed() >= PATIENCE {
+            if started.elapsed() >= patience {
                 let (runs, releases) = (self.runs().await, self.releases().await);
                 let all = json!({"object": object, "runs": runs, "releases": releases});
-                panic!("waiting until {what}: {all:#}");
+                panic!("{name}: waiting until {what}: {all:#}");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -187,10 +227,20 @@ impl Site {
         assert!(!self.history.is_empty() && faults.is_empty(), "{faults:#?}");
     }
 
+    /// The versions of a pipeline that were not Ready after it had been, and why.
+    pub fn unready(&self, name: &str) -> Vec<String> {
+        self.history.unready(&self.namespace, name)
+    }
+
     /// Waits until the release of this number serves.
     pub async fn serving(&self, number: i64) {
-        let name = format!("shop-{number}");
-        self.until("shop", &format!("{name} serves"), |p: &MemoryPipeline| {
+        self.serves("shop", number).await;
+    }
+
+    /// The same of another pipeline.
+    pub async fn serves(&self, pipeline: &str, number: i64) {
+        let name = format!("{pipeline}-{number}");
+        self.until(pipeline, &format!("{name} serves"), |p: &MemoryPipeline| {
             let status = p.status.as_ref()?;
             (status.serving_release.as_ref() == Some(&name)).then_some(())
         })
@@ -211,6 +261,23 @@ impl Site {
             assert!(started.elapsed() < PATIENCE, "no event {reason}: {all:#?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// The warnings about a pipeline.
+    pub async fn warnings(&self, pipeline: &str) -> Vec<Event> {
+        let mut all = self
+            .api::<Event>()
+            .list(&Default::default())
+            .await
+            .unwrap()
+            .items;
+        let about = |event: &Event| {
+            let about = event.regarding.as_ref();
+            about.and_then(|about| about.name.as_deref()) == Some(pipeline)
+        };
+        all.retain(|event| about(event) && event.type_.as_deref() == Some("Warning"));
+        all.sort_by_key(ResourceExt::name_any);
+        all
     }
 
     pub async fn runs(&self) -> Vec<MemoryRun> {

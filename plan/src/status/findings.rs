@@ -11,6 +11,7 @@ use crate::conditions::{Finding, Truth};
 use crate::plan::Draft;
 use crate::rollout::{self, refusal};
 use crate::runs::{cause, owed};
+use crate::steps::RETRYING;
 use crate::view::{ReleaseView, RunView, SUPERSEDED, View};
 
 pub(super) fn ready(view: &View<'_>) -> Finding {
@@ -94,7 +95,10 @@ fn under_way(view: &View<'_>) -> Option<(&'static str, String)> {
                         "{name} waits: no worker of class {class} is there to do its next step"
                     ),
                 ),
-                None => ("Running", format!("{name} is under way")),
+                None => match run.reason() {
+                    RETRYING => (RETRYING, format!("{name}: {}", message_of(run))),
+                    _ => ("Running", format!("{name} is under way")),
+                },
             });
         }
         None if !view.pipeline.suspend
@@ -197,10 +201,19 @@ pub(super) fn stalled(view: &View<'_>, reconciling: &Finding) -> Finding {
     Finding::new("Stalled", false, "Progressing", "nothing stands in the way")
 }
 
+/// Why a source was not read, with the field that declares it.
+fn at(view: &View<'_>, source: &str, error: &str) -> String {
+    let place = view.pipeline.sources.iter().position(|s| s.name == source);
+    match place.map(|i| format!("spec.sources[{i}]")) {
+        Some(field) if !error.starts_with(&field) => format!("{field}: {error}"),
+        _ => error.to_owned(),
+    }
+}
+
 pub(super) fn synced(view: &View<'_>, sources: &[SourceStatus]) -> Finding {
     let failed: Vec<_> = sources
         .iter()
-        .filter_map(|s| s.error.as_ref().map(|e| format!("{}: {e}", s.name)))
+        .filter_map(|s| s.error.as_ref().map(|e| at(view, &s.name, e)))
         .collect();
     if let Some(run) = view.live().filter(|r| r.phase() == RunPhase::Held) {
         return Finding::new("SourcesSynced", false, run.reason(), message_of(run));

@@ -40,7 +40,11 @@ pub(super) async fn run(
             "Embed was given another step's input".to_owned(),
         ));
     };
-    let encoder = context.encoders.get(model).await?;
+    let encoder = context.encoders.get(model).await;
+    let encoder = encoder.map_err(|error| match error {
+        StepError::Model(error) => StepError::Embedder(error),
+        error => error,
+    })?;
     let identity = encoder.identity().digest();
     let key = input.key(pipeline, Some(&identity))?;
     if let Some(delta) = context.store.lookup(&key).await? {

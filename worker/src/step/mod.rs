@@ -134,7 +134,10 @@ pub enum StepError {
     /// What a source holds was read and cannot be kept.
     #[error(transparent)]
     Sink(SourceError),
-    /// The model.
+    /// The embedder cannot be loaded.
+    #[error("spec.embedder.model: {0}")]
+    Embedder(#[source] loci_models::ModelError),
+    /// The model, at work.
     #[error(transparent)]
     Model(#[from] loci_models::ModelError),
     /// The index.
@@ -168,7 +171,7 @@ impl StepError {
             Self::UnknownPipeline(_) => "UnknownPipeline",
             Self::Suite(_) => "InvalidSuite",
             Self::Store(_) | Self::Sink(_) | Self::Upload(_) => "StoreError",
-            Self::Model(_) => "ModelError",
+            Self::Embedder(_) | Self::Model(_) => "ModelError",
             Self::Index(_) => "IndexError",
             Self::File { .. } => "FileError",
             Self::Format(_) => "FormatError",

@@ -117,7 +117,7 @@ async fn take(
         let (listing, error) = match read(shelf, provider, key, input, last, reporter).await {
             Ok(listing) => (Some(listing), None),
             Err(StepError::Source(error)) => {
-                failures.push(error.to_string());
+                failures.push(format!("{}: {error}", input.field));
                 (last.cloned(), Some(error.to_string()))
             }
             // Read once, and now there is no way to it any more: like a source that does not answer.

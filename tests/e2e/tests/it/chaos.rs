@@ -7,30 +7,22 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::caught::{Caught, Point};
 use crate::cluster::{AGENTS, RIVALS, SYSTEM, apply, kubectl, try_kubectl, until};
-use crate::install::ended;
 use crate::load::Load;
 use crate::node::{self, pods};
-use crate::objects::{self, CONFIG_MAP, RELEASE, RUN};
-use crate::story::{Story, blocking, documents, namespace, rivals, rolled_out};
+use crate::objects;
+use crate::story::{Story, blocking, documents, namespace, newest, rivals, rolled_out};
 
-/// Longer than NATS waits for a sign of life from who took an item.
-const PAST_ACK_WAIT: Duration = Duration::from_secs(100);
 /// Longer than a leader's lease.
 const PAST_LEASE: Duration = Duration::from_secs(30);
 
-/// A moment in the making of a release, as its objects show it.
-#[derive(Clone, Copy, Debug)]
-enum Point {
-    Step(&'static str),
-    Candidate,
-    Promoted,
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    WorkerKilled(Point),
-    WorkerStopped,
+    /// Who holds the step's item: a worker, or the fetcher.
+    DoerKilled(Point),
+    /// For as long as NATS waits by itself.
+    WorkerStopped(Point),
     OperatorKilled(Point),
     OperatorStopped(Point),
     TwoOperators,
@@ -43,11 +35,12 @@ enum Fault {
 use Fault::*;
 use Point::*;
 
-const FAULTS: [Fault; 20] = [
-    WorkerKilled(Step("Embed")),
-    WorkerKilled(Step("Assemble")),
-    WorkerKilled(Step("Evaluate")),
-    WorkerStopped,
+const FAULTS: [Fault; 21] = [
+    DoerKilled(Step("Snapshot")),
+    DoerKilled(Step("Embed")),
+    DoerKilled(Step("Assemble")),
+    DoerKilled(Step("Evaluate")),
+    WorkerStopped(Step("Embed")),
     OperatorKilled(Step("Snapshot")),
     OperatorKilled(Step("Embed")),
     OperatorKilled(Step("Assemble")),
@@ -119,10 +112,9 @@ pub async fn long(story: Arc<Story>) {
             }
             let began = Instant::now();
             print!("    {fault:?}: ");
-            let hit = suffer(&story, fault).await;
-            let hit = if hit { "" } else { " (the moment was missed)" };
+            suffer(&story, fault).await;
             println!(
-                "the same end state after {:.1} s{hit}",
+                "the same end state after {:.1} s",
                 began.elapsed().as_secs_f64()
             );
             done += 1;
@@ -138,64 +130,71 @@ pub async fn long(story: Arc<Story>) {
     assert!(report.failed.is_empty(), "{:?}", report.failed);
 }
 
-/// A change, the fault while it is worked on, and the end state. False when the fault came after its moment.
-async fn suffer(story: &Story, fault: Fault) -> bool {
-    let before = story.made(AGENTS).await.1;
-    let text = story.news();
-    let change = async || objects::apply(&story.client, &documents(AGENTS, &text)).await;
-    let hit = match fault {
-        PipelineDeletedUnseen | NamespaceDeletedUnseen => {
-            blocking(|| unseen(story, matches!(fault, NamespaceDeletedUnseen)));
-            change().await;
-            true
+/// A change, the fault in the midst of it, and the end state.
+async fn suffer(story: &Story, fault: Fault) {
+    let (before, text) = match fault {
+        TwoOperators | PipelineDeletedUnseen | NamespaceDeletedUnseen => {
+            let (_, before) = story.made(AGENTS).await;
+            let text = story.news();
+            around(story, fault, &text).await;
+            (before, text)
         }
-        TwoOperators => {
-            scale_operator(2);
-            change().await;
-            story.says(&text).await;
-            scale_operator(1);
-            true
-        }
-        WorkerStopped => {
-            let stopped = blocking(|| pods(SYSTEM, "worker"));
-            let stopped = &stopped[0];
-            assert!(stopped.signal(Signal::STOP));
-            change().await;
-            story.says(&text).await;
-            tokio::time::sleep(PAST_ACK_WAIT).await;
-            stopped.signal(Signal::CONT)
-        }
-        WorkerKilled(point)
+        DoerKilled(point)
+        | WorkerStopped(point)
         | OperatorKilled(point)
         | OperatorStopped(point)
         | NatsLost(point)
         | ApiServerKilled(point) => {
-            let desired = desired(story).await;
-            change().await;
-            let hit = reached(story, point, &desired, &before).await;
-            blocking(|| strike(fault));
-            hit
+            let mut caught = Caught::at(story, point).await;
+            strike(story, fault, &mut caught).await;
+            (caught.before.1.clone(), caught.text.clone())
         }
     };
     story.says(&text).await;
     settled(story, &before, &text).await;
-    hit
 }
 
-fn strike(fault: Fault) {
-    match fault {
-        WorkerKilled(_) => _ = node::kill(SYSTEM, "worker"),
-        OperatorKilled(_) => _ = node::kill(SYSTEM, "operator"),
-        OperatorStopped(_) => {
-            let stopped = pods(SYSTEM, "operator");
-            node::signal(&stopped, Signal::STOP);
-            std::thread::sleep(PAST_LEASE);
-            node::signal(&stopped, Signal::CONT);
-        }
-        NatsLost(_) => node::kill_nats_and_its_store(SYSTEM),
-        ApiServerKilled(_) => node::restart_api_server(),
-        WorkerStopped | TwoOperators | PipelineDeletedUnseen | NamespaceDeletedUnseen => {}
+/// What begins before the change.
+async fn around(story: &Story, fault: Fault, text: &str) {
+    let change = async || objects::apply(&story.client, &documents(AGENTS, text)).await;
+    if matches!(fault, TwoOperators) {
+        scale_operator(2);
+        change().await;
+        story.says(text).await;
+        scale_operator(1);
+    } else {
+        blocking(|| unseen(story, matches!(fault, NamespaceDeletedUnseen)));
+        change().await;
     }
+}
+
+/// Strikes in the midst of a change; then what was caught goes on.
+async fn strike(story: &Story, fault: Fault, caught: &mut Caught) {
+    match fault {
+        DoerKilled(_) => {
+            caught.kill();
+            caught.is_soon_done_by_another(story).await;
+        }
+        WorkerStopped(_) => {
+            caught.others_go_on();
+            caught.is_done_by_another(story).await;
+            story.says(&caught.text).await;
+            story.at_rest().await;
+            caught.wakes_for_nothing(story).await;
+        }
+        OperatorKilled(_) => assert!(blocking(|| node::kill(SYSTEM, "operator")) > 0),
+        OperatorStopped(_) => {
+            let stopped = blocking(|| pods(SYSTEM, "operator"));
+            assert!(blocking(|| node::signal(&stopped, Signal::STOP)) > 0);
+            caught.go_on();
+            tokio::time::sleep(PAST_LEASE).await;
+            blocking(|| node::signal(&stopped, Signal::CONT));
+        }
+        NatsLost(_) => blocking(|| node::kill_nats_and_its_store(SYSTEM)),
+        ApiServerKilled(_) => blocking(node::restart_api_server),
+        TwoOperators | PipelineDeletedUnseen | NamespaceDeletedUnseen => {}
+    }
+    caught.go_on();
 }
 
 fn scale_operator(replicas: u32) {
@@ -233,54 +232,10 @@ fn unseen(story: &Story, with_namespace: bool) {
     rivals("The workshop opens at nine.");
 }
 
-async fn desired(story: &Story) -> Value {
-    let map = objects::get(&story.client, AGENTS, CONFIG_MAP, "shop-serving").await;
-    map.map(|m| m["data"]["desired"].clone())
-        .unwrap_or_default()
-}
-
-/// Waits until objects show that moment; false when it was not seen.
-async fn reached(story: &Story, point: Point, before: &Value, releases: &[Value]) -> bool {
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(5) {
-        let there = match point {
-            Step(name) => at_work(&objects::list(&story.client, AGENTS, RUN).await, name),
-            Candidate => objects::list(&story.client, AGENTS, RELEASE)
-                .await
-                .iter()
-                .any(|r| {
-                    let known = releases
-                        .iter()
-                        .any(|old| old["metadata"]["uid"] == r["metadata"]["uid"]);
-                    !known && r["status"]["phase"] == "Candidate"
-                }),
-            Promoted => desired(story).await != *before,
-        };
-        if there {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    false
-}
-
-fn at_work(runs: &[Value], step: &str) -> bool {
-    let steps = runs
-        .iter()
-        .flat_map(|r| r["status"]["steps"].as_array().into_iter().flatten());
-    steps
-        .into_iter()
-        .any(|s| s["name"] == step && s["completionTime"].is_null())
-}
-
 /// Every run has ended and none failed, one change made one release, one release serves, and its content is that of a
 /// pipeline that was left alone.
 async fn settled(story: &Story, before: &[Value], text: &str) {
-    story
-        .until("every run has ended", async || {
-            ended(&story.made(AGENTS).await.0)
-        })
-        .await;
+    story.at_rest().await;
     story
         .until("one release says that it serves", async || {
             let (_, releases) = story.made(AGENTS).await;
@@ -297,15 +252,9 @@ async fn settled(story: &Story, before: &[Value], text: &str) {
         .filter(|r| r["status"]["phase"] == "Failed")
         .collect();
     assert!(failed.is_empty(), "{failed:#?}");
-    let number = |releases: &[Value]| {
-        releases
-            .iter()
-            .filter_map(|r| r["spec"]["number"].as_i64())
-            .max()
-    };
     assert_eq!(
-        number(&after),
-        number(before).map(|n| n + 1),
+        newest(&after),
+        newest(before) + 1,
         "one change, one release"
     );
     let content = |releases: &[Value]| {

@@ -60,10 +60,9 @@ fn expect(command: Command, input: &str) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
-        "{what}\n{}{}\n{}",
+        "{what}\n{}{}",
         text(&output.stdout),
-        text(&output.stderr),
-        diagnosis()
+        text(&output.stderr)
     );
     text(&output.stdout)
 }
@@ -128,11 +127,7 @@ pub fn helm(args: &[&str]) -> String {
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "waiting until {what}\n{}",
-            diagnosis()
-        );
+        assert!(started.elapsed() < PATIENCE, "waiting until {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
@@ -143,41 +138,40 @@ pub fn field(kind_name: &str, namespace: &str, path: &str) -> String {
     try_kubectl(&["-n", namespace, "get", kind_name, &path]).unwrap_or_default()
 }
 
+/// Whose logs are looked at, and how much of them.
+const LOGS: [(&str, &str, &str); 6] = [
+    (SYSTEM, "operator", "--tail=60"),
+    (SYSTEM, "worker", "--tail=30"),
+    (SYSTEM, "nats", "--tail=20"),
+    (AGENTS, "fetcher", "--tail=30"),
+    (AGENTS, "recall", "--tail=20"),
+    (RIVALS, "fetcher", "--tail=20"),
+];
+
 /// What a person would look at first.
 pub fn diagnosis() -> String {
     let mut all = String::new();
-    for args in [
-        &["get", "pods", "-A", "-owide"][..],
-        &["get", "memorypipelines,memoryruns,memoryreleases", "-A"],
-        &["get", "events", "-A", "--sort-by=.lastTimestamp"],
-        &[
-            "-n",
-            SYSTEM,
-            "logs",
-            "-lapp.kubernetes.io/component=operator",
-            "--tail=40",
-        ],
-        &[
-            "-n",
-            SYSTEM,
-            "logs",
-            "-lapp.kubernetes.io/component=worker",
-            "--tail=20",
-        ],
-        &[
-            "-n",
-            AGENTS,
-            "logs",
-            "-lapp.kubernetes.io/component=recall",
-            "--tail=20",
-        ],
-    ] {
+    let mut ask = |args: &[&str], also_why_not: bool| {
         let mut command = program("LOCI_TEST_KUBECTL");
         command.args(args);
         let output = run(command, "");
         all.push_str(&format!("--- kubectl {}\n", args.join(" ")));
         all.push_str(&String::from_utf8_lossy(&output.stdout));
-        all.push_str(&String::from_utf8_lossy(&output.stderr));
+        if also_why_not {
+            all.push_str(&String::from_utf8_lossy(&output.stderr));
+        }
+    };
+    ask(&["get", "pods", "-A", "-owide"], true);
+    let ours = "memorypipelines,memoryruns,memoryreleases";
+    ask(&["get", ours, "-A"], true);
+    let events = ["get", "events", "-A", "--sort-by=.lastTimestamp"];
+    ask(&events, true);
+    for (namespace, component, tail) in LOGS {
+        let label = format!("-lapp.kubernetes.io/component={component}");
+        let logs = ["-n", namespace, "logs", &label, "--prefix", tail];
+        ask(&logs, true);
+        // Most have no log from before a restart.
+        ask(&[&logs[..], &["--previous"]].concat(), false);
     }
     all
 }

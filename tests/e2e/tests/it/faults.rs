@@ -8,10 +8,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::audit;
-use crate::cluster::{AGENTS, SYSTEM, field, kubectl};
-use crate::install::ended;
+use crate::caught::{Caught, Point};
+use crate::cluster::{AGENTS, SYSTEM, field, kubectl, until};
 use crate::node::{self, pods};
-use crate::story::{Story, blocking, documents, rolled_out};
+use crate::objects;
+use crate::story::{Story, blocking, newest, rolled_out};
 
 /// How long queries may fail after a replica was killed: until it is out of the endpoints on every node.
 const HARM: Duration = Duration::from_secs(5);
@@ -48,76 +49,116 @@ pub async fn a_replica_is_killed(story: Arc<Story>) {
     blocking(|| rolled_out(AGENTS, "deployment/shop-recall"));
 }
 
-/// One change, a fault while it is worked on, and then: one more release, every run ended, none failed.
-async fn survives(story: &Arc<Story>, what: &str, fault: impl AsyncFn()) {
-    let (old, before) = story.made(AGENTS).await;
+/// One change, a fault while a worker holds this step of it, and then: one more release, every run ended, none failed.
+async fn survives(
+    story: &Arc<Story>,
+    what: &str,
+    step: &'static str,
+    fault: impl AsyncFnOnce(&mut Caught),
+) {
     let act = async || {
-        let (began, text) = (Instant::now(), story.news());
-        crate::objects::apply(&story.client, &documents(AGENTS, &text)).await;
-        // Work is under way by then, or about to be.
-        tokio::time::sleep(Duration::from_millis(150)).await;
-        fault().await;
-        story.says(&text).await;
-        began.elapsed().as_secs_f64()
+        let mut caught = Caught::at(story, Point::Step(step)).await;
+        let struck = Instant::now();
+        fault(&mut caught).await;
+        caught.go_on();
+        story.says(&caught.text).await;
+        (caught, struck.elapsed().as_secs_f64())
     };
-    let took = story.unharmed(what, act).await;
-    println!("    {what}: the change was answered and settled after {took:.1} s");
-    story
-        .until("every run has ended", async || {
-            ended(&story.made(AGENTS).await.0)
-        })
-        .await;
+    let (caught, took) = story.unharmed(what, act).await;
+    println!("    {what}, in {step}: the change was answered and settled {took:.1} s after");
+    made_once(story, &caught).await;
+}
+
+async fn made_once(story: &Story, caught: &Caught) {
+    story.at_rest().await;
+    let (old, before) = &caught.before;
     let (runs, after) = story.made(AGENTS).await;
-    let number = |releases: &[Value]| {
-        releases
-            .iter()
-            .filter_map(|r| r["spec"]["number"].as_i64())
-            .max()
-            .unwrap_or(0)
-    };
     assert_eq!(
-        number(&after),
-        number(&before) + 1,
+        newest(&after),
+        newest(before) + 1,
         "one change, one release"
     );
     let known = |run: &Value| {
-        old.iter()
-            .any(|o| o["metadata"]["uid"] == run["metadata"]["uid"])
+        let mut uids = old.iter().map(|o| &o["metadata"]["uid"]);
+        uids.any(|uid| *uid == run["metadata"]["uid"])
     };
-    let failed: Vec<_> = runs
-        .iter()
-        .filter(|r| r["status"]["phase"] == "Failed" && !known(r))
-        .collect();
+    let failed = runs.iter().filter(|r| r["status"]["phase"] == "Failed");
+    let failed: Vec<_> = failed.filter(|r| !known(r)).collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
 pub async fn a_worker_is_killed(story: Arc<Story>) {
-    survives(&story, "kill -9 of the worker", async || {
-        assert!(blocking(|| node::kill(SYSTEM, "worker")) > 0);
-    })
-    .await;
+    let kill = async |caught: &mut Caught| {
+        caught.kill();
+        caught.is_soon_done_by_another(&story).await;
+    };
+    survives(&story, "kill -9 of the worker", "Embed", kill).await;
+}
+
+/// How long a step of a worker that ends may wait for another: far less than NATS waits for one that is silent.
+const HANDED_OVER: Duration = Duration::from_secs(45);
+
+/// As `kubectl drain` and a rollout do: with a period of grace.
+pub async fn a_worker_is_told_to_end_while_it_works(story: Arc<Story>) {
+    let mut caught = Caught::at(&story, Point::Step("Embed")).await;
+    let name = caught.pod.name.clone();
+    let last = objects::last(&story.client, SYSTEM, objects::POD, &name);
+    blocking(|| {
+        kubectl(&["-n", SYSTEM, "delete", "pod", &name, "--wait=false"]);
+        until("it is told to end", || caught.is_told_to_end());
+    });
+    let told = Instant::now();
+    caught.go_on();
+    story.says(&caught.text).await;
+    let took = told.elapsed();
+    let (attempt, done) = caught.attempt().await;
+    println!("    its step was done by attempt {attempt}, and answered {took:.1?} after");
+    assert!(done && took < HANDED_OVER, "{took:?}");
+    let last = last.await.unwrap().expect("the pod was seen to go");
+    let state = &last["status"]["containerStatuses"][0]["state"];
+    assert_eq!(state["terminated"]["exitCode"], 0, "{last:#}");
+    made_once(&story, &caught).await;
+    blocking(|| rolled_out(SYSTEM, WORKERS));
+}
+
+const WORKERS: &str = "deployment/loci-worker-cpu";
+
+fn scale_workers(replicas: &str) {
+    kubectl(&["-n", SYSTEM, "scale", WORKERS, replicas]);
+    rolled_out(SYSTEM, WORKERS);
+}
+
+/// The only worker stands still with a step in its hands. Another does it when NATS has waited for long enough, and what
+/// the first says when it wakes changes nothing. `make chaos` waits as long as NATS does by itself.
+pub async fn a_worker_that_is_stuck_is_followed_by_another(story: Arc<Story>) {
+    let mut caught = Caught::at(&story, Point::Step("Embed")).await;
+    blocking(|| scale_workers("--replicas=2"));
+    caught.is_soon_done_by_another(&story).await;
+    story.says(&caught.text).await;
+    made_once(&story, &caught).await;
+    caught.wakes_for_nothing(&story).await;
+    made_once(&story, &caught).await;
+    blocking(|| scale_workers("--replicas=1"));
+    story.follows().await;
 }
 
 pub async fn nats_is_killed_and_its_store_deleted(story: Arc<Story>) {
-    survives(&story, "kill -9 of NATS, its store deleted", async || {
-        blocking(|| node::kill_nats_and_its_store(SYSTEM));
-    })
-    .await;
+    let what = "kill -9 of NATS, its store deleted";
+    let lose = async |_: &mut Caught| blocking(|| node::kill_nats_and_its_store(SYSTEM));
+    survives(&story, what, "Embed", lose).await;
 }
 
 pub async fn the_operator_is_killed(story: Arc<Story>) {
-    survives(&story, "kill -9 of the operator", async || {
+    let kill = async |_: &mut Caught| {
         assert!(blocking(|| node::kill(SYSTEM, "operator")) > 0);
-    })
-    .await;
+    };
+    survives(&story, "kill -9 of the operator", "Assemble", kill).await;
 }
 
 pub async fn the_api_server_is_killed(story: Arc<Story>) {
     let began = Timestamp::now();
-    survives(&story, "kill -9 of the API server", async || {
-        blocking(node::restart_api_server)
-    })
-    .await;
+    let kill = async |_: &mut Caught| blocking(node::restart_api_server);
+    survives(&story, "kill -9 of the API server", "Evaluate", kill).await;
     // One that comes up refuses everybody until it has read the Roles.
     story.without_rights_since(began);
 }
@@ -147,20 +188,19 @@ pub async fn a_leader_that_is_stuck_is_followed_by_another(story: Arc<Story>) {
         .find(|pod| first.contains(&pod.name))
         .expect("one of them leads")
         .clone();
-    survives(
-        &story,
-        "SIGSTOP of the leader of two operators",
-        async || {
-            let began = Instant::now();
-            assert!(stuck.signal(Signal::STOP));
-            story
-                .until("another leads", async || blocking(leader) != first)
-                .await;
-            println!("    another led after {:?}", began.elapsed());
-            assert!(began.elapsed() < HANDOVER);
-        },
-    )
-    .await;
+    let stop = async |caught: &mut Caught| {
+        let began = Instant::now();
+        assert!(stuck.signal(Signal::STOP));
+        // What is done now is told to nobody who leads.
+        caught.go_on();
+        story
+            .until("another leads", async || blocking(leader) != first)
+            .await;
+        println!("    another led after {:?}", began.elapsed());
+        assert!(began.elapsed() < HANDOVER);
+    };
+    let what = "SIGSTOP of the leader of two operators";
+    survives(&story, what, "Embed", stop).await;
     let followed = Timestamp::now();
     assert!(stuck.signal(Signal::CONT));
     // What it was about to write is refused, or it ends before it writes.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use loci_testbed::root;
 use serde_json::Value;
 
 use crate::cluster::{
@@ -30,7 +31,7 @@ pub async fn a_pipeline_is_applied_and_answers(story: Arc<Story>) {
 /// As README.md says: `kubectl apply`, `kubectl wait`, and a question through the API server.
 pub async fn the_quickstart_is_applied_and_asked(_: Arc<Story>) {
     blocking(|| {
-        let manifest = loci_testbed::root().join("examples/quickstart");
+        let manifest = root().join("examples/quickstart");
         let manifest = manifest.to_str().unwrap();
         kubectl(&["-n", AGENTS, "apply", "-f", manifest]);
         wait_ready(AGENTS, "handbook");
@@ -142,33 +143,9 @@ pub async fn uninstalled_and_reinstalled(story: Arc<Story>) {
 /// Objects of any kind that the chart made, cluster-scoped ones too, and what the operator made for a pipeline that is
 /// not there. The claim holds the data and is kept on purpose; events tell what was.
 fn orphans() -> Vec<String> {
-    let kinds = kubectl(&["api-resources", "--verbs=list", "-oname"]);
-    let kept = |kind: &&str| !kind.starts_with("events") && *kind != "persistentvolumeclaims";
-    let kinds = kinds.lines().filter(kept).collect::<Vec<_>>().join(",");
-    let labelled = |label: &str| -> Vec<Value> {
-        let found = kubectl(&[
-            "get",
-            &kinds,
-            "-A",
-            "-l",
-            label,
-            "-ojson",
-            "--ignore-not-found",
-        ]);
-        let list: Value = serde_json::from_str(&found).unwrap_or_default();
-        list["items"].as_array().cloned().unwrap_or_default()
-    };
-    let told = |object: &Value| {
-        let metadata = &object["metadata"];
-        format!(
-            "{} {}/{}",
-            object["kind"], metadata["namespace"], metadata["name"]
-        )
-    };
-    let mut left: Vec<String> = labelled("app.kubernetes.io/instance=loci")
-        .iter()
-        .map(told)
-        .collect();
+    let claims = "persistentvolumeclaims";
+    let installed = labelled("app.kubernetes.io/instance=loci", claims);
+    let mut left: Vec<String> = installed.iter().map(told).collect();
     let pipelines: Value =
         serde_json::from_str(&kubectl(&["get", "memorypipelines", "-A", "-ojson"])).unwrap();
     // What fetches is a namespace's, not one pipeline's.
@@ -180,7 +157,70 @@ fn orphans() -> Vec<String> {
             .filter(|m| m["namespace"] == metadata["namespace"])
             .any(|m| m["name"] == *owner || owner.is_null())
     };
-    let of_pipelines = labelled("app.kubernetes.io/managed-by=loci-operator");
+    let of_pipelines = labelled("app.kubernetes.io/managed-by=loci-operator", claims);
     left.extend(of_pipelines.iter().filter(|o| !there(o)).map(told));
     left
+}
+
+/// Objects of all kinds but one, events aside.
+fn labelled(label: &str, but: &str) -> Vec<Value> {
+    let kinds = kubectl(&["api-resources", "--verbs=list", "-oname"]);
+    let kept = |kind: &&str| !kind.starts_with("events") && *kind != but;
+    let kinds = kinds.lines().filter(kept).collect::<Vec<_>>().join(",");
+    let all = ["get", &kinds, "-A", "-ojson", "--ignore-not-found", "-l"];
+    let found = kubectl(&[&all[..], &[label]].concat());
+    let list: Value = serde_json::from_str(&found).unwrap_or_default();
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+fn told(object: &Value) -> String {
+    let metadata = &object["metadata"];
+    let (namespace, name) = (&metadata["namespace"], &metadata["name"]);
+    format!("{} {namespace}/{name}", object["kind"])
+}
+
+/// As docs/operations.md says, line by line. The last of all: nothing can be done on the cluster after it.
+pub async fn nothing_is_left(_: Arc<Story>) {
+    let file = root().join("docs/operations.md");
+    let text = std::fs::read_to_string(file).unwrap();
+    let (_, rest) = text.split_once("To leave nothing:\n```sh\n").unwrap();
+    let (commands, _) = rest.split_once("```").unwrap();
+    blocking(|| {
+        for line in commands.lines() {
+            let (line, _) = line.split_once('#').unwrap_or((line, ""));
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.split_first() {
+                Some((&"kubectl", args)) => kubectl(args),
+                Some((&"helm", args)) => helm(args),
+                _ => panic!("neither kubectl nor helm: {line}"),
+            };
+        }
+        // The API server forgets a kind a moment after its definition.
+        until("the definitions are gone", || {
+            !kubectl(&["api-resources", "-oname"]).contains("loci.dev")
+        });
+        let mut left = Vec::new();
+        until("nothing is left", || {
+            let found = leavings();
+            if found != left {
+                println!("    left: {found:?}");
+            }
+            left = found;
+            left.is_empty()
+        });
+    });
+}
+
+/// What is ours by its label or its name, claims and policies too.
+fn leavings() -> Vec<String> {
+    let labels = [
+        "app.kubernetes.io/instance=loci",
+        "app.kubernetes.io/managed-by=loci-operator",
+    ];
+    let found = labels.map(|label| labelled(label, "")).concat();
+    let policies = "validatingadmissionpolicies,validatingadmissionpolicybindings";
+    let named = kubectl(&["get", policies, "-oname"]) + &helm(&["list", "-A", "-q"]);
+    let named = named.lines().filter(|name| name.contains("loci"));
+    let found = found.iter().map(told);
+    found.chain(named.map(str::to_owned)).collect()
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod audit;
+mod bus;
+mod caught;
 mod chaos;
 mod cluster;
 mod disturbances;
@@ -67,7 +69,11 @@ async fn tell() -> Vec<&'static str> {
     };
     let upgraded = chosen("upgrade::from_an_earlier_chart");
     let charts = if upgraded { upgrade::EARLIER } else { "charts" };
-    let story = Story::begin(charts).await;
+    let begun = AssertUnwindSafe(Story::begin(charts)).catch_unwind().await;
+    let Ok(story) = begun else {
+        println!("{}", cluster::diagnosis());
+        return vec!["Story::begin"];
+    };
     let mut failed = Vec::new();
     for (name, scenario) in scenarios![
         upgrade::from_an_earlier_chart,
@@ -83,18 +89,22 @@ async fn tell() -> Vec<&'static str> {
         disturbances::restarts,
         faults::a_replica_is_killed,
         faults::a_worker_is_killed,
+        faults::a_worker_is_told_to_end_while_it_works,
+        faults::a_worker_that_is_stuck_is_followed_by_another,
         faults::nats_is_killed_and_its_store_deleted,
         faults::the_operator_is_killed,
         faults::the_api_server_is_killed,
         faults::a_leader_that_is_stuck_is_followed_by_another,
         secrets::a_planted_secret_is_found_nowhere,
         tenants::none_reads_what_is_anothers,
+        tenants::no_fetcher_reads_what_is_anothers,
         gitops::flux_follows_a_repository,
         chaos::long,
         install::resources_are_deleted_and_applied_again,
         install::uninstalled_and_reinstalled,
         audit::rights_are_those_that_are_used,
         audit::statuses_agree,
+        install::nothing_is_left,
     ] {
         if !chosen(name) {
             continue;
@@ -108,7 +118,10 @@ async fn tell() -> Vec<&'static str> {
             "    {} after {seconds:.1} s",
             if held { "held" } else { "FAILED" }
         );
-        failed.extend((!held).then_some(name));
+        if !held {
+            println!("{}", cluster::diagnosis());
+            failed.push(name);
+        }
     }
     story.figures.lock().unwrap().tell();
     failed

@@ -34,25 +34,44 @@ pub fn pods(namespace: &str, component: &str) -> Vec<Pod> {
     there.map(pod).collect()
 }
 
+/// The first process of a container, looked up before anything happens to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Process(Pid);
+
+impl Process {
+    /// False when it is gone.
+    pub fn signal(self, signal: Signal) -> bool {
+        kill_process(self.0, signal).is_ok()
+    }
+
+    /// Whether a signal was sent to it that it has not taken: it stands still.
+    pub fn is_sent(self, signal: Signal) -> bool {
+        let file = format!("/proc/{}/status", self.0.as_raw_nonzero());
+        let status = std::fs::read_to_string(file).unwrap_or_default();
+        let pending = status.lines().find_map(|l| l.strip_prefix("ShdPnd:"));
+        let pending = pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        pending.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+    }
+}
+
 impl Pod {
     pub fn field(&self, path: &str) -> String {
         field(&format!("pod/{}", self.name), &self.namespace, path)
     }
 
     /// The process of its container, if it runs.
-    fn process(&self) -> Option<Pid> {
+    pub fn process(&self) -> Option<Process> {
         let id = self.field("{.status.containerStatuses[0].containerID}");
         let id = id.strip_prefix("containerd://")?;
         let tasks = "containerd/state/io.containerd.runtime.v2.task/k8s.io";
         let file = state()?.join(tasks).join(id).join("init.pid");
         let pid = std::fs::read_to_string(file).ok()?;
-        Pid::from_raw(pid.trim().parse().ok()?)
+        Pid::from_raw(pid.trim().parse().ok()?).map(Process)
     }
 
     /// Signals its process; false when it does not run.
     pub fn signal(&self, signal: Signal) -> bool {
-        self.process()
-            .is_some_and(|pid| kill_process(pid, signal).is_ok())
+        self.process().is_some_and(|process| process.signal(signal))
     }
 
     pub fn volumes(&self) -> PathBuf {

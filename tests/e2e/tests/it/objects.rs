@@ -1,11 +1,13 @@
 //! Objects of the API server, read and written without a process for each: what the test itself computes is taken from
 //! the same two cores.
 
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use futures::TryStreamExt;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::cluster::state;
 
@@ -45,6 +47,21 @@ pub async fn list(client: &Client, namespace: &str, kind: Kind) -> Vec<Value> {
     found
         .map(|all| all.iter().map(|o| json!(o)).collect())
         .unwrap_or_default()
+}
+
+/// Looks from now on at an object until it is gone; then, how it was last.
+pub fn last(client: &Client, namespace: &str, kind: Kind, name: &str) -> JoinHandle<Option<Value>> {
+    let api = api(client, namespace, kind);
+    let one = WatchParams::default().fields(&format!("metadata.name={name}"));
+    tokio::spawn(async move {
+        let mut events = std::pin::pin!(api.watch(&one, "0").await.ok()?);
+        while let Some(event) = events.try_next().await.ok()? {
+            if let WatchEvent::Deleted(object) = event {
+                return Some(json!(object));
+            }
+        }
+        None
+    })
 }
 
 /// Server-side apply, again and again while nobody can be asked.

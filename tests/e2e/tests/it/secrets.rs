@@ -16,12 +16,15 @@ use crate::story::{Story, blocking, pipeline};
 /// Such as is nowhere else, in the forms that it could be found in.
 const SECRET: &str = "pl4nted-9f1c6d0e7b-s3cret";
 
+/// What it opens.
+const PAGE: &str = "A parcel is sent back by the back door.";
+
 /// Gives a page to who knows the secret.
 async fn serve() -> String {
     let page = async |headers: HeaderMap| {
         let sent = headers.get("authorization").and_then(|v| v.to_str().ok());
         match sent == Some(&format!("Bearer {SECRET}")) {
-            true => Ok("A parcel is sent back by the back door."),
+            true => Ok(PAGE),
             false => Err(StatusCode::UNAUTHORIZED),
         }
     };
@@ -33,12 +36,12 @@ async fn serve() -> String {
 }
 
 pub async fn a_planted_secret_is_found_nowhere(story: Arc<Story>) {
-    let url = serve().await;
+    let page = serve().await;
     let metadata = json!({"name": "door", "namespace": AGENTS});
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": SECRET}});
     let source = json!({
         "name": "door", "memory": "factual",
-        "http": {"urls": [url], "allowPrivate": true, "secretRef": {"name": "door"}},
+        "http": {"urls": [page], "allowPrivate": true, "secretRef": {"name": "door"}},
     });
     let mut objects = pipeline(AGENTS, "private", source);
     objects[1]["spec"]["suites"] = json!([]);
@@ -97,8 +100,16 @@ pub async fn a_planted_secret_is_found_nowhere(story: Arc<Story>) {
                 })
         })
         .await;
-    let found = blocking(|| [resources(), logs(), files()].concat());
+    // Each search finds what surely is there.
+    let mut known = [page.as_str(), "Server is ready", PAGE].map(Known::new);
+    let found = blocking(|| {
+        let [declared, said, fetched] = &mut known;
+        [resources(declared), logs(said), files(fetched)].concat()
+    });
     assert!(found.is_empty(), "{found:#?}");
+    for Known { text, times } in known {
+        assert!(times > 0, "{text} is not found either");
+    }
     blocking(|| {
         kubectl(&[
             "-n",
@@ -118,32 +129,55 @@ fn forms() -> [Vec<u8>; 3] {
     [SECRET.into(), base64.into(), hex.into()]
 }
 
-fn has(bytes: &[u8]) -> bool {
-    forms()
-        .iter()
-        .any(|form| bytes.windows(form.len()).any(|window| window == form))
+/// What a search has to come across, or it does not search.
+struct Known<'a> {
+    text: &'a str,
+    times: usize,
+}
+
+impl<'a> Known<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, times: 0 }
+    }
+
+    /// Whether the secret is in there; counts what is known.
+    fn besides(&mut self, bytes: &[u8]) -> bool {
+        let has = |form: &[u8]| bytes.windows(form.len()).any(|window| window == form);
+        self.times += usize::from(has(self.text.as_bytes()));
+        forms().iter().any(|form| has(form))
+    }
 }
 
 /// Resources of every kind, but for the Secret itself.
-fn resources() -> Vec<String> {
+fn resources(known: &mut Known) -> Vec<String> {
     let kinds = kubectl(&["api-resources", "--verbs=list", "-oname"]);
     let mut found = Vec::new();
     for kind in kinds.lines() {
-        let all = try_kubectl(&["get", kind, "-A", "-oyaml", "--show-managed-fields"])
-            .unwrap_or_default();
+        let all = kubectl(&["get", kind, "-A", "-oyaml", "--show-managed-fields"]);
         let documents = all.split("\n- apiVersion:");
         let others = documents.filter(|d| !(kind == "secrets" && d.contains("name: door\n")));
         found.extend(
             others
-                .filter(|d| has(d.as_bytes()))
+                .filter(|d| known.besides(d.as_bytes()))
                 .map(|d| format!("{kind}: {d}")),
         );
     }
     found
 }
 
+/// The log of a pod's containers; none where there is nothing that could have one.
+fn log(namespace: &str, pod: &str, previous: &str) -> Option<String> {
+    let log = ["-n", namespace, "logs", pod, "--all-containers", previous];
+    match try_kubectl(&log) {
+        Ok(log) => Some(log),
+        // It went meanwhile, has not begun, or was never started again.
+        Err(why) if why.contains("not found") || why.contains("waiting to start") => None,
+        Err(why) => panic!("the log of {namespace}/{pod}: {why}"),
+    }
+}
+
 /// Logs of all containers, the ones before a restart too, and of the cluster's own programs.
-fn logs() -> Vec<String> {
+fn logs(known: &mut Known) -> Vec<String> {
     let mut found = Vec::new();
     for line in kubectl(&["get", "pods", "-A", "--no-headers"]).lines() {
         let mut words = line.split_whitespace();
@@ -151,8 +185,8 @@ fn logs() -> Vec<String> {
             continue;
         };
         for previous in ["--previous=false", "--previous=true"] {
-            let log = ["-n", namespace, "logs", pod, "--all-containers", previous];
-            if try_kubectl(&log).is_ok_and(|log| has(log.as_bytes())) {
+            let log = log(namespace, pod, previous);
+            if log.is_some_and(|log| known.besides(log.as_bytes())) {
                 found.push(format!("the log of {namespace}/{pod}"));
             }
         }
@@ -162,14 +196,14 @@ fn logs() -> Vec<String> {
         .map(|e| e.unwrap().path())
         .filter(|p| p.extension().is_some_and(|e| e == "log"));
     found.extend(
-        logs.filter(|log| has(&std::fs::read(log).unwrap()))
+        logs.filter(|log| known.besides(&std::fs::read(log).unwrap()))
             .map(|log| log.display().to_string()),
     );
     found
 }
 
 /// Files of NATS, of the store, and of every other volume but those that Secrets are mounted from.
-fn files() -> Vec<String> {
+fn files(known: &mut Known) -> Vec<String> {
     let mut roots = vec![state().unwrap().join("volumes")];
     let everywhere = |(namespace, component)| pods(namespace, component);
     let of = [
@@ -185,26 +219,26 @@ fn files() -> Vec<String> {
     let mut found = Vec::new();
     let mut read = 0;
     for root in roots {
-        search(&root, &mut read, &mut found);
+        search(&root, known, &mut read, &mut found);
     }
     println!("    {read} files searched");
     assert!(read > 20, "the volumes were found");
     found
 }
 
-fn search(dir: &Path, read: &mut usize, found: &mut Vec<String>) {
+fn search(dir: &Path, known: &mut Known, read: &mut usize, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path: PathBuf = entry.path();
         let Ok(kind) = entry.file_type() else {
             continue;
         };
         if kind.is_dir() && !path.ends_with("kubernetes.io~secret") {
-            search(&path, read, found);
+            search(&path, known, read, found);
         } else if kind.is_file() {
             // A file may go meanwhile.
             let bytes = std::fs::read(&path).unwrap_or_default();
             *read += 1;
-            if has(&bytes) {
+            if known.besides(&bytes) {
                 found.push(path.display().to_string());
             }
         }

@@ -11,10 +11,10 @@ use loci_testbed::{History, hub};
 use serde_json::{Value, json};
 
 use crate::cluster::{
-    AGENTS, NODE, PATIENCE, RIVALS, SYSTEM, apply, diagnosis, field, helm, kubectl, state, until,
-    wait_ready,
+    AGENTS, NODE, PATIENCE, RIVALS, SYSTEM, apply, field, helm, kubectl, state, until, wait_ready,
 };
 use crate::figures::Figures;
+use crate::install::ended;
 use crate::load::{Load, Report, ask, client};
 use crate::objects::{self, PIPELINE, RELEASE, RUN};
 use crate::upgrade;
@@ -237,6 +237,14 @@ impl Story {
         (runs, objects::list(&self.client, namespace, RELEASE).await)
     }
 
+    /// Waits until no run of the shop's namespace is under way.
+    pub async fn at_rest(&self) {
+        self.until("every run has ended", async || {
+            ended(&self.made(AGENTS).await.0)
+        })
+        .await;
+    }
+
     /// Changes a document of the shop, and waits until another release serves: that it says so.
     pub async fn follows(&self) -> String {
         self.follows_with().await.0
@@ -269,11 +277,7 @@ impl Story {
     pub async fn until(&self, what: &str, mut done: impl AsyncFnMut() -> bool) {
         let started = Instant::now();
         while !done().await {
-            assert!(
-                started.elapsed() < PATIENCE,
-                "waiting until {what}\n{}",
-                diagnosis()
-            );
+            assert!(started.elapsed() < PATIENCE, "waiting until {what}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -316,6 +320,12 @@ impl Story {
         assert!(report.failed.is_empty(), "{what}: {:?}", report.failed);
         result
     }
+}
+
+/// The highest number of a release.
+pub fn newest(releases: &[Value]) -> i64 {
+    let numbers = releases.iter().filter_map(|r| r["spec"]["number"].as_i64());
+    numbers.max().unwrap_or(0)
 }
 
 /// Runs what blocks.

@@ -25,6 +25,14 @@ const PACKS: usize = 50;
 /// Without a byte for this long, the server is given up.
 const STALLED: Duration = Duration::from_secs(120);
 
+/// What is said of credentials that do not let in.
+const REFUSALS: [&str; 3] = [
+    "not accepted by the remote",
+    "HTTP status 401",
+    "HTTP status 403",
+];
+const SECRET: &str = "git.secretRef";
+
 /// A repository on a server, and its clone here.
 pub(super) struct Remote {
     url: String,
@@ -249,6 +257,8 @@ impl Remote {
             reason.push_str(
                 "; git.url must name a repository, and the `git` command must be installed",
             );
+        } else if REFUSALS.iter().any(|r| reason.contains(r)) && !reason.contains(SECRET) {
+            reason.push_str(&format!("; check {SECRET}"));
         }
         SourceError::Remote {
             url: self.url.clone(),

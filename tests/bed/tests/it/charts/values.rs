@@ -94,7 +94,10 @@ fn workers_go_to_the_devices_of_their_class() {
 fn nothing_stands_alone_in_the_example_for_production() {
     let all = rendered(VALUES[1]);
     assert!(of_kind(&all, "StatefulSet").is_empty(), "NATS is elsewhere");
-    for name in ["loci-operator", "loci-worker-cpu"] {
+    for (name, secret) in [
+        ("loci-operator", "loci-nats"),
+        ("loci-worker-cpu", "loci-nats-worker-cpu"),
+    ] {
         let deployment = named(&all, "Deployment", name);
         let spec = &deployment["spec"]["template"]["spec"];
         assert!(
@@ -109,12 +112,9 @@ fn nothing_stands_alone_in_the_example_for_production() {
         assert_eq!(value("LOCI_NATS_URL"), "tls://nats.nats.svc:4222");
         assert_eq!(value("LOCI_NATS_REPLICAS"), "3");
         let volumes = spec["volumes"].as_array().unwrap();
-        assert!(
-            volumes
-                .iter()
-                .any(|v| v["secret"]["secretName"] == "loci-nats"),
-            "{name}"
-        );
+        let secrets = volumes.iter().map(|v| &v["secret"]["secretName"]);
+        let secrets: Vec<_> = secrets.filter(|s| !s.is_null()).collect();
+        assert_eq!(secrets, [secret], "{name}: one user of NATS");
     }
     let operator = named(&all, "Deployment", "loci-operator");
     let labels = &operator["spec"]["template"]["metadata"]["labels"];
