@@ -236,6 +236,11 @@ impl Caught {
         self.items.hear().await;
         let record = self.items.record(&self.held.0);
         assert!(record["state"]["finished"].is_object(), "{record}");
+        story
+            .until("what was made says that it serves", async || {
+                self.release(story).await["metadata"]["name"] == story.served().await
+            })
+            .await;
         let made = made(story).await;
         self.go_on();
         tokio::time::sleep(Duration::from_secs(3)).await;
