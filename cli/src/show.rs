@@ -9,8 +9,7 @@ use loci_crds::release::ReleasePhase;
 use loci_crds::run::{RunPhase, RunProgress};
 use loci_crds::{MemoryRelease, MemoryRun};
 
-use crate::output::say;
-use crate::output::{self, Output, age, count};
+use crate::output::{self, Output, age, count, say};
 
 /// What tables begin with, when they are about several pipelines or namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

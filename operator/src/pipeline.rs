@@ -135,10 +135,10 @@ impl Supervisor {
                         pause = BACKOFF.0;
                         self.told = None;
                     }
-                    let trouble = Some(format!("{error:#}"));
-                    if let Some(new) = trouble.as_ref().filter(|_| self.told != trouble) {
-                        self.events.tell(&Told::Trouble(new.clone()));
-                        self.told = trouble;
+                    let trouble = format!("{error:#}");
+                    if self.told.as_ref() != Some(&trouble) {
+                        self.events.tell(&Told::Trouble(trouble.clone()));
+                        self.told = Some(trouble);
                     }
                     pause
                 }

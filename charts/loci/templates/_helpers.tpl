@@ -107,10 +107,10 @@ envFrom: [{secretRef: {name: {{ .Values.store.secret }}}}]
 {{- end }}
 {{- end }}
 
-{{/* The role's user at NATS is `user`; at an external one, the user of the Secret `secret`. Mounted, so that who runs takes up what has changed. */}}
+{{/* The role's user at NATS is `user`; at an external one, that of the Secret `secret`, or the one that all have. Mounted, so that who runs takes up what has changed. */}}
 {{- define "loci.volumes" -}}
 {{- $user := .user }}
-{{- $secret := .secret }}
+{{- $secret := .secret | default .root.Values.nats.credentialsSecret }}
 {{- with .root }}
 - name: state
   emptyDir: {}

@@ -13,8 +13,7 @@ use serde_json::json;
 use super::site::Server;
 use super::{bar, corpus, stats};
 use crate::commands::Shared;
-use crate::output::say;
-use crate::output::{self, Output, count};
+use crate::output::{self, Output, count, say};
 
 /// Documents asked for by the suite that judges every release.
 const QUESTIONS: usize = 100;

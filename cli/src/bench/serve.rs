@@ -16,8 +16,7 @@ use super::load::{Answers, Load};
 use super::site::{Server, copy};
 use super::{bar, stats};
 use crate::commands::Shared;
-use crate::output::say;
-use crate::output::{self, Output};
+use crate::output::{self, Output, say};
 use crate::up::declare;
 
 /// Query times of a served pipeline at rest and across release swaps, under a steady load

@@ -10,8 +10,7 @@ use loci_plan::Pipeline;
 use loci_plan::advise::{Advice, Corpus, Prices, advise};
 
 use super::Shared;
-use crate::output::say;
-use crate::output::{self, Output};
+use crate::output::{self, Output, say};
 use crate::state::State;
 use crate::up::declare;
 

@@ -8,8 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::client::Client;
 use crate::commands::Shared;
-use crate::output::say;
-use crate::output::{self, Output};
+use crate::output::{self, Output, say};
 
 /// Asks for the passages that answer a question
 #[derive(Debug, Args)]

@@ -6,8 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::Shared;
-use crate::output::say;
-use crate::output::{self, Output};
+use crate::output::{self, Output, say};
 use crate::up::declare;
 
 /// Where a manifest is to run.

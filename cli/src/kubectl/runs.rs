@@ -12,8 +12,7 @@ use loci_operator::PIPELINE;
 use super::cluster::{Cluster, Scope, lead};
 use super::follow::{Follow, Wanted};
 use super::{Everywhere, PROGRAM, Which};
-use crate::output::Output;
-use crate::output::say;
+use crate::output::{Output, say};
 use crate::show::{self, Lead};
 
 /// `kubectl loci runs`.

@@ -11,8 +11,7 @@ use serde::Serialize;
 
 use super::Everywhere;
 use super::cluster::{Cluster, lead};
-use crate::output::say;
-use crate::output::{self, Output, age, count};
+use crate::output::{self, Output, age, count, say};
 use crate::show;
 
 /// `kubectl loci status`.

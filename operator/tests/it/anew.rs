@@ -3,10 +3,10 @@
 use kube::ResourceExt;
 use loci_bus::{Cancelled, Dispatcher, WorkQueue};
 use loci_crds::MemoryPipeline;
-use loci_nats::{NatsBus, NatsOptions};
+use loci_nats::NatsOptions;
 use loci_testbed::Nats;
 
-use crate::lasting::{FIRST, PATIENCE, delete_all, leftover, site, steps};
+use crate::lasting::{FIRST, PATIENCE, at_work, delete_all, site, steps};
 use crate::site::condition;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,13 +22,8 @@ async fn of_one_deleted_and_applied_again_with_the_operator_down_no_work_is_left
     // What was under way when the operator went down: no worker of the class is there to end it.
     let server = Nats::start();
     let options = NatsOptions::new(server.url(), "loci-test");
-    let bus = NatsBus::connect(options.clone()).await.unwrap();
-    let ours = format!("{}/shop", site.namespace);
-    bus.publish(leftover(&ours, "held")).await.unwrap();
-    let held = bus.pull("cpu", PATIENCE).await.unwrap().unwrap();
-    bus.publish(leftover(&ours, "queued")).await.unwrap();
     let other = format!("{}/other", site.namespace);
-    bus.publish(leftover(&other, "other")).await.unwrap();
+    let (bus, held) = at_work(&site, &options, &other).await;
 
     delete_all(&site).await;
     let again = site.pipeline().await;

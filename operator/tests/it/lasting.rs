@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
-use loci_bus::{Cancelled, Dispatcher, Priority, WorkItem, WorkQueue};
+use loci_bus::{Cancelled, Dispatcher, Lease, Priority, WorkItem, WorkQueue};
 use loci_crds::{MemoryPipeline, MemoryRelease, MemoryReleaseStatus};
 use loci_nats::{NatsBus, NatsOptions};
 use loci_store::Store;
@@ -282,6 +282,17 @@ pub fn leftover(pipeline: &str, id: &str) -> WorkItem {
     }
 }
 
+/// Work of the shop, `held` and `queued`, and after it the item `other` of another pipeline.
+pub async fn at_work(site: &Site, options: &NatsOptions, another: &str) -> (NatsBus, Lease) {
+    let bus = NatsBus::connect(options.clone()).await.unwrap();
+    let ours = format!("{}/shop", site.namespace);
+    bus.publish(leftover(&ours, "held")).await.unwrap();
+    let held = bus.pull("cpu", PATIENCE).await.unwrap().unwrap();
+    bus.publish(leftover(&ours, "queued")).await.unwrap();
+    bus.publish(leftover(another, "other")).await.unwrap();
+    (bus, held)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_namespace_deleted_with_the_operator_down_nothing_is_left_after_the_grace() {
     let site = site("delete").await;
@@ -302,14 +313,7 @@ async fn of_a_namespace_deleted_with_the_operator_down_nothing_is_left_after_the
     // What was under way when the operator went down.
     let server = Nats::start();
     let options = NatsOptions::new(server.url(), "loci-test");
-    let bus = NatsBus::connect(options.clone()).await.unwrap();
-    let ours = format!("{}/shop", site.namespace);
-    bus.publish(leftover(&ours, "held")).await.unwrap();
-    let held = bus.pull("cpu", PATIENCE).await.unwrap().unwrap();
-    bus.publish(leftover(&ours, "queued")).await.unwrap();
-    bus.publish(leftover("elsewhere/shop", "other"))
-        .await
-        .unwrap();
+    let (bus, held) = at_work(&site, &options, "elsewhere/shop").await;
 
     let all: Api<Namespace> = Api::all(site.client.clone());
     all.delete(&site.namespace, &DeleteParams::default())

@@ -11,15 +11,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::lasting::leftover;
-use crate::site::Site;
+use crate::site::{Site, free};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// An address of this machine that is free now.
-fn free() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
 
 async fn told(address: SocketAddr) -> String {
     match reqwest::get(format!("http://{address}/metrics")).await {

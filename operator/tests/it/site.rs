@@ -1,6 +1,7 @@
 //! An operator in a namespace of its own.
 
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -103,10 +104,7 @@ impl Site {
     /// Starts an operator that differs, with its caches in a directory of this name.
     pub async fn start_with(&self, name: &str, change: impl FnOnce(&mut Options)) -> Running {
         let stop = CancellationToken::new();
-        // Free now; nobody else on this machine takes it within the moment.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let listen = listener.local_addr().unwrap();
-        drop(listener);
+        let listen = free();
         let mut options = Options {
             namespaces: vec![self.namespace.clone()],
             state: self.state.path().join(name),
@@ -287,6 +285,12 @@ impl Site {
     pub async fn releases(&self) -> Vec<MemoryRelease> {
         self.api().list(&Default::default()).await.unwrap().items
     }
+}
+
+/// An address of this machine that is free now; nobody else here takes it within the moment.
+pub fn free() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
 }
 
 pub fn manifest() -> Value {

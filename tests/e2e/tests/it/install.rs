@@ -116,15 +116,7 @@ pub async fn uninstalled_and_reinstalled(story: Arc<Story>) {
         .unharmed("uninstalling and reinstalling", async || {
             blocking(|| {
                 helm(&["uninstall", "loci", "--namespace", SYSTEM, "--wait"]);
-                let mut left = Vec::new();
-                until("nothing is left behind", || {
-                    let now = orphans();
-                    if now != left {
-                        println!("    left behind: {now:?}");
-                    }
-                    left = now;
-                    left.is_empty()
-                });
+                until_gone("nothing is left behind", orphans);
                 story.install(&[]);
             });
         })
@@ -199,15 +191,20 @@ pub async fn nothing_is_left(_: Arc<Story>) {
         until("the definitions are gone", || {
             !kubectl(&["api-resources", "-oname"]).contains("loci.dev")
         });
-        let mut left = Vec::new();
-        until("nothing is left", || {
-            let found = leavings();
-            if found != left {
-                println!("    left: {found:?}");
-            }
-            left = found;
-            left.is_empty()
-        });
+        until_gone("nothing is left", leavings);
+    });
+}
+
+/// Waits until nothing is found any more, and tells of what is left meanwhile.
+fn until_gone(what: &str, find: impl Fn() -> Vec<String>) {
+    let mut left = Vec::new();
+    until(what, || {
+        let found = find();
+        if found != left {
+            println!("    left behind: {found:?}");
+        }
+        left = found;
+        left.is_empty()
     });
 }
 
