@@ -31,7 +31,7 @@ impl Dispatcher for NatsBus {
         };
         let json = wire::encode(&item)?;
         watch::start(&self.shared).await?;
-        self.shared.publish(item, &json).await
+        self.shared.publish(item, &json, None).await
     }
 
     async fn cancel(&self, id: &str) -> Result<Cancelled> {
@@ -91,8 +91,9 @@ impl Dispatcher for NatsBus {
 }
 
 impl Shared {
-    /// Enters the item into the ledger unless it is live, and sees to it that its job is in the queue.
-    async fn publish(&self, item: WorkItem, json: &[u8]) -> Result<Published> {
+    /// Enters the item into the ledger unless it is live, and sees to it that its job is in the queue. An item that is
+    /// published again, because the server may have lost its publication `again`, is left alone if that has ended.
+    async fn publish(&self, item: WorkItem, json: &[u8], again: Option<&str>) -> Result<Published> {
         self.ensure_class(&item.class).await?;
         let publication = self.ledger.client.new_inbox();
         let owner = owned_by(&item.pipeline);
@@ -110,6 +111,13 @@ impl Shared {
                 None => None,
             };
             let sequence = match found {
+                Some((_, record, _)) if record.ends(&publication) => {
+                    return Ok(Published::Accepted);
+                }
+                Some((_, record, _)) if again.is_some_and(|again| record.ends(again)) => {
+                    self.over(&item.id, &publication);
+                    return Ok(Published::Duplicate);
+                }
                 Some((raised, record, sequence)) if record.live() => {
                     if raised {
                         let written = self.ledger.write(&subject, &record, sequence).await?;
@@ -121,7 +129,9 @@ impl Shared {
                         true => Published::Accepted,
                         false => Published::Duplicate,
                     };
-                    self.keep(&item, &record.publication);
+                    if published == Published::Duplicate {
+                        self.keep(&item, &record.publication);
+                    }
                     self.ledger.offer(&item, &record.publication, json).await?;
                     return Ok(published);
                 }
@@ -143,6 +153,17 @@ impl Shared {
         lock(&self.live).insert(item.id.clone(), live);
     }
 
+    /// The publication of an item has ended: it is not published again.
+    pub(crate) fn over(&self, id: &str, publication: &str) {
+        let mut live = lock(&self.live);
+        if live
+            .get(id)
+            .is_some_and(|live| live.publication == publication)
+        {
+            live.remove(id);
+        }
+    }
+
     /// Publishes what has not ended and is not in the server any more. Errors are left to the next time.
     pub(crate) async fn republish(&self) -> Result<()> {
         let live: Vec<Live> = lock(&self.live).values().cloned().collect();
@@ -150,10 +171,12 @@ impl Shared {
             let owner = owned_by(&item.pipeline);
             let found = self.ledger.read(&owner, &item.id, 0).await?;
             match found {
-                Some((_, record, _)) if !record.live() && record.publication == publication => {}
+                Some((_, record, _)) if record.ends(&publication) => {
+                    self.over(&item.id, &publication);
+                }
                 _ => {
                     let json = wire::encode(&item)?;
-                    let published = self.publish(item, &json).await?;
+                    let published = self.publish(item, &json, Some(&publication)).await?;
                     tracing::debug!(?published, "a live item was looked after");
                 }
             }

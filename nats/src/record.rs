@@ -83,6 +83,11 @@ impl Record {
         !matches!(self.state, State::Finished { .. })
     }
 
+    /// Whether this is the end of the publication.
+    pub(crate) fn ends(&self, publication: &str) -> bool {
+        !self.live() && self.publication == publication
+    }
+
     /// The record as it is for a planner of this term.
     ///
     /// # Errors

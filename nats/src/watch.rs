@@ -170,14 +170,7 @@ impl Watch {
             State::Finished { outcome } => {
                 self.held.remove(&id);
                 self.early.remove(&id);
-                let mut live = lock(&shared.live);
-                if live
-                    .get(&id)
-                    .is_some_and(|live| live.publication == publication)
-                {
-                    live.remove(&id);
-                }
-                drop(live);
+                shared.over(&id, &publication);
                 let finished = Event::Finished {
                     id,
                     attempt,

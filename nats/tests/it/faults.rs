@@ -36,6 +36,19 @@ async fn until_finished(events: &mut Events, id: &str) -> Vec<Event> {
     heard
 }
 
+/// A planner that has just connected publishes again what its server may have lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_while_it_is_published_again_has_ended() {
+    let server = Nats::start();
+    for _ in 0..100 {
+        let planner = connect(&server).await;
+        publish(&planner, "a").await;
+        assert_eq!(planner.cancel("a").await.unwrap(), Cancelled::Queued);
+        let again = planner.pull("cpu", Duration::ZERO).await.unwrap();
+        assert!(again.is_none(), "it was cancelled");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_item_of_a_worker_that_falls_silent_goes_to_another_and_its_own_end_is_refused() {
     let server = Nats::start();
