@@ -1,11 +1,13 @@
 # Two targets do all: `make quickstart` runs the example, `make test` runs every check.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/loci
 MODEL := $(CACHE)/models/all-MiniLM-L6-v2
+DECODER := $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 VENV  := $(CACHE)/venv
 BENCH := $(CACHE)/venv-bench
 KUBE  := $(CACHE)/tools/$(shell sed -nE 's|^[[:space:]]*k8s\.io/kubernetes (v[0-9.]+).*|\1|p' tests/tools/controlplane/go.mod)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export LOCI_TEST_MODEL := $(MODEL)
+export LOCI_TEST_DECODER := $(DECODER)
 export LOCI_TEST_PYTHON := $(VENV)/bin/python
 export LOCI_TEST_KUBE := $(KUBE)
 export LOCI_TEST_KUBECTL := $(VENV)/bin/kubectl
@@ -14,7 +16,7 @@ export LOCI_TEST_HELM := $(KUBE)/helm
 export LOCI_TEST_S3 := $(KUBE)/versitygw
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model python tools crds bench bench-scale help
+.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds bench bench-scale help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,7 +27,7 @@ quickstart: build examples/local/model ## Builds Loci and serves the example on 
 build: ## Builds the `loci` binary
 	cargo build --release --locked --bin loci
 
-test: lint model python tools ## Installs what tests need and runs all of them
+test: lint model decoder python tools ## Installs what tests need and runs all of them
 	cargo test --release --locked --workspace
 	$(MAKE) e2e
 
@@ -56,6 +58,11 @@ model: $(MODEL)/model.safetensors
 
 $(MODEL)/model.safetensors: scripts/fetch-model.sh
 	scripts/fetch-model.sh $(MODEL)
+
+decoder: $(DECODER)
+
+$(DECODER): scripts/fetch-decoder.sh
+	scripts/fetch-decoder.sh $@
 
 examples/local/model: $(MODEL)/model.safetensors
 	ln -sfn $(MODEL) $@

@@ -59,6 +59,14 @@ pub enum ModelError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A GGUF file is damaged.
+    #[error("{path}: not a whole GGUF file: {reason}; fetch the model again", path = path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The weights lack a tensor.
     #[error("{path}: no tensor \"{tensor}\", which config.json implies; the weights belong to another model", path = path.display())]
     MissingTensor {
@@ -128,11 +136,32 @@ pub enum ModelError {
     /// The tokenizer failed on a text.
     #[error("a text could not be tokenized: {0}")]
     Tokenize(String),
+    /// The chat template refused the chat, or there is none.
+    #[error("the chat cannot be rendered: {0}")]
+    Chat(String),
+    /// A text is longer than the model's context.
+    #[error("a text of {count} tokens is longer than the model's context of {limit}; shorten it")]
+    TooLong {
+        /// Its tokens.
+        count: usize,
+        /// Tokens that the model takes.
+        limit: usize,
+    },
+    /// What was asked for means nothing.
+    #[error("{field} {value}: expected {expected}")]
+    Setting {
+        /// The setting.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be accepted.
+        expected: &'static str,
+    },
     /// The computation failed.
-    #[error("embedding failed: {0}")]
+    #[error("the computation failed: {0}")]
     Compute(String),
     /// The caller stopped the work.
-    #[error("embedding was cancelled")]
+    #[error("the work was cancelled")]
     Cancelled,
 }
 

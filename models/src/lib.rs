@@ -1,5 +1,5 @@
 //! Models: text encoders of the BERT family (BERT, MiniLM, BGE, E5 and kin), from the files that they are
-//! published in to vectors.
+//! published in to vectors, and decoders of the Llama family, to texts and how likely they are.
 //!
 //! [`fetch`] turns a [`ModelRef`] into a directory, out of a cache whose files are checked against their digests.
 //! [`Encoder::load`] reads it: `config.json`, `model.safetensors` (F32, F16 or BF16, computed as f32) and
@@ -8,18 +8,31 @@
 //! token limit and the prompts. Vectors agree with sentence-transformers on the same weights; whatever this crate
 //! does not compute is refused by name.
 //!
+//! [`Decoder::load`] reads what transformers writes (`config.json`, `model.safetensors`, whole or in shards,
+//! `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json`) or one GGUF file (F32,
+//! F16, BF16, Q8_0, Q4_1, computed as f32). Logits agree with transformers on the same weights, rendered chats token
+//! for token with its `apply_chat_template`.
+//!
 //! The device is chosen when the model is loaded, by a [`DeviceRequest`]. [`DeviceRequest::Cuda`] is refused until
 //! a build has it. On the CPU, AVX-512, AVX2 or portable code is chosen by asking the processor.
 
+mod decoder;
 mod device;
 mod encoder;
 mod error;
+mod gguf;
 mod hub;
+mod json;
 mod kernels;
+mod matrix;
 mod reference;
 mod tokenizer;
 mod weights;
 
+pub use decoder::{
+    Continuation, Decoder, DecoderIdentity, DecoderTokenizer, Finish, Generated, Generation,
+    Message, Piece, Projection, Prompt, Sampling,
+};
 pub use device::{DeviceRequest, limit_threads};
 pub use encoder::{EmbedProgress, EmbedderIdentity, Embeddings, Encoder, Pooling, Role};
 pub use error::ModelError;

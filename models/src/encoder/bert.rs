@@ -8,6 +8,7 @@ use super::Pooling;
 use super::config::BertConfig;
 use crate::ModelError;
 use crate::kernels::{self, LayerNorm};
+use crate::matrix::transpose;
 use crate::weights::Weights;
 
 /// The network with its weights on a device.
@@ -214,22 +215,5 @@ impl Loader<'_> {
     fn vector(&self, values: Vec<f32>) -> Tensor<1> {
         let length = values.len();
         Tensor::from_data(TensorData::new(values, [length]), self.device)
-    }
-}
-
-/// Writes the transpose of `source`, whose rows are `columns` long, into `target`, whose rows are `width` long,
-/// from column `start`. In blocks, because either side alone would miss the cache at every element.
-fn transpose(source: &[f32], columns: usize, target: &mut [f32], width: usize, start: usize) {
-    const BLOCK: usize = 16;
-    let rows = source.len() / columns;
-    for (top, left) in (0..rows)
-        .step_by(BLOCK)
-        .flat_map(|top| (0..columns).step_by(BLOCK).map(move |left| (top, left)))
-    {
-        for column in left..columns.min(left + BLOCK) {
-            for row in top..rows.min(top + BLOCK) {
-                target[column * width + start + row] = source[row * columns + column];
-            }
-        }
     }
 }

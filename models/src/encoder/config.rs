@@ -1,13 +1,11 @@
 //! The shape of the network, from `config.json`.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::ModelError;
+use crate::json::read_json;
 
 /// The fields of `config.json` that decide what the network computes.
 #[derive(Clone, Debug, Deserialize)]
@@ -105,24 +103,5 @@ impl BertConfig {
             self.intermediate_size,
             self.layer_norm_eps
         )
-    }
-}
-
-/// A JSON file that the model must have.
-pub(super) fn read_json<T: DeserializeOwned>(
-    path: &Path,
-    purpose: &'static str,
-) -> Result<T, ModelError> {
-    let text = fs::read(path).map_err(|e| ModelError::opening(path, purpose, e))?;
-    serde_json::from_slice(&text).map_err(|e| ModelError::config(path, e.to_string()))
-}
-
-/// A JSON file that the model may have.
-pub(super) fn read_json_if_present<T: DeserializeOwned>(
-    path: &Path,
-) -> Result<Option<T>, ModelError> {
-    match fs::metadata(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        _ => read_json(path, "its configuration").map(Some),
     }
 }

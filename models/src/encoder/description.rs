@@ -5,8 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{BertConfig, read_json, read_json_if_present};
+use super::config::BertConfig;
 use crate::ModelError;
+use crate::json::{read_json, read_json_if_present};
 
 /// How the vectors of a text's tokens become one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

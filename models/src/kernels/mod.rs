@@ -1,6 +1,8 @@
 //! What a BERT layer computes besides matrix products, fused, over packed sequences: texts one after another
 //! without padding, `lengths` telling where each ends. Registered as operations of burn's Flex backend.
 
+mod attend;
+pub(crate) mod decoder;
 mod rows;
 
 use std::sync::Arc;
@@ -204,7 +206,7 @@ fn pool_sequence(vector: &mut [f32], sequence: &[f32], pooling: Pooling) {
     }
 }
 
-/// The rows of one sequence in the attention's output; each head writes its own columns of them.
+/// Rows of a result of which each job writes its own columns.
 #[derive(Clone, Copy)]
 struct Columns {
     start: *mut f32,
@@ -212,9 +214,9 @@ struct Columns {
     rows: usize,
 }
 
-// SAFETY: the heads of a sequence write disjoint columns, and sequences have disjoint rows.
+// SAFETY: jobs write disjoint columns, or disjoint rows.
 unsafe impl Send for Columns {}
-// SAFETY: as above; nothing is read through it.
+// SAFETY: as above, and what a job has written it alone reads.
 unsafe impl Sync for Columns {}
 
 /// One attention head over one sequence.

@@ -63,6 +63,9 @@ macro_rules! kernel {
     };
 }
 
+// Below the macro, which it uses.
+pub(super) mod decoder;
+
 kernel! {
     /// Adds `bias` to each row of `x`.
     pub fn add_bias(x: &mut [f32], bias: &[f32]) {
@@ -235,7 +238,7 @@ mod tests {
     use super::*;
 
     /// Every level that this machine can run, the portable one always.
-    fn levels() -> Vec<Isa> {
+    pub(super) fn levels() -> Vec<Isa> {
         let mut levels = vec![Isa(Level::Portable)];
         #[cfg(target_arch = "x86_64")]
         match Isa::detect().0 {

@@ -1,9 +1,13 @@
-//! Encoders against sentence-transformers, models that must be refused, and fetching from a hub.
+//! Encoders against sentence-transformers, decoders against transformers, models that must be refused, and fetching
+//! from a hub.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agreement;
+mod decoder;
+mod decoder_refusals;
 mod hub;
 mod refusals;
+mod smollm2;
 mod weights;
 
 use std::fs;
