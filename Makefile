@@ -16,7 +16,7 @@ export LOCI_TEST_HELM := $(KUBE)/helm
 export LOCI_TEST_S3 := $(KUBE)/versitygw
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds bench bench-scale help
+.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds bench bench-scale test-peft help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -79,6 +79,9 @@ tools: ## Builds the Kubernetes control plane and the S3 server that tests start
 
 # The text that is measured on: the documentation of the crates that Loci is built from.
 DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
+
+test-peft: $(BENCH)/.done ## Loads by torch and peft an adapter that is trained here, and compares logits
+	LOCI_TEST_PEFT=$(BENCH)/bin/python cargo test --release --locked -p loci-models --test it -- --ignored peft_loads
 
 bench: build model examples/local/model $(BENCH)/.done ## Measures what docs/performance.md reports
 	$(LOCI) bench embed --model $(MODEL) --documents $(DOCUMENTS) --python $(BENCH)/bin/python

@@ -157,6 +157,40 @@ pub enum ModelError {
         /// What would be accepted.
         expected: &'static str,
     },
+    /// The model has no such linear layer.
+    #[error("the model has no linear layer \"{target}\" for an adapter; it has {targets}")]
+    Target {
+        /// The layer asked for.
+        target: String,
+        /// What its linear layers are called.
+        targets: String,
+    },
+    /// An adapter belongs to another model.
+    #[error(
+        "{adapter} belongs to a model with {base}, and this model has {model}; load the model that it was trained on"
+    )]
+    OtherBase {
+        /// The adapter: where it is, or its digest.
+        adapter: String,
+        /// The digest of its model's weights, or its model's architecture.
+        base: String,
+        /// The same of the model at hand.
+        model: String,
+    },
+    /// An example has nothing that can be learned.
+    #[error("the example cannot be learned: {0}")]
+    Example(String),
+    /// The bytes are not where a training was left, or not this one.
+    #[error("the checkpoint cannot be continued: {0}")]
+    Checkpoint(String),
+    /// A training cannot go on.
+    #[error("the training stopped in step {step}: {reason}")]
+    Training {
+        /// The step, the first being 1.
+        step: usize,
+        /// What happened, and the way out.
+        reason: String,
+    },
     /// The computation failed.
     #[error("the computation failed: {0}")]
     Compute(String),

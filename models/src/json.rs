@@ -26,3 +26,18 @@ pub(crate) fn read_json_if_present<T: DeserializeOwned>(
         _ => read_json(path, "its configuration").map(Some),
     }
 }
+
+/// Numbers that must come back to the bit: written as strings, because JSON readers may round.
+pub(crate) mod exact {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}

@@ -1,5 +1,6 @@
-//! Models: text encoders of the BERT family (BERT, MiniLM, BGE, E5 and kin), from the files that they are
-//! published in to vectors, and decoders of the Llama family, to texts and how likely they are.
+//! Models: text encoders of the BERT family (BERT, MiniLM, BGE, E5 and kin), from the files that they are published
+//! in to vectors, and decoders of the Llama family, to texts and how likely they are, with adapters that are trained
+//! here.
 //!
 //! [`fetch`] turns a [`ModelRef`] into a directory, out of a cache whose files are checked against their digests.
 //! [`Encoder::load`] reads it: `config.json`, `model.safetensors` (F32, F16 or BF16, computed as f32) and
@@ -13,8 +14,12 @@
 //! F16, BF16, Q8_0, Q4_1, computed as f32). Logits agree with transformers on the same weights, rendered chats token
 //! for token with its `apply_chat_template`.
 //!
-//! The device is chosen when the model is loaded, by a [`DeviceRequest`]. [`DeviceRequest::Cuda`] is refused until
-//! a build has it. On the CPU, AVX-512, AVX2 or portable code is chosen by asking the processor.
+//! [`Trainer`] trains an [`Adapter`] of a decoder on [`Example`]s by low-rank adaptation, step by step, to the same
+//! bits for the same seed. Adapters are read and written in PEFT's layout, bound to the weights that they were
+//! trained on; each text that a decoder reads or continues may pass its own.
+//!
+//! The device is chosen when the model is loaded, by a [`DeviceRequest`]. [`DeviceRequest::Cuda`] is refused until a
+//! build has it. On the CPU, AVX-512, AVX2 or portable code is chosen by asking the processor.
 
 mod decoder;
 mod device;
@@ -24,18 +29,23 @@ mod gguf;
 mod hub;
 mod json;
 mod kernels;
+mod lora;
 mod matrix;
+mod random;
 mod reference;
 mod tokenizer;
+mod train;
 mod weights;
 
 pub use decoder::{
     Continuation, Decoder, DecoderIdentity, DecoderTokenizer, Finish, Generated, Generation,
-    Message, Piece, Projection, Prompt, Sampling,
+    Message, Piece, Projection, Prompt, Sampling, Text,
 };
 pub use device::{DeviceRequest, limit_threads};
 pub use encoder::{EmbedProgress, EmbedderIdentity, Embeddings, Encoder, Pooling, Role};
 pub use error::ModelError;
 pub use hub::{HubOptions, fetch};
+pub use lora::{Adapter, AdapterBase, LoraConfig};
 pub use reference::ModelRef;
 pub use tokenizer::TextTokenizer;
+pub use train::{Example, Schedule, Trainer, TrainingRecord, TrainingSettings, TrainingStep};

@@ -1,13 +1,14 @@
 //! Tensors out of a safetensors file, one at a time, as f32.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use loci_digest::Digest;
-use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use safetensors::{Dtype, View};
 
 use crate::ModelError;
 
@@ -81,6 +82,10 @@ impl Weights {
         self.header.info(tensor).is_some()
     }
 
+    pub fn shape(&self, tensor: &str) -> Option<&[usize]> {
+        self.header.info(tensor).map(|info| info.shape.as_slice())
+    }
+
     pub fn names(&self) -> BTreeSet<String> {
         self.header.offset_keys().into_iter().collect()
     }
@@ -117,7 +122,57 @@ impl Weights {
     }
 }
 
-fn to_f32(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+/// A matrix that is written.
+pub(crate) struct Named<'a> {
+    name: String,
+    shape: [usize; 2],
+    values: &'a [f32],
+}
+
+impl<'a> Named<'a> {
+    pub fn new(name: String, shape: [usize; 2], values: &'a [f32]) -> Self {
+        Self {
+            name,
+            shape,
+            values,
+        }
+    }
+}
+
+impl View for Named<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let bytes = self.values.iter().flat_map(|v| v.to_le_bytes());
+        Cow::Owned(bytes.collect())
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.values)
+    }
+}
+
+/// A safetensors file with one entry of metadata: of more, the order would change from run to run.
+pub(crate) fn to_safetensors(
+    tensors: Vec<Named<'_>>,
+    key: &str,
+    value: String,
+) -> Result<Vec<u8>, ModelError> {
+    let named = tensors
+        .into_iter()
+        .map(|tensor| (tensor.name.clone(), tensor));
+    let metadata = HashMap::from([(key.to_owned(), value)]);
+    safetensors::serialize(named, Some(metadata))
+        .map_err(|e| ModelError::Compute(format!("weights cannot be written: {e}")))
+}
+
+pub(crate) fn to_f32(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
     let (pairs, _) = bytes.as_chunks::<2>();
     let (quads, _) = bytes.as_chunks::<4>();
     match dtype {

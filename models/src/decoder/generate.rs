@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use super::Decoder;
 use super::sample::{Sampler, Sampling};
 use super::text::{Pieces, Stops};
-use crate::ModelError;
+use super::{Decoder, Text};
+use crate::lora::Routes;
+use crate::{Adapter, ModelError};
 
 /// Room that a cache has at first for the tokens to come; it doubles when that is used up.
 const ROOM: usize = 256;
@@ -39,6 +40,8 @@ pub struct Prompt<'a> {
     pub tokens: &'a [u32],
     /// How it is continued.
     pub options: &'a Generation,
+    /// The adapter by which it is continued, if by one. Prompts of one call may have different ones.
+    pub adapter: Option<&'a Adapter>,
 }
 
 /// What a token adds to a text.
@@ -87,12 +90,13 @@ struct Run<'a> {
 }
 
 impl Decoder {
-    /// Continues several texts together, each as it would be continued alone. `on_piece` is called with each token and
-    /// stops the work by `Break`.
+    /// Continues several texts together, each as it would be continued alone. `on_piece` is called with each token
+    /// and stops the work by `Break`.
     ///
     /// # Errors
-    /// [`ModelError::Cancelled`] after a `Break`; [`ModelError::TooLong`] and [`ModelError::Setting`] for prompts that
-    /// cannot be continued; [`ModelError::Compute`] when the weights yield logits that are not finite.
+    /// [`ModelError::Cancelled`] after a `Break`; [`ModelError::TooLong`] and [`ModelError::Setting`] for prompts
+    /// that cannot be continued; [`ModelError::OtherBase`] for an adapter of another model; [`ModelError::Compute`]
+    /// when the weights yield logits that are not finite.
     pub fn generate(
         &self,
         prompts: &[Prompt<'_>],
@@ -105,9 +109,10 @@ impl Decoder {
         if runs.iter().all(|run| run.finish.is_some()) {
             return Ok(runs.into_iter().map(Run::done).collect());
         }
-        let texts: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens).collect();
+        let texts: Vec<Text<'_>> = prompts.iter().map(Prompt::text).collect();
+        let adapters = super::adapters(&texts);
         let rooms = texts.iter().zip(&runs);
-        let rooms = rooms.map(|(text, run)| text.len() + run.left.min(ROOM));
+        let rooms = rooms.map(|(text, run)| text.tokens.len() + run.left.min(ROOM));
         let mut cache = self.cache(texts.len(), rooms.max().unwrap_or(0));
         let mut hidden = self.prefill(&texts, &mut cache);
         // The runs whose last tokens `hidden` has.
@@ -141,12 +146,14 @@ impl Decoder {
                 return Ok(runs.into_iter().map(Run::done).collect());
             }
             going.retain(|&prompt| new[prompt] == 1);
-            hidden = self.forward(&ids, &new, &mut cache);
+            let routes = Routes::new(&adapters, &new);
+            hidden = self.forward(&ids, &new, &routes, &mut cache);
         }
     }
 
     fn begin<'a>(&self, prompt: &Prompt<'a>) -> Result<Run<'a>, ModelError> {
         self.check(prompt.tokens)?;
+        self.check_adapter(prompt.adapter)?;
         let Generation {
             max_tokens,
             sampling,
@@ -169,6 +176,15 @@ impl Decoder {
             tokens: Vec::new(),
             finish: (left == 0).then_some(Finish::Length),
         })
+    }
+}
+
+impl<'a> Prompt<'a> {
+    fn text(&self) -> Text<'a> {
+        Text {
+            tokens: self.tokens,
+            adapter: self.adapter,
+        }
     }
 }
 

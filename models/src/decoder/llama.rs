@@ -8,32 +8,51 @@ use super::math::{Fused, Math, product_with_rows};
 use super::rope::{Rope, Rotation};
 use super::tensors::Tensors;
 use crate::ModelError;
+use crate::lora::Routes;
 use crate::matrix::transpose;
 
 /// The network with its weights on a device.
 #[derive(Debug)]
 pub(crate) struct Llama {
-    words: Tensor<2>,
-    layers: Vec<Layer>,
-    norm: RmsNorm,
+    /// `[vocabulary, hidden]`.
+    pub words: Tensor<2>,
+    pub layers: Vec<Layer>,
+    pub norm: RmsNorm,
     /// None where the embeddings of tokens give the logits.
-    head: Option<Linear>,
-    rope: Rope,
+    pub head: Option<Linear>,
+    pub rope: Rope,
     /// Columns of a head.
-    size: usize,
+    pub size: usize,
 }
 
 #[derive(Debug)]
-struct Layer {
-    attention_norm: RmsNorm,
+pub(crate) struct Layer {
+    pub attention_norm: RmsNorm,
     queries: Linear,
     keys: Linear,
     values: Linear,
     attended: Linear,
-    mlp_norm: RmsNorm,
+    pub mlp_norm: RmsNorm,
     gate: Linear,
     up: Linear,
     down: Linear,
+}
+
+/// The linear layers of a layer, in the order of [`Layer::linears`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Queries,
+    Keys,
+    Values,
+    Attended,
+    Gate,
+    Up,
+    Down,
+}
+
+impl Part {
+    /// How many there are.
+    pub const COUNT: usize = 7;
 }
 
 /// `x weight`; the weight is `[in, out]`, the transpose of the file's. The name is the one that PEFT targets.
@@ -51,31 +70,37 @@ pub(crate) struct RmsNorm {
 }
 
 impl Linear {
-    fn forward<M: Math>(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward<M: Math>(&self, x: Tensor<2>) -> Tensor<2> {
         M::product(x, &self.weight)
     }
 }
 
 impl Layer {
-    /// `attend` mixes queries, keys and values, the former two turned by their positions.
-    fn forward<M: Math>(
+    /// `project` computes the linear layers; `attend` mixes queries, keys and values, the former two turned by their
+    /// positions.
+    pub fn forward<M: Math>(
         &self,
         x: Tensor<2>,
         rotation: &Rotation,
+        project: impl Fn(Part, Tensor<2>) -> Tensor<2>,
         attend: impl FnOnce(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>,
     ) -> Tensor<2> {
         let h = M::normalize(x.clone(), &self.attention_norm);
-        let queries = M::rotate(self.queries.forward::<M>(h.clone()), rotation);
-        let keys = M::rotate(self.keys.forward::<M>(h.clone()), rotation);
-        let values = self.values.forward::<M>(h);
-        let x = x + self.attended.forward::<M>(attend(queries, keys, values));
+        let queries = M::rotate(project(Part::Queries, h.clone()), rotation);
+        let keys = M::rotate(project(Part::Keys, h.clone()), rotation);
+        let values = project(Part::Values, h);
+        let x = x + project(Part::Attended, attend(queries, keys, values));
         let h = M::normalize(x.clone(), &self.mlp_norm);
-        let gate = self.gate.forward::<M>(h.clone());
-        let wide = M::swiglu(gate, self.up.forward::<M>(h));
-        x + self.down.forward::<M>(wide)
+        let gate = project(Part::Gate, h.clone());
+        let wide = M::swiglu(gate, project(Part::Up, h));
+        x + project(Part::Down, wide)
     }
 
-    fn linears(&self) -> [&Linear; 7] {
+    pub fn linear(&self, part: Part) -> &Linear {
+        self.linears()[part as usize]
+    }
+
+    pub fn linears(&self) -> [&Linear; Part::COUNT] {
         [
             &self.queries,
             &self.keys,
@@ -120,15 +145,25 @@ impl Llama {
     }
 
     /// What the last layer says of new tokens, `[tokens, hidden]`: `new[i]` of them continue sequence `i` of the cache;
-    /// their ids follow one another.
-    pub fn forward(&self, ids: &[u32], new: &[usize], cache: &mut Cache) -> Tensor<2> {
+    /// their ids follow one another. `routes` says which of them pass which adapter.
+    pub fn forward(
+        &self,
+        ids: &[u32],
+        new: &[usize],
+        routes: &Routes<'_>,
+        cache: &mut Cache,
+    ) -> Tensor<2> {
         let places = cache.place(new);
         let pairs = places.past.iter().zip(new);
         let positions = pairs.flat_map(|(&past, &new)| past..past + new);
         let rotation = self.rope.rotation(positions);
         let mut x = self.embed(ids);
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward::<Fused>(x, &rotation, |queries, keys, values| {
+            let project = |part: Part, x: Tensor<2>| {
+                let y = layer.linear(part).forward::<Fused>(x.clone());
+                routes.add(i * Part::COUNT + part as usize, y, x)
+            };
+            x = layer.forward::<Fused>(x, &rotation, project, |queries, keys, values| {
                 cache.attend(i, queries, keys, values, self.size, &places)
             });
         }
@@ -149,7 +184,7 @@ impl Llama {
         self.layers.iter().flat_map(Layer::linears)
     }
 
-    fn embed(&self, ids: &[u32]) -> Tensor<2> {
+    pub fn embed(&self, ids: &[u32]) -> Tensor<2> {
         rows(&self.words, ids.iter().map(|&id| id as i32).collect())
     }
 }

@@ -1,56 +1,9 @@
-use std::path::{Path, PathBuf};
-
 use super::*;
 use crate::decoder::plain::{self, Plain};
-use crate::decoder::rope::Scaling;
-
-/// Weights made up from their names.
-struct MadeUp(PathBuf);
-
-impl Tensors for MadeUp {
-    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
-        let mut state = name
-            .bytes()
-            .fold(7, |s, b| (s * 31 + u64::from(b)) % 1_000_003)
-            + 1;
-        let norm = name.ends_with("norm.weight");
-        let values = (0..shape.iter().product::<usize>()).map(|_| {
-            state = (state * 48_271) % 2_147_483_647;
-            let value = state as f32 / 2_147_483_647.0 - 0.5;
-            if norm { 1.0 + value } else { value }
-        });
-        Ok(values.collect())
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn surplus(&self) -> Option<String> {
-        None
-    }
-}
-
-/// Heads are wider than the hidden size divided by their number, and two share keys.
-fn config(tied: bool) -> LlamaConfig {
-    LlamaConfig {
-        vocabulary: 50,
-        hidden: 20,
-        layers: 3,
-        heads: 4,
-        kept_heads: 2,
-        size: 6,
-        intermediate: 34,
-        context: 400,
-        epsilon: 1e-5,
-        theta: 100.0,
-        scaling: Scaling::None,
-        tied,
-    }
-}
+use crate::decoder::testing::{self, config};
 
 fn llama(tied: bool) -> Llama {
-    Llama::load(&config(tied), &mut MadeUp(PathBuf::new()), &Device::flex()).unwrap()
+    testing::llama(tied, &Device::flex())
 }
 
 fn cache(sequences: usize, room: usize) -> Cache {
@@ -75,13 +28,19 @@ fn assert_close(got: &[f32], want: &[f32]) {
 }
 
 impl Llama {
+    /// [`Llama::forward`] by no adapter.
+    fn continued(&self, ids: &[u32], new: &[usize], cache: &mut Cache) -> Tensor<2> {
+        self.forward(ids, new, &Routes::default(), cache)
+    }
+
     /// [`Llama::forward`] of whole sequences in burn's own operations, without a cache.
     fn by_definition(&self, ids: &[u32], lengths: &[usize]) -> Tensor<2> {
         let positions = lengths.iter().flat_map(|&length| 0..length);
         let rotation = self.rope.rotation(positions);
         let mut x = self.embed(ids);
         for layer in &self.layers {
-            x = layer.forward::<Plain>(x, &rotation, |q, k, v| {
+            let project = |part, x| layer.linear(part).forward::<Plain>(x);
+            x = layer.forward::<Plain>(x, &rotation, project, |q, k, v| {
                 plain::attend(q, k, v, self.size, lengths)
             });
         }
@@ -97,7 +56,7 @@ fn kernels_compute_the_definition() {
         for count in [1, 3, 8, 9, 64, 65, 150] {
             let ids = ids(count, 1);
             let want = llama.by_definition(&ids, &[count]);
-            let got = llama.forward(&ids, &[count], &mut cache(1, count));
+            let got = llama.continued(&ids, &[count], &mut cache(1, count));
             assert_close(&values(got.clone()), &values(want.clone()));
             let weight = match &llama.head {
                 Some(head) => head.weight.clone(),
@@ -113,14 +72,14 @@ fn kernels_compute_the_definition() {
 fn steps_over_a_cache_give_what_the_whole_gives() {
     let llama = llama(true);
     let ids = ids(150, 2);
-    let whole = values(llama.forward(&ids, &[150], &mut cache(1, 150)));
+    let whole = values(llama.continued(&ids, &[150], &mut cache(1, 150)));
     for steps in [vec![1; 150], vec![5, 1, 64, 1, 70, 9], vec![149, 1]] {
         // Room for two tokens only, so that the cache has to grow.
         let mut cache = cache(1, 2);
         let (mut rest, mut got) = (ids.as_slice(), Vec::new());
         for step in steps {
             let (now, further) = rest.split_at(step);
-            got.extend(values(llama.forward(now, &[step], &mut cache)));
+            got.extend(values(llama.continued(now, &[step], &mut cache)));
             rest = further;
         }
         assert!(rest.is_empty());
@@ -136,17 +95,17 @@ fn sequences_together_are_each_as_alone() {
     let packed = texts.concat();
     let together = values(llama.by_definition(&packed, &lengths));
     let mut all = cache(4, 3);
-    let got = values(llama.forward(&packed, &lengths, &mut all));
+    let got = values(llama.continued(&packed, &lengths, &mut all));
     assert_close(&got, &together);
     // One step further for some of them, then for the others.
     let new = [2, 0, 1, 0];
-    let first = values(llama.forward(&[4, 5, 6], &new, &mut all));
-    let second = values(llama.forward(&[7, 8], &[0, 1, 0, 1], &mut all));
+    let first = values(llama.continued(&[4, 5, 6], &new, &mut all));
+    let second = values(llama.continued(&[7, 8], &[0, 1, 0, 1], &mut all));
     let further: [&[u32]; 4] = [&[4, 5], &[7], &[6], &[8]];
     let stepped = [&first[..40], &second[..20], &first[40..], &second[20..]];
     for ((text, further), got) in texts.iter().zip(further).zip(stepped) {
         let alone = [text.as_slice(), further].concat();
-        let want = values(llama.forward(&alone, &[alone.len()], &mut cache(1, 9)));
+        let want = values(llama.continued(&alone, &[alone.len()], &mut cache(1, 9)));
         assert_close(got, &want[text.len() * 20..]);
     }
 }
@@ -156,14 +115,14 @@ fn a_fork_continues_each_sequence_as_often_as_asked() {
     let llama = llama(true);
     let texts = [ids(5, 7), ids(9, 8)];
     let mut both = cache(2, 9);
-    llama.forward(&texts.concat(), &[5, 9], &mut both);
+    llama.continued(&texts.concat(), &[5, 9], &mut both);
     let mut fork = both.fork(&[1, 0, 1]);
-    let got = values(llama.forward(&[1, 2, 2, 3], &[1, 2, 1], &mut fork));
+    let got = values(llama.continued(&[1, 2, 2, 3], &[1, 2, 1], &mut fork));
     let cases: [(usize, &[u32]); 3] = [(1, &[1]), (0, &[2, 2]), (1, &[3])];
     let mut rest = got.as_slice();
     for (text, further) in cases {
         let alone = [texts[text].as_slice(), further].concat();
-        let want = values(llama.forward(&alone, &[alone.len()], &mut cache(1, 20)));
+        let want = values(llama.continued(&alone, &[alone.len()], &mut cache(1, 20)));
         let (own, others) = rest.split_at(further.len() * 20);
         assert_close(own, &want[texts[text].len() * 20..]);
         rest = others;

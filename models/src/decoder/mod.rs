@@ -6,18 +6,20 @@ mod config;
 mod directory;
 mod generate;
 mod identity;
-mod llama;
-mod math;
+pub(crate) mod llama;
+pub(crate) mod math;
 mod packed;
 #[cfg(test)]
 mod packed_tests;
 #[cfg(test)]
-mod plain;
-mod rope;
+pub(crate) mod plain;
+pub(crate) mod rope;
 mod sample;
 mod score;
 mod source;
 mod tensors;
+#[cfg(test)]
+pub(crate) mod testing;
 mod text;
 mod tokenizer;
 
@@ -26,7 +28,8 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::{DeviceRequest, ModelError};
+use crate::lora::Routes;
+use crate::{Adapter, DeviceRequest, ModelError};
 use cache::Cache;
 use chat::ChatTemplate;
 pub use chat::Message;
@@ -50,6 +53,25 @@ pub struct Decoder {
     tokenizer: DecoderTokenizer,
     chat: Option<ChatTemplate>,
     identity: DecoderIdentity,
+}
+
+/// A text that is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    /// Its tokens.
+    pub tokens: &'a [u32],
+    /// The adapter by which it is read, if by one.
+    pub adapter: Option<&'a Adapter>,
+}
+
+impl<'a> From<&'a [u32]> for Text<'a> {
+    /// Read by the model alone.
+    fn from(tokens: &'a [u32]) -> Self {
+        Self {
+            tokens,
+            adapter: None,
+        }
+    }
 }
 
 /// A linear layer of a decoder, which an adapter may target.
@@ -162,16 +184,19 @@ impl Decoder {
     /// The logits after each token of each text: tokens x vocabulary, row-major.
     ///
     /// # Errors
-    /// When a text has no tokens, more than the context, or one that is not in the vocabulary.
-    pub fn logits(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
+    /// When a text has no tokens, more than the context, one that is not in the vocabulary, or an adapter of another
+    /// model.
+    pub fn logits(&self, texts: &[Text<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
         let mut logits = Vec::with_capacity(texts.len());
         for text in texts {
-            self.check(text)?;
+            self.check(text.tokens)?;
+            self.check_adapter(text.adapter)?;
         }
         for window in windows(texts) {
-            let lengths: Vec<usize> = window.iter().map(|text| text.len()).collect();
+            let lengths: Vec<usize> = window.iter().map(|text| text.tokens.len()).collect();
             let mut cache = self.cache(window.len(), lengths.iter().copied().max().unwrap_or(0));
-            let hidden = self.forward(&window.concat(), &lengths, &mut cache);
+            let routes = Routes::new(&adapters(window), &lengths);
+            let hidden = self.forward(&ids(window), &lengths, &routes, &mut cache);
             let mut all = self.read_logits(hidden)?;
             for length in lengths {
                 let rest = all.split_off(length * self.config.vocabulary);
@@ -181,7 +206,18 @@ impl Decoder {
         Ok(logits)
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<(), ModelError> {
+    /// The network.
+    pub(crate) fn llama(&self) -> &Llama {
+        &self.llama
+    }
+
+    /// Refuses an adapter of another model.
+    fn check_adapter(&self, adapter: Option<&Adapter>) -> Result<(), ModelError> {
+        adapter.map_or(Ok(()), |adapter| adapter.check(self))
+    }
+
+    /// Refuses a text that cannot be read.
+    pub(crate) fn check(&self, tokens: &[u32]) -> Result<(), ModelError> {
         let (count, limit) = (tokens.len(), self.config.context);
         if count == 0 {
             let expected = "at least one token; begin with the model's own mark, or an end of text";
@@ -210,8 +246,14 @@ impl Decoder {
     }
 
     /// [`Llama::forward`] on a thread of the pool, so that its many small operations do not each wait for one.
-    fn forward(&self, ids: &[u32], new: &[usize], cache: &mut Cache) -> Tensor<2> {
-        rayon::scope(|_| self.llama.forward(ids, new, cache))
+    fn forward(
+        &self,
+        ids: &[u32],
+        new: &[usize],
+        routes: &Routes<'_>,
+        cache: &mut Cache,
+    ) -> Tensor<2> {
+        rayon::scope(|_| self.llama.forward(ids, new, routes, cache))
     }
 
     fn read_logits(&self, rows: Tensor<2>) -> Result<Vec<f32>, ModelError> {
@@ -220,7 +262,7 @@ impl Decoder {
 
     /// Computes texts from their first tokens on, a window of them at a time, and gives what the last layer says of
     /// each one's last token.
-    fn prefill(&self, texts: &[&[u32]], cache: &mut Cache) -> Tensor<2> {
+    fn prefill(&self, texts: &[Text<'_>], cache: &mut Cache) -> Tensor<2> {
         let mut lasts = Vec::new();
         let mut first = 0;
         for window in windows(texts) {
@@ -228,11 +270,12 @@ impl Decoder {
             let mut end = 0;
             let mut ends = Vec::with_capacity(window.len());
             for (text, new) in window.iter().zip(&mut new[first..]) {
-                *new = text.len();
-                end += text.len();
+                *new = text.tokens.len();
+                end += text.tokens.len();
                 ends.push(end as i32 - 1);
             }
-            let hidden = self.forward(&window.concat(), &new, cache);
+            let routes = Routes::new(&adapters(texts), &new);
+            let hidden = self.forward(&ids(window), &new, &routes, cache);
             lasts.push(rows(&hidden, ends));
             first += window.len();
         }
@@ -241,7 +284,7 @@ impl Decoder {
 }
 
 /// Texts in stretches of at most [`TOKENS`] tokens, or of one longer text.
-fn windows<'a, 'b>(texts: &'a [&'b [u32]]) -> impl Iterator<Item = &'a [&'b [u32]]> {
+fn windows<'a, 'b>(texts: &'a [Text<'b>]) -> impl Iterator<Item = &'a [Text<'b>]> {
     let mut rest = texts;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -249,13 +292,22 @@ fn windows<'a, 'b>(texts: &'a [&'b [u32]]) -> impl Iterator<Item = &'a [&'b [u32
         }
         let mut tokens = 0;
         let fitting = rest.iter().take_while(|text| {
-            tokens += text.len();
+            tokens += text.tokens.len();
             tokens <= TOKENS
         });
         let (window, further) = rest.split_at(fitting.count().max(1));
         rest = further;
         Some(window)
     })
+}
+
+fn ids(texts: &[Text<'_>]) -> Vec<u32> {
+    let ids = texts.iter().flat_map(|text| text.tokens);
+    ids.copied().collect()
+}
+
+fn adapters<'a>(texts: &[Text<'a>]) -> Vec<Option<&'a Adapter>> {
+    texts.iter().map(|text| text.adapter).collect()
 }
 
 fn read(tensor: Tensor<2>) -> Result<Vec<f32>, ModelError> {

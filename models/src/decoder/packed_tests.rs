@@ -149,8 +149,8 @@ fn a_gguf_file_is_the_model_that_it_was_made_from() {
         assert_eq!(packed.tokenizer().encode(text).unwrap(), ids);
         assert_eq!(packed.tokenizer().decode(&ids), text);
         assert_eq!(
-            packed.logits(&[&ids]).unwrap(),
-            whole.logits(&[&ids]).unwrap()
+            packed.logits(&[ids.as_slice().into()]).unwrap(),
+            whole.logits(&[ids.as_slice().into()]).unwrap()
         );
         let chat = [Message {
             role: "user".to_owned(),

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::ModelError;
+use crate::random::Draws;
 
 /// How tokens are chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +59,7 @@ impl Sampling {
 #[derive(Debug)]
 pub(super) struct Sampler {
     sampling: Sampling,
-    state: u64,
+    draws: Draws,
 }
 
 /// A token and how likely it is, relative to the others.
@@ -80,7 +81,7 @@ impl Sampler {
         sampling.check()?;
         Ok(Self {
             sampling: sampling.clone(),
-            state: sampling.seed,
+            draws: Draws::new(sampling.seed),
         })
     }
 
@@ -125,22 +126,12 @@ impl Sampler {
 
     fn draw(&mut self, candidates: &[Candidate]) -> Option<u32> {
         let total: f64 = candidates.iter().map(|c| c.weight).sum();
-        let mut rest = self.uniform() * total;
+        let mut rest = self.draws.uniform() * total;
         let drawn = candidates.iter().find(|candidate| {
             rest -= candidate.weight;
             rest < 0.0
         });
         drawn.map(|candidate| candidate.id)
-    }
-
-    /// From [0, 1), by SplitMix64 (Steele et al., 2014), so that a seed means the same in every version.
-    fn uniform(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
@@ -213,7 +204,7 @@ mod tests {
         // The generator's published values for seed 0, so that seeds keep their meaning.
         let mut sampler = Sampler::new(&Sampling::default()).unwrap();
         let want = 0xe220_a839_7b1d_cdaf_u64 >> 11;
-        assert_eq!(sampler.uniform(), want as f64 / (1u64 << 53) as f64);
+        assert_eq!(sampler.draws.uniform(), want as f64 / (1u64 << 53) as f64);
     }
 
     #[test]

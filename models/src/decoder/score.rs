@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
+use loci_digest::Digest;
 use rayon::prelude::*;
 
 use super::cache::Cache;
-use super::{Decoder, TOKENS};
-use crate::ModelError;
+use super::{Decoder, TOKENS, Text, adapters};
 use crate::kernels::decoder::log_sum_exp;
+use crate::lora::Routes;
+use crate::{Adapter, ModelError};
 
 /// Rows of logits held at once.
 const ROWS: usize = 256;
@@ -23,11 +25,13 @@ pub struct Continuation<'a> {
     pub prompt: &'a [u32],
     /// The tokens that follow.
     pub tokens: &'a [u32],
+    /// The adapter by which both are read, if by one. Continuations of one call may have different ones.
+    pub adapter: Option<&'a Adapter>,
 }
 
-/// A prompt with those of the continuations that begin with it.
+/// A prompt with those of the continuations that begin with it, by the same adapter.
 struct Group<'a> {
-    prompt: &'a [u32],
+    prompt: Text<'a>,
     items: Vec<usize>,
 }
 
@@ -46,16 +50,22 @@ impl Decoder {
     /// before it. Continuations of the same prompt share its computation.
     ///
     /// # Errors
-    /// When a prompt has no tokens, a text has more than the context or one that is not in the vocabulary, or the
-    /// weights yield logits that are not finite.
+    /// When a prompt has no tokens, a text has more than the context or one that is not in the vocabulary, an adapter
+    /// is another model's, or the weights yield logits that are not finite.
     pub fn log_probabilities(
         &self,
         continuations: &[Continuation<'_>],
     ) -> Result<Vec<Vec<f32>>, ModelError> {
         let mut out = Vec::with_capacity(continuations.len());
-        for Continuation { prompt, tokens } in continuations {
+        for Continuation {
+            prompt,
+            tokens,
+            adapter,
+        } in continuations
+        {
             self.check(prompt)?;
             self.check(&[*prompt, *tokens].concat())?;
+            self.check_adapter(*adapter)?;
             out.push(vec![0.0; tokens.len()]);
         }
         let groups = groups(continuations);
@@ -63,7 +73,7 @@ impl Decoder {
         while !rest.is_empty() {
             let mut tokens = 0;
             let fitting = rest.iter().take_while(|group| {
-                tokens += group.prompt.len();
+                tokens += group.prompt.tokens.len();
                 tokens <= TOKENS
             });
             let count = fitting.count().max(1);
@@ -80,14 +90,14 @@ impl Decoder {
         continuations: &[Continuation<'_>],
         out: &mut [Vec<f32>],
     ) -> Result<(), ModelError> {
-        let prompts: Vec<&[u32]> = groups.iter().map(|group| group.prompt).collect();
+        let prompts: Vec<Text<'_>> = groups.iter().map(|group| group.prompt).collect();
         let members: Vec<(usize, usize)> = groups
             .iter()
             .enumerate()
             .flat_map(|(row, group)| group.items.iter().map(move |&item| (row, item)))
             .collect();
         let lengths = members.iter().map(|&(_, item)| {
-            let Continuation { prompt, tokens } = continuations[item];
+            let Continuation { prompt, tokens, .. } = continuations[item];
             prompt.len() + tokens.len()
         });
         let room = lengths.max().unwrap_or(0);
@@ -104,8 +114,9 @@ impl Decoder {
             })
         });
         self.collect(lasts, &firsts.collect::<Vec<_>>(), out)?;
+        let adapters = adapters(&prompts);
         for part in members.chunks((HELD / room.max(1)).max(1)) {
-            self.score_further(part, &cache, continuations, out)?;
+            self.score_further(part, &cache, &adapters, continuations, out)?;
         }
         Ok(())
     }
@@ -115,6 +126,7 @@ impl Decoder {
         &self,
         members: &[(usize, usize)],
         cache: &Cache,
+        adapters: &[Option<&Adapter>],
         continuations: &[Continuation<'_>],
         out: &mut [Vec<f32>],
     ) -> Result<(), ModelError> {
@@ -138,7 +150,9 @@ impl Decoder {
         if ids.is_empty() {
             return Ok(());
         }
-        let hidden = self.forward(&ids, &new, &mut cache.fork(&of));
+        let own: Vec<Option<&Adapter>> = of.iter().map(|&row| adapters[row]).collect();
+        let routes = Routes::new(&own, &new);
+        let hidden = self.forward(&ids, &new, &routes, &mut cache.fork(&of));
         self.collect(hidden, &wanted, out)
     }
 
@@ -173,15 +187,24 @@ impl Decoder {
     }
 }
 
-/// The continuations by their prompts, the longest prompts first.
+/// The continuations by their prompts and adapters, the longest prompts first.
 fn groups<'a>(continuations: &[Continuation<'a>]) -> Vec<Group<'a>> {
-    let mut by_prompt: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
+    let mut by_prompt: BTreeMap<(&[u32], Option<Digest>), Group<'a>> = BTreeMap::new();
     for (item, continuation) in continuations.iter().enumerate() {
-        by_prompt.entry(continuation.prompt).or_default().push(item);
+        let Continuation {
+            prompt, adapter, ..
+        } = *continuation;
+        let group = by_prompt.entry((prompt, adapter.map(Adapter::digest)));
+        let group = group.or_insert_with(|| Group {
+            prompt: Text {
+                tokens: prompt,
+                adapter,
+            },
+            items: Vec::new(),
+        });
+        group.items.push(item);
     }
-    let groups = by_prompt.into_iter();
-    let groups = groups.map(|(prompt, items)| Group { prompt, items });
-    let mut groups: Vec<Group<'_>> = groups.collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.prompt.len()));
+    let mut groups: Vec<Group<'_>> = by_prompt.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.prompt.tokens.len()));
     groups
 }

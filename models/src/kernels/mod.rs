@@ -2,8 +2,12 @@
 //! without padding, `lengths` telling where each ends. Registered as operations of burn's Flex backend.
 
 mod attend;
+pub(crate) mod causal;
 pub(crate) mod decoder;
+pub(crate) mod lora;
+pub(crate) mod product;
 mod rows;
+pub(crate) mod train;
 
 use std::sync::Arc;
 

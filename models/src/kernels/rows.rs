@@ -63,8 +63,9 @@ macro_rules! kernel {
     };
 }
 
-// Below the macro, which it uses.
+// Below the macro, which they use.
 pub(super) mod decoder;
+pub(super) mod train;
 
 kernel! {
     /// Adds `bias` to each row of `x`.

@@ -1,13 +1,17 @@
-//! Encoders against sentence-transformers, decoders against transformers, models that must be refused, and fetching
-//! from a hub.
+//! Encoders against sentence-transformers, decoders against transformers, adapters against peft, models that
+//! must be refused, and fetching from a hub.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agreement;
 mod decoder;
 mod decoder_refusals;
 mod hub;
+mod lora;
+mod lora_agreement;
+mod lora_refusals;
 mod refusals;
 mod smollm2;
+mod training;
 mod weights;
 
 use std::fs;
