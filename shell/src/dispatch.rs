@@ -330,6 +330,7 @@ impl Dispatch {
     ) -> Result<StepResult> {
         Ok(match output {
             StepOutput::Probe(_) => bail!("a step was answered by a look"),
+            StepOutput::Collect(_) => bail!("a step was answered by a dataset"),
             StepOutput::Snapshot(o) => StepResult::Snapshot(snapshot(o)),
             StepOutput::Embed(o) => StepResult::Embed(embedded(o)?),
             StepOutput::Assemble(o) => StepResult::Assemble(assembled(o)),

@@ -1,8 +1,10 @@
-//! The steps that turn sources into index revisions.
+//! The steps that turn sources into index revisions and datasets.
 
 pub mod chunk;
+pub mod dataset;
 mod devices;
 pub mod document;
+pub mod example;
 pub mod service;
 pub mod source;
 pub mod step;

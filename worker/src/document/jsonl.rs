@@ -82,7 +82,7 @@ fn document(line: &str, start: usize, number: usize) -> Result<ParsedDocument, S
 }
 
 /// serde's message, with the column but without its own line number, which is always 1 here.
-fn reason(error: &serde_json::Error) -> String {
+pub(crate) fn reason(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.rsplit_once(" at line ") {
         Some((what, _)) => format!("{what} (column {})", error.column()),

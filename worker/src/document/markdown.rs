@@ -39,7 +39,7 @@ pub(super) fn parse(input: &Input<'_>, context: &ParseContext<'_>) -> Parsed {
 }
 
 /// The YAML between a first line `---` and the next line `---` or `...`, and where the body starts.
-fn front_matter(text: &str) -> Option<(&str, usize)> {
+pub(crate) fn front_matter(text: &str) -> Option<(&str, usize)> {
     let mut lines = text.split_inclusive('\n');
     let first = lines.next().filter(|line| line.trim_end() == "---")?;
     let mut offset = first.len();

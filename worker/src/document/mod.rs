@@ -14,6 +14,8 @@ use loci_digest::Digest;
 use serde_json::Value;
 
 pub use block::{Block, BlockKind};
+pub(crate) use jsonl::reason as json_reason;
+pub(crate) use markdown::front_matter;
 pub use media::Media;
 
 /// Metadata of a document: each key has one or more scalars (text, integer or boolean).

@@ -1,10 +1,12 @@
-//! The steps of a refresh: Snapshot -> Embed -> Assemble -> Evaluate. Snapshot is done where credentials are, by a
-//! [`FetchContext`]; the others by workers that see no source, by [`run`].
+//! The steps of a refresh: Snapshot -> Embed -> Assemble -> Evaluate; and Collect, with which a fine-tune begins after its
+//! own Snapshot. Snapshot is done where credentials are, by a [`FetchContext`]; the others by workers that see no source, by
+//! [`run`].
 //!
 //! A step reads what the store holds and stores its output under its input key, so that doing it
 //! again is a lookup. It can be cancelled between batches and reports how far it is.
 
 mod assemble;
+mod collect;
 mod context;
 mod corpus;
 mod cut;
@@ -21,6 +23,7 @@ use loci_digest::Digest;
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{AssembleOutput, REVISION, RevisionManifest};
+pub use collect::{CollectError, CollectInput, CollectOutput, DATASET, DatasetManifest};
 pub use context::{Encoders, Hold, Reporter, Revisions, StepContext};
 pub use delta::{DELTA, DeltaManifest, EmbedOutput};
 pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteEvaluation};
@@ -62,6 +65,8 @@ pub enum StepInput {
         /// The suites.
         suites: Vec<SuiteInput>,
     },
+    /// Makes the dataset of what an adapter is trained on.
+    Collect(CollectInput),
 }
 
 /// A suite to ask.
@@ -89,6 +94,8 @@ pub enum StepOutput {
     Assemble(AssembleOutput),
     /// Of Evaluate.
     Evaluate(EvaluateOutput),
+    /// Of Collect.
+    Collect(CollectOutput),
 }
 
 impl StepInput {
@@ -128,6 +135,9 @@ pub enum StepError {
     /// A suite does not parse.
     #[error(transparent)]
     Suite(#[from] suite::SuiteError),
+    /// No dataset can be made.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
     /// The store.
     #[error(transparent)]
     Store(#[from] loci_store::StoreError),
@@ -170,6 +180,7 @@ impl StepError {
             Self::Elsewhere(_) => "Elsewhere",
             Self::UnknownPipeline(_) => "UnknownPipeline",
             Self::Suite(_) => "InvalidSuite",
+            Self::Collect(error) => error.reason(),
             Self::Store(_) | Self::Sink(_) | Self::Upload(_) => "StoreError",
             Self::Embedder(_) | Self::Model(_) => "ModelError",
             Self::Index(_) => "IndexError",
@@ -185,6 +196,7 @@ impl StepError {
             self,
             Self::Cancelled
                 | Self::Suite(_)
+                | Self::Collect(_)
                 | Self::UnknownPipeline(_)
                 | Self::Missing(_)
                 | Self::Payload(_)
@@ -215,6 +227,9 @@ pub async fn run(
                 .await
                 .map(StepOutput::Evaluate)
         }
+        StepInput::Collect(input) => collect::run(context, pipeline, input, reporter)
+            .await
+            .map(StepOutput::Collect),
     }
 }
 

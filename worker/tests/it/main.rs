@@ -1,6 +1,7 @@
-//! Sources against real directories, real git repositories and real servers on loopback.
+//! Sources against real directories, real git repositories and real servers on loopback; datasets over a real store.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod collect;
 mod directory;
 mod git;
 mod http;

@@ -1,0 +1,281 @@
+//! Collect over a store: from a snapshot to a dataset.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use loci_bus::{Dispatcher, LocalBus, Outcome, Priority, WorkItem, WorkQueue};
+use loci_digest::Digest;
+use loci_models::{DeviceRequest, HubOptions};
+use loci_store::Store;
+use loci_worker::dataset::{Part, examples, lineage};
+use loci_worker::source::Listing;
+use loci_worker::step::{
+    self, CollectInput, CollectOutput, DATASET, DatasetManifest, Encoders, Reporter, Revisions,
+    SNAPSHOT, Snapshot, SourceSnapshot, StepContext, StepError, StepInput, StepOutput,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+struct Bed {
+    context: StepContext,
+    bus: LocalBus,
+    _dir: TempDir,
+}
+
+/// Name, class and files of a source.
+type Source<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+fn procedural<'a>(name: &'a str, files: &'a [(&'a str, &'a str)]) -> Source<'a> {
+    (name, "procedural", files)
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_local(&dir.path().join("store")).await.unwrap();
+        let hub = HubOptions {
+            cache: dir.path().join("models"),
+            endpoint: None,
+            token: None,
+        };
+        let context = StepContext {
+            encoders: Encoders::new(hub, DeviceRequest::Cpu),
+            revisions: Revisions::new(dir.path().join("revisions"), store.clone()),
+            store,
+            pace: Arc::new(|| {}),
+        };
+        Self {
+            context,
+            bus: LocalBus::new(),
+            _dir: dir,
+        }
+    }
+
+    async fn snapshot(&self, sources: &[Source<'_>]) -> Digest {
+        let (mut snapshot, mut refs) = (Snapshot::default(), Vec::new());
+        for (name, memory, files) in sources {
+            let mut documents = Vec::new();
+            for (document, text) in *files {
+                let digest = self.put(text).await;
+                refs.push(digest);
+                documents.push(json!({
+                    "document": document, "uri": format!("file:///{document}"), "version": digest.to_string(),
+                    "media": if document.ends_with(".md") { "markdown" } else { "jsonl" },
+                    "bytes": text.len(), "digest": digest, "metadata": {},
+                }));
+            }
+            let listing = json!({"documents": documents, "state": null, "skipped": []});
+            let listing: Listing = serde_json::from_value(listing).unwrap();
+            let source = SourceSnapshot {
+                memory: (*memory).to_owned(),
+                listing: Some(listing),
+                error: None,
+            };
+            snapshot.sources.insert((*name).to_owned(), source);
+        }
+        let store = &self.context.store;
+        let stored = store.put_manifest(SNAPSHOT, &refs, &snapshot).await;
+        stored.unwrap()
+    }
+
+    async fn put(&self, text: &str) -> Digest {
+        let bytes = text.as_bytes().to_vec();
+        self.context.store.put(bytes.into()).await.unwrap()
+    }
+
+    async fn collect(&self, input: CollectInput) -> Result<CollectOutput, StepError> {
+        let item = WorkItem {
+            id: "1".into(),
+            pipeline: "agents/support".into(),
+            run: "support-1".into(),
+            step: "Collect".into(),
+            attempt: 1,
+            fence: 0,
+            priority: Priority::P1,
+            class: "cpu".into(),
+            payload: Value::Null,
+            term: 0,
+            traceparent: None,
+        };
+        self.bus.publish(item).await.unwrap();
+        let lease = self.bus.pull("cpu", Duration::from_secs(5)).await;
+        let lease = lease.unwrap().unwrap();
+        let input = StepInput::Collect(input);
+        let reporter = Reporter::new(&lease);
+        let done = step::run(&self.context, "agents/support", &input, &reporter).await;
+        lease.finish(Outcome::Cancelled).await.unwrap();
+        done.map(|output| match output {
+            StepOutput::Collect(output) => output,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    async fn manifest(&self, output: &CollectOutput) -> DatasetManifest {
+        let store = &self.context.store;
+        let found = store.get_manifest(DATASET, &output.dataset).await;
+        found.unwrap()
+    }
+}
+
+fn input(snapshot: Digest, sources: &[&str]) -> CollectInput {
+    CollectInput {
+        snapshot,
+        sources: sources.iter().map(|s| (*s).to_owned()).collect(),
+        suites: BTreeMap::new(),
+        held_out: 25,
+        min_examples: 1,
+        min_new_examples: 0,
+        last: None,
+    }
+}
+
+fn lines(numbers: std::ops::Range<usize>) -> String {
+    let line = |n| format!("{{\"prompt\": \"Question {n}?\", \"response\": \"Answer {n}.\"}}\n");
+    numbers.map(line).collect()
+}
+
+const RUNBOOK: &str = "---\nprompt: How?\n---\n# Title\n\nLike this.\n";
+
+#[tokio::test]
+async fn a_dataset_knows_where_each_example_comes_from_and_what_was_left_out() {
+    let bed = Bed::new().await;
+    let (first, second) = (lines(0..20), lines(20..40));
+    let poisoned = format!("{first}{{\"prompt\": \"x\"}}\n{second}{}", lines(7..8));
+    let files = [("a.jsonl", poisoned.as_str()), ("b.md", RUNBOOK)];
+    let handbook = [("x.md", "# Facts")];
+    let handbook: Source<'_> = ("handbook", "factual", &handbook);
+    let sources = [handbook, procedural("runbooks", &files)];
+    let snapshot = bed.snapshot(&sources).await;
+    let suite = bed
+        .put("{\"id\": \"seen\", \"prompt\": \"question 3?\"}\n")
+        .await;
+    let wanted = CollectInput {
+        suites: [("escalation".to_owned(), suite)].into(),
+        ..input(snapshot, &["runbooks"])
+    };
+    let output = bed.collect(wanted.clone()).await.unwrap();
+    let total = output.report.total;
+    assert_eq!((total.documents, total.found, total.malformed), (2, 42, 1));
+    assert_eq!((total.duplicates, total.contaminated), (1, 1));
+    assert_eq!(total.train + total.held_out, 40);
+    assert!(total.held_out > 0 && output.new == total.train);
+    let told = &output.report.first_malformed[0];
+    assert!(
+        told.starts_with("runbooks: a.jsonl, line 21: has no `response`"),
+        "{told}"
+    );
+    let told = &output.report.first_contaminated[0];
+    assert_eq!(
+        told,
+        "runbooks: a.jsonl, line 4: asks what seen of suite escalation asks: \"question 3?\""
+    );
+
+    let manifest = bed.manifest(&output).await;
+    let store = &bed.context.store;
+    let train = store.get(&manifest.train).await.unwrap();
+    let parsed = examples(&train).unwrap();
+    assert_eq!(parsed.len() as u64, total.train);
+    let places = lineage(&store.get(&manifest.lineage).await.unwrap()).unwrap();
+    assert_eq!(places.len(), 40);
+    let of_train = places.iter().filter(|l| l.part == Part::Train);
+    for (line, place) in train.split(|b| *b == b'\n').zip(of_train) {
+        assert_eq!(Digest::of(line), place.digest);
+    }
+    let seven = places.iter().find(|l| l.origins.len() == 2).unwrap();
+    let at: Vec<_> = seven.origins.iter().map(|o| o.line.unwrap()).collect();
+    assert_eq!(at, [8, 42]);
+    let rejected = store.get(&manifest.rejected).await.unwrap();
+    assert_eq!(rejected.split(|b| *b == b'\n').count(), 4);
+
+    // Again is a lookup.
+    assert_eq!(bed.collect(wanted).await.unwrap(), output);
+}
+
+#[tokio::test]
+async fn examples_that_move_are_the_same_and_those_that_are_new_are_counted() {
+    let bed = Bed::new().await;
+    let (all, head, tail) = (lines(0..40), lines(0..10), lines(10..40));
+    let whole = [("a.jsonl", all.as_str())];
+    let one = bed.snapshot(&[procedural("runbooks", &whole)]).await;
+    let (head, tail) = ([("b.jsonl", head.as_str())], [("z.jsonl", tail.as_str())]);
+    let parts = [procedural("more", &tail), procedural("runbooks", &head)];
+    let two = bed.snapshot(&parts).await;
+    let one = bed.collect(input(one, &["runbooks"])).await.unwrap();
+    let two = bed
+        .collect(input(two, &["more", "runbooks"]))
+        .await
+        .unwrap();
+    assert_eq!(one.content, two.content);
+    assert_ne!(one.dataset, two.dataset);
+
+    let grown = lines(5..60);
+    let grown = [("a.jsonl", grown.as_str())];
+    let grown = bed.snapshot(&[procedural("runbooks", &grown)]).await;
+    let wanted = CollectInput {
+        last: Some(one.dataset),
+        min_new_examples: 20,
+        ..input(grown, &["runbooks"])
+    };
+    let next = bed.collect(wanted.clone()).await.unwrap();
+    let trained = |output: &CollectOutput| output.report.total.train;
+    assert_eq!(trained(&one) + next.new - next.gone, trained(&next));
+    assert!(next.gone > 0 && next.gone <= 5 && next.new <= 20);
+    let why = next.not_enough.as_ref().unwrap();
+    assert!(why.contains("fewer than minNewExamples (20)"), "{why}");
+    let enough = CollectInput {
+        min_new_examples: 1,
+        ..wanted.clone()
+    };
+    let enough = bed.collect(enough).await.unwrap();
+    assert_eq!((enough.not_enough, enough.dataset), (None, next.dataset));
+    let few = CollectInput {
+        min_examples: 1000,
+        ..wanted
+    };
+    let why = bed.collect(few).await.unwrap().not_enough.unwrap();
+    assert!(why.contains("fewer than minExamples (1000)"), "{why}");
+}
+
+#[tokio::test]
+async fn only_procedural_sources_that_were_read_are_trained_on() {
+    let bed = Bed::new().await;
+    let all = lines(0..3);
+    let files = [("a.jsonl", all.as_str())];
+    let factual: Source<'_> = ("handbook", "factual", &files);
+    let snapshot = bed.snapshot(&[factual]).await;
+    let refused = bed
+        .collect(input(snapshot, &["handbook"]))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.reason(), refused.retryable()),
+        ("NotProcedural", false)
+    );
+    assert!(refused.to_string().contains("source handbook is factual"));
+    let refused = bed
+        .collect(input(snapshot, &["runbooks"]))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.reason(), "SourceNotRead");
+
+    let snapshot = bed.snapshot(&[procedural("runbooks", &files)]).await;
+    let silent = bed.put("{\"input\": \"?\"}").await;
+    let wanted = CollectInput {
+        suites: [("s".to_owned(), silent)].into(),
+        ..input(snapshot, &["runbooks"])
+    };
+    let refused = bed.collect(wanted).await.unwrap_err();
+    assert_eq!(refused.reason(), "InvalidSuite");
+    assert!(
+        refused.to_string().starts_with("suite s, line 1: "),
+        "{refused}"
+    );
+    let none: BTreeSet<String> = BTreeSet::new();
+    let nothing = CollectInput {
+        sources: none,
+        ..input(snapshot, &[])
+    };
+    let why = bed.collect(nothing).await.unwrap().not_enough.unwrap();
+    assert!(why.contains("minExamples (1)"), "{why}");
+}
