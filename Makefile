@@ -16,7 +16,7 @@ export LOCI_TEST_HELM := $(KUBE)/helm
 export LOCI_TEST_S3 := $(KUBE)/versitygw
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds bench bench-scale test-peft help
+.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds suites bench bench-scale test-peft help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,8 +50,9 @@ cluster-down: ## Ends that
 packages: ## Installs the Debian packages that `make e2e` needs (root)
 	scripts/install-packages.sh
 
-lint: ## Formatting and clippy
+lint: ## Formatting and clippy; and that the suites that come with Loci are as generated
 	cargo fmt --all --check
+	python3 scripts/make-suites.py --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
 model: $(MODEL)/model.safetensors
@@ -95,6 +96,9 @@ $(BENCH)/.done: tests/python/bench.txt
 	python3 -m venv $(BENCH)
 	$(BENCH)/bin/pip install --quiet --requirement $<
 	touch $@
+
+suites: ## Writes worker/suites anew
+	python3 scripts/make-suites.py
 
 crds: ## Writes crds/yaml anew
 	cargo run --release -p loci-crds --example generate

@@ -217,21 +217,24 @@ pub fn release(release: &MemoryRelease, output: Output) -> Result<()> {
         "suite",
         "metric",
         "gate",
-        "candidate",
+        "base",
         "serving",
         "anchor",
+        "candidate",
         "bound",
         "n",
         "why",
     ]);
     for gate in verdict.gates {
+        let mean = |mean: Option<String>| mean.map_or_else(String::new, |m| shown(&gate.metric, m));
         table.add_row([
             gate.suite,
-            gate.metric,
+            gate.metric.clone(),
             format!("{:?}", gate.outcome),
-            gate.candidate,
-            gate.serving.unwrap_or_default(),
-            gate.anchor.unwrap_or_default(),
+            mean(gate.base),
+            mean(gate.serving),
+            mean(gate.anchor),
+            mean(Some(gate.candidate)),
             gate.bound.unwrap_or_default(),
             gate.questions.to_string(),
             gate.message,
@@ -239,6 +242,15 @@ pub fn release(release: &MemoryRelease, output: Output) -> Result<()> {
     }
     output::print(&table, "The pipeline has no gates.");
     Ok(())
+}
+
+/// A mean as people know it: a perplexity is scored as 1 over itself.
+fn shown(metric: &str, mean: String) -> String {
+    let score = mean.parse::<f64>().ok();
+    match score.filter(|score| metric == "perplexity" && *score > 0.0) {
+        Some(score) => format!("{:.2}", 1.0 / score),
+        None => mean,
+    }
 }
 
 /// Prints a sentence.
@@ -341,4 +353,17 @@ fn short(digest: &str) -> String {
         .chars()
         .take(12)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn perplexities_are_shown_as_such() {
+        let of = |metric, mean: &str| shown(metric, mean.to_owned());
+        assert_eq!(of("perplexity", "0.051200"), "19.53");
+        assert_eq!(of("perplexity", "0.000000"), "0.000000");
+        assert_eq!(of("likelihood", "0.051200"), "0.051200");
+    }
 }

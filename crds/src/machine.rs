@@ -27,13 +27,10 @@ pub fn machine_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
         }
     }
     for (i, suite) in spec.suites.iter().enumerate() {
-        let retrieval = suite.retrieval.as_ref();
-        if retrieval.is_some_and(|r| r.data.file.is_some()) {
-            found.push((
-                format!("spec.suites[{i}].retrieval.data.file"),
-                "use configMap",
-            ));
-        }
+        let files = suite.data().filter(|(_, data)| data.file.is_some());
+        let field =
+            |(data, _): (&str, _)| (format!("spec.suites[{i}].{data}.file"), "use configMap");
+        found.extend(files.map(field));
     }
     found
 }

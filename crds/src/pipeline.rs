@@ -38,6 +38,8 @@ use crate::values::{GoDuration, Percent};
     validation = Rule::new("!has(self.adapters)").message("adapters are not built yet: remove the field").field_path(".adapters"),
     validation = Rule::new("!has(self.budget)").message("budgets price fine-tuning, which is not built yet: remove the field").field_path(".budget"),
     validation = Rule::new("!has(self.gates) || self.gates.all(g, has(self.suites) && self.suites.exists(s, s.name == g.suite))").message("a gate names a suite that is not in suites").field_path(".gates"),
+    validation = Rule::new("!has(self.gates) || !has(self.suites) || self.gates.all(g, self.suites.all(s, s.name != g.suite || has(s.behavior) == (g.metric in ['exactMatch', 'regexMatch', 'schemaValid', 'accuracy', 'likelihood', 'perplexity'])))").message("exactMatch, regexMatch, schemaValid, accuracy, likelihood and perplexity judge behavior suites, all other metrics retrieval suites").field_path(".gates"),
+    validation = Rule::new("!has(self.gates) || !has(self.suites) || self.gates.all(g, !has(g.minGain) || self.suites.all(s, s.name != g.suite || has(s.behavior)))").message("minGain compares an adapter with its base model: give it to gates on behavior suites").field_path(".gates"),
 )]
 pub struct MemoryPipelineSpec {
     /// Stop starting runs; what is served goes on being served.

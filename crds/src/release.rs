@@ -204,7 +204,10 @@ pub struct GateResult {
     /// The anchor's mean on the same questions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anchor: Option<String>,
-    /// The one-sided 95 % bound of the loss that decided.
+    /// The mean of the base model without adapter on the same questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The one-sided 95 % bound of the loss that decided; below 0 it is a gain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bound: Option<String>,
 }

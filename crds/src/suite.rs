@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::behavior::BehaviorSuite;
 use crate::values::Fraction;
 
-/// A named set of questions with known answers.
+/// A named set of questions with known answers: exactly one of retrieval, behavior.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.behavior)").message("behavior suites judge adapters, which are not built yet: use retrieval"),
-    validation = Rule::new("has(self.behavior) || has(self.retrieval)").message("give retrieval"),
+    validation = Rule::new("has(self.retrieval) != has(self.behavior)").message("give exactly one of retrieval, behavior"),
 )]
 pub struct SuiteSpec {
     /// The suite's name, unique in the pipeline.
@@ -21,10 +22,21 @@ pub struct SuiteSpec {
     /// Questions with the documents or spans that answer them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<RetrievalSuite>,
-    /// Prompts with expected behaviour. Not built yet, and refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::any_object")]
-    pub behavior: Option<BTreeMap<String, serde_json::Value>>,
+    /// Prompts with the behaviour that is expected. Not built yet, and refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behavior: Option<BehaviorSuite>,
+}
+
+impl SuiteSpec {
+    /// Where its lines are, with the field that says so: one, in a suite that is accepted, or none.
+    pub fn data(&self) -> impl Iterator<Item = (&'static str, &SuiteData)> {
+        let retrieval = self.retrieval.as_ref().map(|r| &r.data);
+        let behavior = self.behavior.as_ref().and_then(|b| b.data.as_ref());
+        let fields = [("retrieval.data", retrieval), ("behavior.data", behavior)];
+        fields
+            .into_iter()
+            .filter_map(|(field, data)| Some((field, data?)))
+    }
 }
 
 /// A retrieval suite: JSONL lines `{"id"?, "question", "expected": [{"source"?, "document", "span"?}], "filters"?}`.
@@ -77,14 +89,15 @@ pub struct ConfigMapKey {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.minGain)").message("minGain compares an adapter with its base model, and adapters are not built yet: use floor or maxRegression"),
-    validation = Rule::new("has(self.minGain) || has(self.floor) || has(self.maxRegression)").message("give floor, maxRegression or both"),
+    validation = Rule::new("has(self.minGain) || has(self.floor) || has(self.maxRegression)").message("give floor, maxRegression or minGain"),
 )]
 pub struct GateSpec {
     /// A suite of this pipeline.
     #[schemars(length(min = 1, max = 63))]
     pub suite: String,
-    /// A retrieval metric: recallAtK, ndcgAtK or citationHitAtK with K from 1 to 100, or mrr.
-    #[schemars(length(max = 32), regex(pattern = r"^((recallAt|ndcgAt|citationHitAt)([1-9][0-9]?|100)|mrr)$"), extend("example" = "recallAt5"))]
+    /// A metric of a retrieval suite (recallAtK, ndcgAtK or citationHitAtK with K from 1 to 100, or mrr) or of a behavior suite (exactMatch, regexMatch, schemaValid, accuracy, likelihood or perplexity).
+    #[schemars(length(max = 32), regex(pattern = r"^((recallAt|ndcgAt|citationHitAt)([1-9][0-9]?|100)|mrr|exactMatch|regexMatch|schemaValid|accuracy|likelihood|perplexity)$"), extend("example" = "recallAt5"))]
+    #[x_kube(validation = Rule::new("self != 'schemaValid'").message("schemaValid is not built yet: use exactMatch or regexMatch"))]
     pub metric: String,
     /// The least mean that the candidate must reach.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +105,7 @@ pub struct GateSpec {
     /// The most that the mean may fall against the serving release and the anchor (one-sided 95 % bound).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_regression: Option<Fraction>,
-    /// The least gain over the base model. Not built yet, and refused.
+    /// The least gain of the mean over the base model without adapter (one-sided 95 % bound). Not built yet, and refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_gain: Option<Fraction>,
 }

@@ -57,13 +57,11 @@ impl References<'_> {
             }
         }
         for (i, suite) in spec.suites.iter().enumerate() {
-            if let Some(data) = suite
-                .retrieval
-                .as_ref()
-                .and_then(|r| r.data.config_map.as_ref())
-            {
-                let at = format!("spec.suites[{i}].retrieval.data.configMap");
-                found.extend(self.config_map(&at, &data.name, Some(&data.key)));
+            for (field, data) in suite.data() {
+                if let Some(map) = &data.config_map {
+                    let at = format!("spec.suites[{i}].{field}.configMap");
+                    found.extend(self.config_map(&at, &map.name, Some(&map.key)));
+                }
             }
         }
         found

@@ -14,7 +14,6 @@ use loci_plan::spec::{FieldError, Location, SuiteData};
 use loci_shell::{Data, Declared, Objects};
 use loci_store::Store;
 use loci_worker::source::SourceSpec;
-use loci_worker::step::suite;
 
 use crate::facts::version;
 use crate::pointed::References;
@@ -76,7 +75,7 @@ pub fn config_maps(pipeline: &Pipeline) -> BTreeSet<String> {
 fn suite_maps(pipeline: &Pipeline) -> BTreeSet<String> {
     let names = pipeline.suites.iter().filter_map(|s| match &s.data {
         SuiteData::ConfigMap { name, .. } => Some(name.clone()),
-        SuiteData::File(_) => None,
+        SuiteData::File(_) | SuiteData::Builtin(_) => None,
     });
     names.collect()
 }
@@ -242,25 +241,20 @@ async fn suites(
 ) -> Result<Result<HashMap<String, Digest>, Vec<FieldError>>> {
     let (mut digests, mut errors) = (HashMap::new(), Vec::new());
     for (i, declared) in pipeline.suites.iter().enumerate() {
-        let SuiteData::ConfigMap { name, key } = &declared.data else {
-            continue;
+        let text = match suite_text(&declared.data, found) {
+            Ok(Some(text)) => text,
+            Ok(None) => continue,
+            Err(reason) => {
+                errors.push(field(&declared.field(i), reason));
+                continue;
+            }
         };
-        let at = format!("spec.suites[{i}].retrieval.data.configMap");
-        let text = found.config_maps.get(name).and_then(|d| d.text.get(key));
-        match text.map(|text| suite::parse(&declared.name, text).map(|_| text)) {
-            Some(Ok(text)) => {
-                let digest = store.put(text.clone().into_bytes().into()).await?;
+        match loci_shell::questions((i, declared), &pipeline.gates, text.as_bytes()) {
+            Ok(_) => {
+                let digest = store.put(text.to_owned().into_bytes().into()).await?;
                 digests.insert(declared.name.clone(), digest);
             }
-            Some(Err(error)) => errors.push(field(&at, error.to_string())),
-            None if found.config_maps.contains_key(name) => errors.push(field(
-                &at,
-                format!("the ConfigMap {name} has no text under the key {key}: add it"),
-            )),
-            None => errors.push(field(
-                &at,
-                format!("there is no ConfigMap {name} in the pipeline's namespace: add it"),
-            )),
+            Err(error) => errors.push(error),
         }
     }
     Ok(if errors.is_empty() {
@@ -268,4 +262,21 @@ async fn suites(
     } else {
         Err(errors)
     })
+}
+
+/// The lines of a suite; none where they are a file of one machine.
+fn suite_text<'a>(data: &SuiteData, found: &'a Found) -> Result<Option<&'a str>, String> {
+    let (name, key) = match data {
+        SuiteData::ConfigMap { name, key } => (name, key),
+        SuiteData::Builtin(suite) => return Ok(Some(loci_shell::builtin(*suite))),
+        SuiteData::File(_) => return Ok(None),
+    };
+    let Some(map) = found.config_maps.get(name) else {
+        return Err(format!(
+            "there is no ConfigMap {name} in the pipeline's namespace: add it"
+        ));
+    };
+    let text = map.text.get(key).map(String::as_str);
+    let missing = || format!("the ConfigMap {name} has no text under the key {key}: add it");
+    text.map(Some).ok_or_else(missing)
 }

@@ -12,7 +12,7 @@ use loci_recall::{Recall, RecallOptions};
 use loci_shell::{CLASS, Classes, Crew, Dispatch, FETCH, Garbage, Shared, Sources};
 use loci_store::Store;
 use loci_worker::service::{self, FETCHES};
-use loci_worker::step::{Encoders, FetchContext, Revisions, StepContext};
+use loci_worker::step::{Decoders, Encoders, FetchContext, Revisions, StepContext};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -119,6 +119,7 @@ impl Warm {
         let sources = Sources::default();
         let gate = recall.bulk_gate();
         let context = StepContext {
+            decoders: Decoders::new(hub.clone(), options.device),
             encoders: Encoders::new(hub, options.device),
             revisions: Revisions::new(directory("revisions")?, store.clone()),
             store,

@@ -147,10 +147,12 @@ fn verdict(view: &View<'_>, evaluated: Option<&Evaluated>) -> Verdict {
             candidate: &e.candidate,
             serving: e.baseline.as_deref(),
             anchor: e.anchor.as_deref(),
+            base: e.base.as_deref(),
         };
         let expected = gate::Compared {
             serving: e.subjects.baseline.is_some(),
             anchor: e.subjects.anchor.is_some(),
+            base: e.base.is_some(),
         };
         view.pipeline
             .gates

@@ -1,4 +1,5 @@
-//! Retrieval metrics of one question, from ranked hits and labels.
+//! Metrics by name, and those of retrieval for one question, from ranked hits and labels. How behaviour is scored is
+//! the worker's to know: only there is a model.
 //!
 //! Recall, MRR and nDCG judge documents: a hit is relevant when its document is labelled, whatever
 //! passage of it was found, and a document counts once. Citation hit judges spans: does a cited span
@@ -15,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 /// Hits that MRR looks at; a first relevant hit further down counts as none.
 pub const MRR_DEPTH: usize = 100;
 
-/// A retrieval metric, from 0 to 1 for each question. K is from 1 to 100.
+/// A metric, from 0 to 1 for each question; more is better. K is from 1 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Metric {
     /// The share of labelled documents that are among the first K hits.
@@ -26,14 +27,68 @@ pub enum Metric {
     CitationHitAt(u8),
     /// One over the rank of the first relevant hit.
     Mrr,
+    /// 1 when a model says one of the expected answers, else 0.
+    ExactMatch,
+    /// 1 when what a model says matches a pattern, else 0.
+    RegexMatch,
+    /// 1 when a model is right, whatever decides that: a choice, an expected answer, a pattern.
+    Accuracy,
+    /// How likely a reference answer is to a model: the geometric mean of the probabilities of its tokens.
+    Likelihood,
+    /// How likely a text is to a model, in the same way: 1 over its perplexity.
+    Perplexity,
+}
+
+/// What a suite asks for, and so what a metric judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// What an index finds.
+    Retrieval,
+    /// What a model says.
+    Behavior,
 }
 
 /// A metric's name that is none.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "\"{0}\" is not a metric: use recallAtK, ndcgAtK or citationHitAtK with K from 1 to 100, or mrr"
-)]
-pub struct UnknownMetric(String);
+pub enum UnknownMetric {
+    /// There is no such metric.
+    #[error("\"{0}\" is not a metric: use {metrics}", metrics = named())]
+    Name(String),
+    /// There will be.
+    #[error("schemaValid is not built yet: use exactMatch or regexMatch")]
+    Unbuilt,
+}
+
+/// The metrics without a K.
+const PLAIN: [Metric; 6] = [
+    Metric::Mrr,
+    Metric::ExactMatch,
+    Metric::RegexMatch,
+    Metric::Accuracy,
+    Metric::Likelihood,
+    Metric::Perplexity,
+];
+
+fn named() -> String {
+    let kinds = [Kind::Retrieval, Kind::Behavior].map(Kind::metrics);
+    kinds.join("; of behavior suites ")
+}
+
+impl Kind {
+    /// For what has a kind only where it is not this one.
+    pub(crate) fn is_retrieval(&self) -> bool {
+        *self == Self::Retrieval
+    }
+
+    /// The metrics that judge it, for people.
+    pub fn metrics(self) -> &'static str {
+        match self {
+            Self::Retrieval => "recallAtK, ndcgAtK or citationHitAtK with K from 1 to 100, or mrr",
+            Self::Behavior => "exactMatch, regexMatch, accuracy, likelihood or perplexity",
+        }
+    }
+}
 
 /// A passage that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +113,30 @@ pub struct Expected {
 }
 
 impl Metric {
+    /// The metrics of behaviour.
+    pub const BEHAVIOR: [Self; 5] = [
+        Self::ExactMatch,
+        Self::RegexMatch,
+        Self::Accuracy,
+        Self::Likelihood,
+        Self::Perplexity,
+    ];
+
     /// How many hits the metric looks at.
     pub fn depth(self) -> usize {
         match self {
             Self::RecallAt(k) | Self::NdcgAt(k) | Self::CitationHitAt(k) => usize::from(k),
             Self::Mrr => MRR_DEPTH,
+            _ => 0,
+        }
+    }
+
+    /// What the metric judges.
+    pub fn kind(self) -> Kind {
+        if Self::BEHAVIOR.contains(&self) {
+            Kind::Behavior
+        } else {
+            Kind::Retrieval
         }
     }
 }
@@ -74,6 +148,11 @@ impl fmt::Display for Metric {
             Self::NdcgAt(k) => write!(f, "ndcgAt{k}"),
             Self::CitationHitAt(k) => write!(f, "citationHitAt{k}"),
             Self::Mrr => f.write_str("mrr"),
+            Self::ExactMatch => f.write_str("exactMatch"),
+            Self::RegexMatch => f.write_str("regexMatch"),
+            Self::Accuracy => f.write_str("accuracy"),
+            Self::Likelihood => f.write_str("likelihood"),
+            Self::Perplexity => f.write_str("perplexity"),
         }
     }
 }
@@ -90,8 +169,11 @@ impl FromStr for Metric {
         None.or_else(|| at("recallAt").map(Self::RecallAt))
             .or_else(|| at("ndcgAt").map(Self::NdcgAt))
             .or_else(|| at("citationHitAt").map(Self::CitationHitAt))
-            .or_else(|| (s == "mrr").then_some(Self::Mrr))
-            .ok_or_else(|| UnknownMetric(s.to_owned()))
+            .or_else(|| PLAIN.into_iter().find(|metric| metric.to_string() == s))
+            .ok_or_else(|| match s {
+                "schemaValid" => UnknownMetric::Unbuilt,
+                name => UnknownMetric::Name(name.to_owned()),
+            })
     }
 }
 
@@ -120,10 +202,11 @@ impl Expected {
     }
 }
 
-/// The score of one question: `hits` best first against `expected`. Without labels it is 0.
-pub fn score(metric: Metric, hits: &[Hit], expected: &[Expected]) -> f64 {
+/// The score of one question: `hits` best first against `expected`. Without labels it is 0; a metric of behaviour has
+/// none.
+pub fn score(metric: Metric, hits: &[Hit], expected: &[Expected]) -> Option<f64> {
     let hits = &hits[..hits.len().min(metric.depth())];
-    match metric {
+    Some(match metric {
         Metric::RecallAt(_) => recall(hits, expected),
         Metric::NdcgAt(k) => ndcg(usize::from(k), hits, expected),
         Metric::CitationHitAt(_) => {
@@ -133,7 +216,8 @@ pub fn score(metric: Metric, hits: &[Hit], expected: &[Expected]) -> f64 {
             .iter()
             .position(|h| expected.iter().any(|e| e.names(h)))
             .map_or(0.0, |i| 1.0 / (i as f64 + 1.0)),
-    }
+        _ => return None,
+    })
 }
 
 /// The labelled documents; several spans of one are one.
@@ -191,6 +275,10 @@ mod tests {
 
     fn close(a: f64, b: f64) {
         assert!((a - b).abs() < 1e-12, "{a} is not {b}");
+    }
+
+    fn score(metric: Metric, hits: &[Hit], expected: &[Expected]) -> f64 {
+        super::score(metric, hits, expected).unwrap()
     }
 
     #[test]
@@ -254,8 +342,19 @@ mod tests {
     #[test]
     fn names_read_back() {
         for name in ["recallAt5", "ndcgAt10", "citationHitAt100", "mrr"] {
-            assert_eq!(name.parse::<Metric>().unwrap().to_string(), name);
+            let metric: Metric = name.parse().unwrap();
+            assert_eq!(
+                (metric.to_string().as_str(), metric.kind()),
+                (name, Kind::Retrieval)
+            );
         }
+        for metric in Metric::BEHAVIOR {
+            assert_eq!(metric.to_string().parse::<Metric>(), Ok(metric));
+            assert_eq!((metric.kind(), metric.depth()), (Kind::Behavior, 0));
+            assert_eq!(super::score(metric, &[], &[]), None);
+        }
+        let unbuilt = "schemaValid".parse::<Metric>().unwrap_err().to_string();
+        assert!(unbuilt.contains("not built yet"), "{unbuilt}");
         for bad in [
             "recallAt0",
             "recallAt101",

@@ -273,6 +273,9 @@ pub struct Evaluated {
     pub baseline: Option<Vec<SuiteScores>>,
     /// The anchor's, when there is one.
     pub anchor: Option<Vec<SuiteScores>>,
+    /// Those of the base model without adapter, when the candidate brings an adapter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Vec<SuiteScores>>,
     /// For people.
     pub summary: String,
 }

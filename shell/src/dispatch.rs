@@ -368,6 +368,7 @@ impl Dispatch {
             candidate,
             baseline,
             anchor,
+            base: None,
             summary,
         })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use loci_bus::{Priority, WorkItem};
 use loci_digest::Digest;
+use loci_plan::metrics::Kind;
 use loci_plan::{Pipeline, StepInput};
 use loci_worker::chunk::ChunkerConfig;
 use loci_worker::step::{self, SourceInput, SuiteInput, Upload};
@@ -92,6 +93,7 @@ pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Option<step::St
             suites: pipeline
                 .suites
                 .iter()
+                .filter(|s| s.kind == Kind::Retrieval)
                 .filter_map(|s| {
                     let data = *declared.suites.get(&s.name)?;
                     Some(SuiteInput {
@@ -101,6 +103,8 @@ pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Option<step::St
                     })
                 })
                 .collect(),
+            // Of behaviour nobody can be asked before a pipeline has adapters, and the spec refuses such suites.
+            behaviors: Vec::new(),
         },
     })
 }

@@ -17,6 +17,7 @@ mod live;
 mod news;
 mod results;
 mod sources;
+mod suites;
 mod sweep;
 mod wait;
 
@@ -29,4 +30,5 @@ pub use keeper::{Keeper, Kept, Told};
 pub use news::News;
 pub use results::count;
 pub use sources::{Data, Objects, Resolver, Sources, absolute, model, resolve};
+pub use suites::{Questions, builtin, questions};
 pub use sweep::{Census, Sweeper};

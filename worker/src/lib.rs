@@ -1,5 +1,6 @@
-//! The steps that turn sources into index revisions and datasets.
+//! The steps that turn sources into index revisions and datasets, and judge what comes of them.
 
+pub mod behavior;
 pub mod chunk;
 pub mod dataset;
 mod devices;

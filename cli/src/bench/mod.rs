@@ -8,6 +8,7 @@ mod refresh;
 mod serve;
 mod site;
 mod stats;
+mod suites;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -21,6 +22,7 @@ pub enum Bench {
     Embed(embed::Embed),
     Serve(serve::Serve),
     Refresh(refresh::Refresh),
+    Suites(suites::Suites),
 }
 
 impl Bench {
@@ -30,6 +32,7 @@ impl Bench {
             Self::Embed(embed) => tokio::task::block_in_place(|| embed.run(shared)),
             Self::Serve(serve) => serve.run(shared).await,
             Self::Refresh(refresh) => refresh.run(shared).await,
+            Self::Suites(suites) => tokio::task::block_in_place(|| suites.run(shared)),
         }
     }
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use loci_plan::spec::Location;
-use loci_worker::step::suite;
 use serde::Serialize;
 
 use super::load::{Answers, Load};
@@ -138,11 +137,9 @@ impl Site {
             bail!("give a manifest with exactly one pipeline");
         };
         let mut questions = Vec::new();
-        for (name, (bytes, _)) in
-            declare::suites(&manifests, loaded, pipeline).map_err(declare::refuse)?
-        {
-            let asked = suite::parse(&name, std::str::from_utf8(&bytes)?)?;
-            questions.extend(asked.into_iter().map(|q| q.question));
+        let suites = declare::suites(&manifests, loaded, pipeline).map_err(declare::refuse)?;
+        for (_, asked) in suites.into_values() {
+            questions.extend(asked.queries);
         }
         let directory = pipeline.sources.iter().find_map(|s| match &s.location {
             Location::Directory { path, .. } => Some(copied.join(path)),

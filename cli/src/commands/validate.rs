@@ -41,13 +41,7 @@ impl Validate {
         let (mut reports, mut problems) = (Vec::new(), Vec::new());
         for (loaded, pipeline) in manifests.pipelines.iter().zip(&pipelines) {
             match declare::suites(&manifests, loaded, pipeline) {
-                Ok(suites) => {
-                    let sizes = suites
-                        .into_iter()
-                        .map(|(name, (_, questions))| (name, questions))
-                        .collect();
-                    reports.push((pipeline, declare::power(pipeline, &sizes)));
-                }
+                Ok(suites) => reports.push((pipeline, declare::power(pipeline, &suites))),
                 Err(more) => problems.extend(more),
             }
         }

@@ -13,10 +13,9 @@ use loci_manifest::{Loaded, Manifests, Problem};
 use loci_plan::gate::detectable_effect;
 use loci_plan::spec::{Location, SuiteData};
 use loci_plan::{FieldError, Pipeline};
-use loci_shell::{Data, Declared, Objects};
+use loci_shell::{Data, Declared, Objects, Questions};
 use loci_store::Store;
 use loci_worker::source::SourceSpec;
-use loci_worker::step::suite;
 
 use crate::state::{State, read_json};
 
@@ -82,14 +81,15 @@ pub fn suite_text(
                 .map(<[u8]>::to_vec)
                 .with_context(|| format!("the ConfigMap {name} has no key {key}"))
         }
+        SuiteData::Builtin(suite) => Ok(loci_shell::builtin(*suite).as_bytes().to_vec()),
     }
 }
 
-/// By suite: its bytes, and how many questions it has.
-pub type Suites = HashMap<String, (Vec<u8>, usize)>;
+/// By suite: its bytes, and its questions.
+pub type Suites = HashMap<String, (Vec<u8>, Questions)>;
 
-/// How many questions each suite has; a suite that does not parse is a problem. One in a ConfigMap that no file declares
-/// is left out: it may stand in the cluster.
+/// The questions of each suite; a suite that does not parse is a problem. One in a ConfigMap that no file declares is
+/// left out: it may stand in the cluster.
 pub fn suites(
     manifests: &Manifests,
     loaded: &Loaded<MemoryPipeline>,
@@ -104,19 +104,18 @@ pub fn suites(
         {
             continue;
         }
-        let read = suite_text(manifests, loaded, pipeline, &declared.data).and_then(|bytes| {
-            let text = std::str::from_utf8(&bytes)
-                .with_context(|| format!("suite {} is not UTF-8", declared.name))?;
-            let questions = suite::parse(&declared.name, text)?.len();
+        let bytes = suite_text(manifests, loaded, pipeline, &declared.data);
+        let bytes = bytes.map_err(|e| FieldError {
+            field: declared.field(i),
+            reason: format!("{e:#}"),
+        });
+        let read = bytes.and_then(|bytes| {
+            let questions = loci_shell::questions((i, declared), &pipeline.gates, &bytes)?;
             Ok((bytes, questions))
         });
         match read {
             Ok(suite) => _ = found.insert(declared.name.clone(), suite),
-            Err(e) => problems.push(loaded.problem(
-                &format!("spec.suites[{i}].retrieval.data"),
-                format!("{e:#}"),
-                None,
-            )),
+            Err(e) => problems.push(loaded.problem(&e.field, e.reason, None)),
         }
     }
     if problems.is_empty() {
@@ -127,9 +126,10 @@ pub fn suites(
 }
 
 /// What each gate can detect with its suite's questions, for people.
-pub fn power(pipeline: &Pipeline, sizes: &HashMap<String, usize>) -> Vec<String> {
+pub fn power(pipeline: &Pipeline, suites: &Suites) -> Vec<String> {
     let line = |gate: &loci_plan::spec::Gate| {
-        let questions = *sizes.get(&gate.suite)?;
+        let (_, questions) = suites.get(&gate.suite)?;
+        let questions = questions.scored_by(gate.metric);
         let effect = detectable_effect(questions, DISCORDANCE);
         Some(format!(
             "suite {} has {questions} questions: {:?} tells a fall of {effect:.3} or more (80 % power, {:.0} % of the answers changing)",
@@ -164,9 +164,9 @@ pub async fn declare(
     };
     let mut digests: HashMap<String, Digest> = HashMap::new();
     let mut question = "What is this about?".to_owned();
-    for (name, (bytes, _)) in suites(manifests, loaded, &pipeline).map_err(refuse)? {
-        if let Some(first) = first_question(&name, &bytes) {
-            question = first;
+    for (name, (bytes, questions)) in suites(manifests, loaded, &pipeline).map_err(refuse)? {
+        if let Some(first) = questions.queries.first() {
+            question = first.replace(['"', '\'', '\\'], "");
         }
         digests.insert(name, store.put(bytes.into()).await?);
     }
@@ -229,12 +229,6 @@ impl Objects for Given<'_> {
     fn place(&self) -> &'static str {
         "in the given files"
     }
-}
-
-fn first_question(name: &str, suite: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(suite).ok()?;
-    let first = suite::parse(name, text).ok()?.into_iter().next()?;
-    Some(first.question.replace(['"', '\'', '\\'], ""))
 }
 
 /// The resource as an API server would keep it: uid and creation stay, the generation counts up.

@@ -28,6 +28,13 @@ fn a_wrong_manifest_is_refused_at_the_place_that_is_wrong() {
         (good.replace("suite: faq,", "suite: fax,"), "fax"),
         (format!("{good}  adapters: [{{name: a}}]\n"), "adapters"),
         (
+            good.replace(
+                "retrieval: {data: {file: suite.jsonl}}",
+                "behavior: {builtin: arithmetic}",
+            ),
+            "behavior suites judge adapters",
+        ),
+        (
             format!("{good}  rollout: {{index: {{canary: {{weight: 10}}}}}}\n"),
             "canar",
         ),

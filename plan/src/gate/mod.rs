@@ -6,8 +6,12 @@
 //! tell otherwise (non-inferiority). When no question differs the gate passes whatever the margin: it
 //! is what every refresh gives that does not touch the suite's documents, and the message says how
 //! large a loss the suite could have missed.
+//!
+//! Behaviour is compared in the same way, and with the base model without adapter, too: the gain over it is judged by
+//! the same bounds. A suite of behaviour that the other does not do surely better than by guessing cannot guard.
 
 mod bound;
+mod compare;
 
 use std::collections::BTreeMap;
 
@@ -16,8 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use bound::{Bounds, bounds, detectable_effect, unseen_loss};
 
-use crate::metrics::Metric;
+use crate::metrics::{Kind, Metric};
 use crate::spec::Gate;
+use compare::{ANCHOR, BASE, Comparison, SERVING, gain, regression};
 
 /// Fewer questions than this cannot decide a regression.
 pub const MIN_QUESTIONS: usize = 10;
@@ -41,8 +46,15 @@ pub struct QuestionScore {
     pub id: String,
     /// No labelled document is in the release's index.
     pub stale: bool,
-    /// From 0 to 1.
+    /// What guessing scores.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub chance: f64,
+    /// From 0 to 1. Of behaviour, a question has those that its kind has.
     pub scores: BTreeMap<Metric, f64>,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 /// What a gate judges by.
@@ -54,6 +66,8 @@ pub struct Scores<'a> {
     pub serving: Option<&'a [SuiteScores]>,
     /// Those of the anchor.
     pub anchor: Option<&'a [SuiteScores]>,
+    /// Those of the base model without adapter.
+    pub base: Option<&'a [SuiteScores]>,
 }
 
 /// Who a candidate must be compared with; scores that are missing then cannot tell.
@@ -63,6 +77,9 @@ pub struct Compared {
     pub serving: bool,
     /// An older one is the anchor.
     pub anchor: bool,
+    /// The candidate brings an adapter that does not serve yet. Only then is a gain over the base model judged, and
+    /// whether a suite of behaviour can guard: without a new adapter all behaves as it did.
+    pub base: bool,
 }
 
 /// The questions of a suite that count: not stale, and scored.
@@ -70,16 +87,6 @@ struct Counted {
     scores: BTreeMap<String, f64>,
     asked: usize,
     stale: usize,
-}
-
-/// How the candidate compares with another release.
-struct Comparison {
-    name: &'static str,
-    /// The other's mean over the questions that count.
-    mean: f64,
-    outcome: Outcome,
-    bound: f64,
-    message: String,
 }
 
 /// What one gate says.
@@ -96,7 +103,9 @@ pub fn judge(gate: &Gate, scores: &Scores<'_>, compared: Compared) -> GateResult
     let whole = counted.asked > 0 && counted.scores.len() + counted.stale == counted.asked;
     let stale = counted.stale as f64 / counted.asked.max(1) as f64;
     if !whole || counted.scores.is_empty() || stale > MAX_STALE {
-        let why = if !whole {
+        let why = if counted.asked == 0 {
+            "no question of the suite has this metric".to_owned()
+        } else if !whole {
             "not every question has a score".to_owned()
         } else {
             format!(
@@ -114,9 +123,9 @@ pub fn judge(gate: &Gate, scores: &Scores<'_>, compared: Compared) -> GateResult
         messages.push(message);
     }
     let comparisons = compare_all(gate, &counted, scores, compared);
-    if gate.max_regression.is_some() && comparisons.is_empty() {
+    for message in beside_the_point(gate, compared) {
         outcomes.push(Outcome::NotApplicable);
-        messages.push("nothing serves yet to compare with".to_owned());
+        messages.push(message.to_owned());
     }
     outcomes.extend(comparisons.iter().map(|c| c.outcome));
     messages.extend(comparisons.iter().map(|c| c.message.clone()));
@@ -153,20 +162,24 @@ fn worst(outcomes: &[Outcome]) -> Outcome {
 
 fn count(gate: &Gate, suites: &[SuiteScores]) -> Option<Counted> {
     let suite = suites.iter().find(|s| s.suite == gate.suite)?;
-    let stale = suite.questions.iter().filter(|q| q.stale).count();
-    let score = |q: &QuestionScore| {
+    // A suite of behaviour may have questions of several kinds.
+    let concerned = |q: &&QuestionScore| {
+        gate.metric.kind() == Kind::Retrieval || q.scores.contains_key(&gate.metric)
+    };
+    let questions: Vec<_> = suite.questions.iter().filter(concerned).collect();
+    let stale = questions.iter().filter(|q| q.stale).count();
+    let score = |q: &&QuestionScore| {
         let value = *q.scores.get(&gate.metric)?;
         (0.0..=1.0).contains(&value).then(|| (q.id.clone(), value))
     };
-    let scores = suite
-        .questions
+    let scores = questions
         .iter()
         .filter(|q| !q.stale)
         .filter_map(score)
         .collect();
     Some(Counted {
         scores,
-        asked: suite.questions.len(),
+        asked: questions.len(),
         stale,
     })
 }
@@ -196,103 +209,36 @@ fn compare_all(
     scores: &Scores<'_>,
     compared: Compared,
 ) -> Vec<Comparison> {
-    let others = [
-        ("the serving release", scores.serving, compared.serving),
-        ("the anchor", scores.anchor, compared.anchor),
+    let mut comparisons = Vec::new();
+    if let Some(margin) = gate.max_regression {
+        let guard = compared.base && gate.metric.kind() == Kind::Behavior;
+        let others = [
+            (SERVING, scores.serving, compared.serving),
+            (ANCHOR, scores.anchor, compared.anchor),
+        ];
+        let needed = others.into_iter().filter(|(_, _, needed)| *needed);
+        comparisons.extend(
+            needed
+                .map(|(name, other, _)| regression(name, gate, candidate, other, (margin, guard))),
+        );
+    }
+    if let Some(least) = gate.min_gain.filter(|_| compared.base) {
+        comparisons.push(gain(gate, candidate, scores.base, least));
+    }
+    comparisons
+}
+
+/// Why what a gate asks for does not apply.
+fn beside_the_point(gate: &Gate, compared: Compared) -> impl Iterator<Item = &'static str> {
+    let alone = gate.max_regression.is_some() && !compared.serving && !compared.anchor;
+    let same = gate.min_gain.is_some() && !compared.base;
+    let reasons = [
+        (alone, "nothing serves yet to compare with"),
+        (same, "no adapter is new, so that nothing is gained"),
     ];
-    let Some(margin) = gate.max_regression else {
-        return Vec::new();
-    };
-    let needed = others.into_iter().filter(|(_, _, needed)| *needed);
-    needed
-        .map(|(name, other, _)| compare(name, gate, candidate, other, margin))
-        .collect()
-}
-
-fn compare(
-    name: &'static str,
-    gate: &Gate,
-    candidate: &Counted,
-    other: Option<&[SuiteScores]>,
-    margin: f64,
-) -> Comparison {
-    let cannot = |mean, message| Comparison {
-        name,
-        mean,
-        outcome: Outcome::Inconclusive,
-        bound: f64::NAN,
-        message,
-    };
-    let scored = |q: &QuestionScore| Some((q.id.clone(), *q.scores.get(&gate.metric)?));
-    let suite = other.and_then(|o| o.iter().find(|s| s.suite == gate.suite));
-    let others: BTreeMap<_, _> = suite
-        .map(|s| s.questions.iter().filter_map(scored).collect())
-        .unwrap_or_default();
-    let pairs: Option<Vec<(f64, f64)>> = candidate
-        .scores
-        .iter()
-        .map(|(id, c)| Some((*c, *others.get(id)?)))
-        .collect();
-    let Some(pairs) = pairs else {
-        return cannot(
-            f64::NAN,
-            format!("{name} has no score for some of the questions"),
-        );
-    };
-    let mean = pairs.iter().map(|p| p.1).sum::<f64>() / pairs.len() as f64;
-    let losses: Vec<f64> = pairs
-        .iter()
-        .map(|(candidate, other)| other - candidate)
-        .collect();
-    weigh(name, mean, &losses, margin)
-}
-
-fn weigh(name: &'static str, mean: f64, losses: &[f64], margin: f64) -> Comparison {
-    let count = losses.len();
-    if losses.iter().all(|l| l.abs() < 1e-12) {
-        let unseen = unseen_loss(count);
-        let message = format!(
-            "every question scores as with {name}; a loss below {unseen:.4} could hide in {count} questions"
-        );
-        return Comparison {
-            name,
-            mean,
-            outcome: Outcome::Passed,
-            bound: 0.0,
-            message,
-        };
-    }
-    if count < MIN_QUESTIONS {
-        let message = format!(
-            "{count} questions are too few to compare with {name}: give at least {MIN_QUESTIONS}"
-        );
-        return Comparison {
-            name,
-            mean,
-            outcome: Outcome::Inconclusive,
-            bound: f64::NAN,
-            message,
-        };
-    }
-    let Bounds { lower, upper } = bounds(losses);
-    let loss = losses.iter().sum::<f64>() / losses.len() as f64;
-    let (outcome, bound, relation) = if upper <= margin {
-        (Outcome::Passed, upper, "inside")
-    } else if lower > margin {
-        (Outcome::Failed, lower, "beyond")
-    } else {
-        (Outcome::Inconclusive, upper, "not surely inside")
-    };
-    let message = format!(
-        "mean loss {loss:.4} against {name} (95% bounds {lower:.4} and {upper:.4}) is {relation} the margin {margin:.4}"
-    );
-    Comparison {
-        name,
-        mean,
-        outcome,
-        bound,
-        message,
-    }
+    reasons
+        .into_iter()
+        .filter_map(|(applies, reason)| applies.then_some(reason))
 }
 
 fn result(
@@ -302,12 +248,13 @@ fn result(
     counted: Option<&Counted>,
     comparisons: &[Comparison],
 ) -> GateResult {
-    let decimal = |v: f64| v.is_finite().then(|| format!("{v:.4}"));
+    let written = |v: f64| decimal(gate.metric, v);
+    let finite = |v: f64| v.is_finite().then(|| written(v));
     let of = |name: &str| {
         comparisons
             .iter()
             .find(|c| c.name == name)
-            .and_then(|c| decimal(c.mean))
+            .and_then(|c| finite(c.mean))
     };
     let deciding = comparisons
         .iter()
@@ -324,12 +271,23 @@ fn result(
         message,
         questions: counted.map_or(0, |c| c.scores.len() as i64),
         stale: counted.map_or(0, |c| c.stale as i64),
-        candidate: format!("{:.4}", counted.map_or(0.0, mean)),
-        serving: of("the serving release"),
-        anchor: of("the anchor"),
-        bound: bound.and_then(decimal),
+        candidate: written(counted.map_or(0.0, mean)),
+        serving: of(SERVING),
+        anchor: of(ANCHOR),
+        base: of(BASE),
+        bound: bound.and_then(finite),
     }
 }
 
+/// Probabilities of tokens may be small.
+fn decimal(metric: Metric, value: f64) -> String {
+    match metric {
+        Metric::Likelihood | Metric::Perplexity => format!("{value:.6}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod behavior_tests;
 #[cfg(test)]
 mod tests;

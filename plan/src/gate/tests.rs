@@ -1,10 +1,11 @@
+use super::compare::weigh;
 use super::*;
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): seeded draws for simulation.
-struct Draws(u64);
+pub(super) struct Draws(pub u64);
 
 impl Draws {
-    fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -19,6 +20,7 @@ fn gate(floor: Option<f64>, max_regression: Option<f64>) -> Gate {
         metric: Metric::RecallAt(5),
         floor,
         max_regression,
+        min_gain: None,
     }
 }
 
@@ -26,6 +28,7 @@ fn scores(values: &[f64]) -> Vec<SuiteScores> {
     let question = |(i, v): (usize, &f64)| QuestionScore {
         id: format!("q{i}"),
         stale: false,
+        chance: 0.0,
         scores: BTreeMap::from([(Metric::RecallAt(5), *v)]),
     };
     vec![SuiteScores {
@@ -43,6 +46,7 @@ fn judged(
     let compared = Compared {
         serving: serving.is_some(),
         anchor: anchor.is_some(),
+        base: false,
     };
     judge(
         gate,
@@ -50,6 +54,7 @@ fn judged(
             candidate,
             serving,
             anchor,
+            base: None,
         },
         compared,
     )
@@ -81,7 +86,7 @@ fn rate(
 }
 
 /// Wins and losses whole questions with these probabilities.
-fn binary(lost: f64, won: f64) -> impl FnMut(&mut Draws) -> f64 {
+pub(super) fn binary(lost: f64, won: f64) -> impl FnMut(&mut Draws) -> f64 {
     move |d| match d.unit() {
         u if u < lost => 1.0,
         u if u < lost + won => -1.0,

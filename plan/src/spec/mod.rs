@@ -3,20 +3,21 @@
 mod fields;
 mod impact;
 mod source;
+mod suite;
 
 use std::time::Duration;
 
 use loci_crds::MemoryPipeline;
 use loci_crds::pipeline::DeletionPolicy;
-use loci_crds::suite::{GateSpec, SuiteSpec};
 use loci_digest::Digest;
 use serde::Serialize;
 
-use crate::metrics::Metric;
+use crate::metrics::{Kind, Metric};
 use crate::schedule::Schedule;
 use fields::Fields;
 pub use impact::{Impact, impact};
 pub use source::{Location, Paths, Reference, Source};
+pub use suite::{Gate, Suite, SuiteData};
 
 /// The class of workers when a pipeline names none.
 pub const DEFAULT_CLASS: &str = "cpu";
@@ -83,42 +84,6 @@ pub struct Chunking {
     pub max_tokens: usize,
     /// Tokens that neighbours share.
     pub overlap_tokens: usize,
-}
-
-/// A suite of questions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Suite {
-    /// Its name.
-    pub name: String,
-    /// Where its lines are.
-    pub data: SuiteData,
-}
-
-/// Where a suite's lines are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum SuiteData {
-    /// A key of a ConfigMap of the pipeline's namespace.
-    ConfigMap {
-        /// The ConfigMap.
-        name: String,
-        /// The key.
-        key: String,
-    },
-    /// A file of this machine.
-    File(String),
-}
-
-/// What a candidate must hold on one metric of one suite. At least one of the two is there.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Gate {
-    /// The suite.
-    pub suite: String,
-    /// The metric.
-    pub metric: Metric,
-    /// The least mean.
-    pub floor: Option<f64>,
-    /// The most that the mean may fall.
-    pub max_regression: Option<f64>,
 }
 
 impl Pipeline {
@@ -202,7 +167,7 @@ impl Pipeline {
         }
     }
 
-    /// The metrics that Evaluate scores on a suite: those of its gates, or three to go by when it has none.
+    /// The metrics that Evaluate scores on a suite: those of its gates, or some to go by when it has none.
     pub fn metrics_of(&self, suite: &str) -> Vec<Metric> {
         let mut metrics: Vec<Metric> = self
             .gates
@@ -211,7 +176,11 @@ impl Pipeline {
             .map(|g| g.metric)
             .collect();
         if metrics.is_empty() {
-            metrics = vec![Metric::RecallAt(5), Metric::NdcgAt(10), Metric::Mrr];
+            let suite = self.suites.iter().find(|s| s.name == suite);
+            metrics = match suite.map(|s| s.kind) {
+                Some(Kind::Behavior) => Metric::BEHAVIOR.to_vec(),
+                _ => vec![Metric::RecallAt(5), Metric::NdcgAt(10), Metric::Mrr],
+            };
         }
         metrics.sort_unstable();
         metrics.dedup();
@@ -243,102 +212,6 @@ pub(crate) fn digest(value: &impl Serialize) -> String {
     Digest::of_json(value)
         .map(|d| d.to_string())
         .unwrap_or_default()
-}
-
-impl Fields {
-    fn suites(&mut self, specs: &[SuiteSpec]) -> Vec<Suite> {
-        self.unique("spec.suites", specs.iter().map(|s| s.name.as_str()));
-        let suites = specs
-            .iter()
-            .enumerate()
-            .filter_map(|(i, s)| self.suite(i, s));
-        suites.collect()
-    }
-
-    fn suite(&mut self, index: usize, spec: &SuiteSpec) -> Option<Suite> {
-        let field = format!("spec.suites[{index}]");
-        if spec.behavior.is_some() {
-            self.error(
-                format!("{field}.behavior"),
-                "behavior suites judge adapters, which are not built yet: use retrieval",
-            );
-        }
-        let Some(retrieval) = &spec.retrieval else {
-            self.error(field, "give retrieval");
-            return None;
-        };
-        let data = &retrieval.data;
-        let field = format!("{field}.retrieval.data");
-        if data.git.is_some() || data.bucket.is_some() {
-            self.error(
-                field.clone(),
-                "suite data from git and bucket is not built yet: use configMap or file",
-            );
-        }
-        let data = match (&data.config_map, &data.file) {
-            (Some(key), None) => SuiteData::ConfigMap {
-                name: key.name.clone(),
-                key: key.key.clone(),
-            },
-            (None, Some(file)) => SuiteData::File(file.clone()),
-            _ => {
-                self.error(field, "give exactly one of configMap, file");
-                return None;
-            }
-        };
-        Some(Suite {
-            name: spec.name.clone(),
-            data,
-        })
-    }
-
-    fn gates(&mut self, specs: &[GateSpec], suites: &[Suite]) -> Vec<Gate> {
-        let keys: Vec<String> = specs
-            .iter()
-            .map(|g| format!("{} {}", g.suite, g.metric))
-            .collect();
-        self.unique("spec.gates", keys.iter().map(String::as_str));
-        let gates = specs
-            .iter()
-            .enumerate()
-            .filter_map(|(i, g)| self.gate(i, g, suites));
-        gates.collect()
-    }
-
-    fn gate(&mut self, index: usize, spec: &GateSpec, suites: &[Suite]) -> Option<Gate> {
-        let field = |leaf: &str| format!("spec.gates[{index}].{leaf}");
-        if !suites.iter().any(|s| s.name == spec.suite) {
-            self.error(
-                field("suite"),
-                format!(
-                    "\"{}\" is not in spec.suites: add it there, or name one that is",
-                    spec.suite
-                ),
-            );
-        }
-        if spec.min_gain.is_some() {
-            self.error(field("minGain"), "minGain compares an adapter with its base model, and adapters are not built yet: use floor or maxRegression");
-        } else if spec.floor.is_none() && spec.max_regression.is_none() {
-            self.error(
-                format!("spec.gates[{index}]"),
-                "give floor, maxRegression or both",
-            );
-        }
-        let floor = self.fraction(field("floor"), spec.floor.as_ref());
-        let max_regression = self.fraction(field("maxRegression"), spec.max_regression.as_ref());
-        match spec.metric.parse() {
-            Ok(metric) => Some(Gate {
-                suite: spec.suite.clone(),
-                metric,
-                floor,
-                max_regression,
-            }),
-            Err(error) => {
-                self.error(field("metric"), error.to_string());
-                None
-            }
-        }
-    }
 }
 
 #[cfg(test)]

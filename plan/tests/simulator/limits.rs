@@ -108,6 +108,7 @@ fn scores(world: &World, draws: &mut Draws) -> Vec<SuiteScores> {
                 QuestionScore {
                     id: i.to_string(),
                     stale: false,
+                    chance: 0.0,
                     scores: score.collect::<BTreeMap<_, _>>(),
                 }
             })
@@ -167,6 +168,7 @@ fn work(world: &World, input: &StepInput, draws: &mut Draws) -> Result<StepResul
             candidate: scores(world, draws),
             baseline: subjects.baseline.as_ref().map(|_| scores(world, draws)),
             anchor: subjects.anchor.as_ref().map(|_| scores(world, draws)),
+            base: None,
             summary: nasty(draws),
         }),
     })

@@ -111,6 +111,7 @@ impl Outside {
                     candidate: self.ask(revision)?,
                     baseline: baseline.as_ref().map(|b| self.ask(b)).transpose()?,
                     anchor: anchor.as_ref().map(|a| self.ask(a)).transpose()?,
+                    base: None,
                     summary: String::new(),
                 })
             }
@@ -193,6 +194,7 @@ impl Outside {
         let question = |i: u64| QuestionScore {
             id: i.to_string(),
             stale: false,
+            chance: 0.0,
             scores: BTreeMap::from([(Metric::RecallAt(5), f64::from(i >= lost))]),
         };
         Ok(vec![SuiteScores {

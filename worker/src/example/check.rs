@@ -1,4 +1,4 @@
-//! What a conversation must be to be learnt from.
+//! What a conversation must be to be learnt from, or to be asked.
 
 use super::{EXAMPLE_BYTES, Example, MESSAGES, Message, Role};
 
@@ -13,23 +13,23 @@ const MARKS: [&str; 5] = [
 
 /// The conversation, when it can be used.
 pub(super) fn conversation(messages: Vec<Message>) -> Result<Example, String> {
-    if messages.len() > MESSAGES {
-        return Err(format!(
-            "has {} messages, more than the {MESSAGES} that an example may have: split it",
-            messages.len()
-        ));
+    let turns = turns(&messages)?;
+    if turns == 0 || !turns.is_multiple_of(2) {
+        return Err(
+            "does not end with a message of assistant: only what the assistant says is learnt"
+                .to_owned(),
+        );
     }
-    let bytes: usize = messages.iter().map(|m| m.content.len()).sum();
-    if bytes > EXAMPLE_BYTES {
-        return Err(format!(
-            "says {bytes} bytes, more than the {EXAMPLE_BYTES} that an example may have: shorten it"
-        ));
-    }
-    order(&messages)?;
-    for (i, message) in messages.iter().enumerate() {
-        content(&message.content).map_err(|why| format!("message {} {why}", i + 1))?;
-    }
+    contents(&messages)?;
     Ok(Example { messages })
+}
+
+/// Whether the messages can be asked: the next turn is the assistant's.
+pub(crate) fn prompt(messages: &[Message]) -> Result<(), String> {
+    if turns(messages)?.is_multiple_of(2) {
+        return Err("does not end with a message of user: nothing is asked".to_owned());
+    }
+    contents(messages)
 }
 
 /// A pair as a conversation.
@@ -46,7 +46,20 @@ pub(super) fn pair(
     conversation(messages)
 }
 
-fn order(messages: &[Message]) -> Result<(), String> {
+/// How many turns user and assistant take.
+fn turns(messages: &[Message]) -> Result<usize, String> {
+    if messages.len() > MESSAGES {
+        return Err(format!(
+            "has {} messages, more than the {MESSAGES} that an example may have: split it",
+            messages.len()
+        ));
+    }
+    let bytes: usize = messages.iter().map(|m| m.content.len()).sum();
+    if bytes > EXAMPLE_BYTES {
+        return Err(format!(
+            "says {bytes} bytes, more than the {EXAMPLE_BYTES} that an example may have: shorten it"
+        ));
+    }
     let turns = match messages {
         [first, turns @ ..] if first.role == Role::System => turns,
         turns => turns,
@@ -67,16 +80,18 @@ fn order(messages: &[Message]) -> Result<(), String> {
             ));
         }
     }
-    if turns.is_empty() || !turns.len().is_multiple_of(2) {
-        return Err(
-            "does not end with a message of assistant: only what the assistant says is learnt"
-                .to_owned(),
-        );
+    Ok(turns.len())
+}
+
+fn contents(messages: &[Message]) -> Result<(), String> {
+    for (i, message) in messages.iter().enumerate() {
+        content(&message.content).map_err(|why| format!("message {} {why}", i + 1))?;
     }
     Ok(())
 }
 
-fn content(text: &str) -> Result<(), String> {
+/// Whether the text can stand in a conversation.
+pub(crate) fn content(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("is empty".to_owned());
     }

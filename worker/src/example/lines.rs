@@ -24,11 +24,21 @@ pub(super) struct Line {
     _metadata: Option<IgnoredAny>,
 }
 
+/// What a line is called.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "`id` must be a string or an integer")]
-enum Id {
+pub(crate) enum Id {
     Text(String),
     Integer(i64),
+}
+
+impl Id {
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Text(id) => id,
+            Self::Integer(id) => id.to_string(),
+        }
+    }
 }
 
 pub(super) fn parse(bytes: &[u8], document: &str) -> Examples {
@@ -79,10 +89,7 @@ impl Line {
             (None, None, Some(_)) => return Err(format!("has no `prompt`: {SHAPES}")),
             (None, None, None) => return Err(format!("is no example: {SHAPES}")),
         };
-        let id = self.id.map(|id| match id {
-            Id::Text(id) => id,
-            Id::Integer(id) => id.to_string(),
-        });
+        let id = self.id.map(Id::text);
         Ok(Made { id, example })
     }
 }

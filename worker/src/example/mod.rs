@@ -12,6 +12,9 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use check::{content, prompt};
+pub(crate) use lines::Id;
+
 use crate::document::Media;
 
 /// The most bytes of one example, as it stands in a line and as all that is said in it.

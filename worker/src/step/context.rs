@@ -11,15 +11,17 @@ use loci_models::{DeviceRequest, Encoder, HubOptions, ModelRef};
 use loci_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::{REVISION, RevisionManifest, StepError, blocking};
+use super::{Decoders, REVISION, RevisionManifest, StepError, blocking};
 
 /// The surroundings of a worker's steps.
 #[derive(Clone)]
 pub struct StepContext {
     /// Artefacts.
     pub store: Store,
-    /// Models, loaded once.
+    /// Models that turn text into vectors, loaded once.
     pub encoders: Encoders,
+    /// Models that answer, loaded once.
+    pub decoders: Decoders,
     /// Revisions, unpacked once.
     pub revisions: Revisions,
     /// Called between batches of bulk work; may block while queries run.

@@ -1,4 +1,4 @@
-//! Evaluate: asks revisions the questions of suites, as serving would answer them.
+//! Evaluate: asks revisions the questions of suites, as serving would answer them; and models what behaviour suites ask.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::corpus::Corpus;
 use super::suite::{self, Expected, Ready};
-use super::{Reporter, StepContext, StepError, SuiteInput, blocking};
+use super::{BehaviorInput, Reporter, StepContext, StepError, SuiteInput, behavior, blocking};
 
 /// The kind of an evaluation's manifest.
 pub const EVALUATION: &str = "evaluation";
@@ -61,6 +61,9 @@ pub struct EvaluateOutput {
     pub output: Digest,
     /// For each revision, in the order of the input, the evaluations in the order of the suites.
     pub evaluations: Vec<Vec<Digest>>,
+    /// The evaluations of behaviour, in the order of the input.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behaviors: Vec<Digest>,
     /// Questions that were asked now; the rest had been asked before.
     pub asked: u64,
 }
@@ -68,7 +71,7 @@ pub struct EvaluateOutput {
 pub(super) async fn run(
     context: &StepContext,
     revisions: &[Digest],
-    suites: &[SuiteInput],
+    (suites, asks): (&[SuiteInput], &[BehaviorInput]),
     reporter: &Reporter,
 ) -> Result<EvaluateOutput, StepError> {
     let (mut evaluations, mut asked) = (Vec::new(), 0);
@@ -79,14 +82,23 @@ pub(super) async fn run(
         }
         evaluations.push(row);
     }
-    let all: Vec<Digest> = evaluations.iter().flatten().copied().collect();
+    let mut behaviors = Vec::with_capacity(asks.len());
+    for input in asks {
+        behaviors.push(behavior::evaluate(context, input, reporter, &mut asked).await?);
+    }
+    let rows = evaluations
+        .iter()
+        .chain((!behaviors.is_empty()).then_some(&behaviors));
+    let rows: Vec<&Vec<Digest>> = rows.collect();
+    let all: Vec<Digest> = rows.iter().copied().flatten().copied().collect();
     let output = context
         .store
-        .put_manifest("evaluations", &all, &evaluations)
+        .put_manifest("evaluations", &all, &rows)
         .await?;
     Ok(EvaluateOutput {
         output,
         evaluations,
+        behaviors,
         asked,
     })
 }
@@ -124,11 +136,12 @@ impl QuestionRecord {
             .collect();
         let scores = metrics
             .iter()
-            .map(|m| (*m, metrics::score(*m, &hits, &expected)))
+            .filter_map(|m| Some((*m, metrics::score(*m, &hits, &expected)?)))
             .collect();
         QuestionScore {
             id: self.id.clone(),
             stale: self.stale,
+            chance: 0.0,
             scores,
         }
     }

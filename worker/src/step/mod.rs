@@ -6,10 +6,12 @@
 //! again is a lookup. It can be cancelled between batches and reports how far it is.
 
 mod assemble;
+mod behavior;
 mod collect;
 mod context;
 mod corpus;
 mod cut;
+mod decoders;
 mod delta;
 mod embed;
 mod evaluate;
@@ -23,8 +25,10 @@ use loci_digest::Digest;
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{AssembleOutput, REVISION, RevisionManifest};
+pub use behavior::{BEHAVIOR, BehaviorEvaluation, BehaviorInput};
 pub use collect::{CollectError, CollectInput, CollectOutput, DATASET, DatasetManifest};
 pub use context::{Encoders, Hold, Reporter, Revisions, StepContext};
+pub use decoders::Decoders;
 pub use delta::{DELTA, DeltaManifest, EmbedOutput};
 pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteEvaluation};
 pub use fetch::{
@@ -35,6 +39,7 @@ pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapsh
 
 pub use upload::{KeepRequest, KeptSnapshot, PutAnswer, SNAPSHOT_KEY, Upload};
 
+use crate::behavior::CasesError;
 use crate::chunk::ChunkerConfig;
 use crate::source::SourceError;
 
@@ -58,18 +63,21 @@ pub enum StepInput {
         /// The delta.
         delta: Digest,
     },
-    /// Asks each revision the questions of each suite.
+    /// Asks each revision the questions of each suite, and models what behaviour suites ask.
     Evaluate {
         /// The candidate, then those that it is compared with.
         revisions: Vec<Digest>,
-        /// The suites.
+        /// The retrieval suites.
         suites: Vec<SuiteInput>,
+        /// The behaviour suites, each with its model.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        behaviors: Vec<BehaviorInput>,
     },
     /// Makes the dataset of what an adapter is trained on.
     Collect(CollectInput),
 }
 
-/// A suite to ask.
+/// A retrieval suite to ask.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SuiteInput {
     /// Its name.
@@ -135,6 +143,19 @@ pub enum StepError {
     /// A suite does not parse.
     #[error(transparent)]
     Suite(#[from] suite::SuiteError),
+    /// A behaviour suite does not parse.
+    #[error(transparent)]
+    Cases(#[from] CasesError),
+    /// A model cannot be asked a case.
+    #[error("suite {suite}, case {id}: {reason}")]
+    Case {
+        /// The suite.
+        suite: String,
+        /// The case.
+        id: String,
+        /// Why not, and the way out.
+        reason: String,
+    },
     /// No dataset can be made.
     #[error(transparent)]
     Collect(#[from] CollectError),
@@ -179,7 +200,7 @@ impl StepError {
             Self::Payload(_) => "InvalidPayload",
             Self::Elsewhere(_) => "Elsewhere",
             Self::UnknownPipeline(_) => "UnknownPipeline",
-            Self::Suite(_) => "InvalidSuite",
+            Self::Suite(_) | Self::Cases(_) | Self::Case { .. } => "InvalidSuite",
             Self::Collect(error) => error.reason(),
             Self::Store(_) | Self::Sink(_) | Self::Upload(_) => "StoreError",
             Self::Embedder(_) | Self::Model(_) => "ModelError",
@@ -196,6 +217,8 @@ impl StepError {
             self,
             Self::Cancelled
                 | Self::Suite(_)
+                | Self::Cases(_)
+                | Self::Case { .. }
                 | Self::Collect(_)
                 | Self::UnknownPipeline(_)
                 | Self::Missing(_)
@@ -222,11 +245,13 @@ pub async fn run(
         StepInput::Assemble { delta } => assemble::run(context, pipeline, input, delta, reporter)
             .await
             .map(StepOutput::Assemble),
-        StepInput::Evaluate { revisions, suites } => {
-            evaluate::run(context, revisions, suites, reporter)
-                .await
-                .map(StepOutput::Evaluate)
-        }
+        StepInput::Evaluate {
+            revisions,
+            suites,
+            behaviors,
+        } => evaluate::run(context, revisions, (suites, behaviors), reporter)
+            .await
+            .map(StepOutput::Evaluate),
         StepInput::Collect(input) => collect::run(context, pipeline, input, reporter)
             .await
             .map(StepOutput::Collect),

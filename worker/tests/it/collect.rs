@@ -4,22 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loci_bus::{Dispatcher, LocalBus, Outcome, Priority, WorkItem, WorkQueue};
+use loci_bus::{Dispatcher, Lease, LocalBus, Outcome, Priority, WorkItem, WorkQueue};
 use loci_digest::Digest;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_store::Store;
 use loci_worker::dataset::{Part, examples, lineage};
 use loci_worker::source::Listing;
 use loci_worker::step::{
-    self, CollectInput, CollectOutput, DATASET, DatasetManifest, Encoders, Reporter, Revisions,
-    SNAPSHOT, Snapshot, SourceSnapshot, StepContext, StepError, StepInput, StepOutput,
+    self, CollectInput, CollectOutput, DATASET, DatasetManifest, Decoders, Encoders, Reporter,
+    Revisions, SNAPSHOT, Snapshot, SourceSnapshot, StepContext, StepError, StepInput, StepOutput,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-struct Bed {
-    context: StepContext,
-    bus: LocalBus,
+/// What steps run in.
+pub struct Bed {
+    pub context: StepContext,
+    pub bus: LocalBus,
     _dir: TempDir,
 }
 
@@ -31,7 +32,7 @@ fn procedural<'a>(name: &'a str, files: &'a [(&'a str, &'a str)]) -> Source<'a> 
 }
 
 impl Bed {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open_local(&dir.path().join("store")).await.unwrap();
         let hub = HubOptions {
@@ -40,6 +41,7 @@ impl Bed {
             token: None,
         };
         let context = StepContext {
+            decoders: Decoders::new(hub.clone(), DeviceRequest::Cpu),
             encoders: Encoders::new(hub, DeviceRequest::Cpu),
             revisions: Revisions::new(dir.path().join("revisions"), store.clone()),
             store,
@@ -79,17 +81,18 @@ impl Bed {
         stored.unwrap()
     }
 
-    async fn put(&self, text: &str) -> Digest {
+    pub async fn put(&self, text: &str) -> Digest {
         let bytes = text.as_bytes().to_vec();
         self.context.store.put(bytes.into()).await.unwrap()
     }
 
-    async fn collect(&self, input: CollectInput) -> Result<CollectOutput, StepError> {
+    /// The lease of an item of this id.
+    pub async fn lease(&self, id: &str) -> Lease {
         let item = WorkItem {
-            id: "1".into(),
+            id: id.into(),
             pipeline: "agents/support".into(),
             run: "support-1".into(),
-            step: "Collect".into(),
+            step: "Step".into(),
             attempt: 1,
             fence: 0,
             priority: Priority::P1,
@@ -100,11 +103,19 @@ impl Bed {
         };
         self.bus.publish(item).await.unwrap();
         let lease = self.bus.pull("cpu", Duration::from_secs(5)).await;
-        let lease = lease.unwrap().unwrap();
-        let input = StepInput::Collect(input);
+        lease.unwrap().unwrap()
+    }
+
+    pub async fn run(&self, input: &StepInput) -> Result<StepOutput, StepError> {
+        let lease = self.lease("1").await;
         let reporter = Reporter::new(&lease);
-        let done = step::run(&self.context, "agents/support", &input, &reporter).await;
+        let done = step::run(&self.context, "agents/support", input, &reporter).await;
         lease.finish(Outcome::Cancelled).await.unwrap();
+        done
+    }
+
+    async fn collect(&self, input: CollectInput) -> Result<CollectOutput, StepError> {
+        let done = self.run(&StepInput::Collect(input)).await;
         done.map(|output| match output {
             StepOutput::Collect(output) => output,
             other => panic!("{other:?}"),

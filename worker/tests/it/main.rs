@@ -1,6 +1,8 @@
-//! Sources against real directories, real git repositories and real servers on loopback; datasets over a real store.
+//! Sources against real directories, real git repositories and real servers on loopback; datasets over a real store;
+//! behaviour suites asked of a real model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod behavior;
 mod collect;
 mod directory;
 mod git;

@@ -1,0 +1,120 @@
+//! Behaviour suites in Evaluate: a model is asked each suite once.
+
+use std::sync::Arc;
+
+use loci_bus::Unit;
+use loci_digest::Digest;
+use loci_models::Decoder;
+use loci_plan::gate::SuiteScores;
+use loci_plan::metrics::Metric;
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::cancelled;
+use super::{Reporter, StepContext, StepError, blocking};
+use crate::behavior::{self, AskError, Case, CaseRecord};
+
+/// The kind of the manifest of a suite that a model was asked.
+pub const BEHAVIOR: &str = "behavior";
+
+/// Changes when the same model would be asked, or scored, otherwise.
+const ASKER: u32 = 1;
+
+/// A behaviour suite, and whom to ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BehaviorInput {
+    /// The suite's name.
+    pub suite: String,
+    /// The blob of its JSONL.
+    pub data: Digest,
+    /// The reference of the model that is asked: `hf://org/name@revision` or `file://` and a directory.
+    pub base: String,
+}
+
+/// A behaviour suite asked of a model: a manifest in the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BehaviorEvaluation {
+    /// The suite's name.
+    pub suite: String,
+    /// The identity of the model: its weights, tokenizer, chat template.
+    pub model: Digest,
+    /// The cases in the suite's order.
+    pub cases: Vec<CaseRecord>,
+}
+
+impl BehaviorEvaluation {
+    /// Each case's score by each metric that it has.
+    pub fn scores(&self, metrics: &[Metric]) -> SuiteScores {
+        behavior::scores(&self.suite, &self.cases, metrics)
+    }
+}
+
+/// The evaluation of one suite on one model. Its key names both by digest: the same model gets the same scores, and no
+/// model is asked twice.
+pub(super) async fn evaluate(
+    context: &StepContext,
+    input: &BehaviorInput,
+    reporter: &Reporter,
+    asked: &mut u64,
+) -> Result<Digest, StepError> {
+    let decoder = context.decoders.get(&input.base).await?;
+    let model = decoder.identity().digest();
+    // The third is the adapter: none, the model by itself.
+    let of = (model, &input.suite, None::<Digest>, input.data);
+    let key = Digest::of_json(&("loci/behavior/v1", ASKER, of))?;
+    if let Some(done) = context.store.lookup(&key).await? {
+        return Ok(done);
+    }
+    let data = context.store.get(&input.data).await?;
+    let cases = behavior::cases(&input.suite, &String::from_utf8_lossy(&data))?;
+    *asked += cases.len() as u64;
+    let job = Job {
+        suite: input.suite.clone(),
+        cases,
+        pace: context.pace.clone(),
+        reporter: reporter.clone(),
+    };
+    let cases = blocking(move || job.ask(&decoder)).await?;
+    let evaluation = BehaviorEvaluation {
+        suite: input.suite.clone(),
+        model,
+        cases,
+    };
+    let store = &context.store;
+    let refs = [input.data];
+    let digest = store.put_manifest(BEHAVIOR, &refs, &evaluation).await?;
+    Ok(store.record(&key, &digest).await?)
+}
+
+struct Job {
+    suite: String,
+    cases: Vec<Case>,
+    pace: Arc<dyn Fn() + Send + Sync>,
+    reporter: Reporter,
+}
+
+impl Job {
+    fn ask(&self, decoder: &Decoder) -> Result<Vec<CaseRecord>, StepError> {
+        let total = Some(self.cases.len() as u64);
+        let mut told = None;
+        let mut on_progress = |done: usize| {
+            // It is called for each token, too.
+            if told.replace(done) != Some(done) {
+                (self.pace)();
+                self.reporter
+                    .report(done as u64, total, Unit::Queries, None);
+            }
+            self.reporter.flow()
+        };
+        let records = behavior::ask(decoder, None, &self.cases, &mut on_progress);
+        records.map_err(|error| match error {
+            AskError::Case { id, reason } => StepError::Case {
+                suite: self.suite.clone(),
+                id,
+                reason,
+            },
+            AskError::Model(error) => cancelled(error),
+        })
+    }
+}

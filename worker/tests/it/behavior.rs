@@ -1,0 +1,145 @@
+//! Evaluate asks behaviour suites of SmolLM2-135M-Instruct, over a store.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use loci_bus::{Dispatcher, Outcome};
+use loci_plan::metrics::Metric;
+use loci_worker::behavior::CaseRecord;
+use loci_worker::step::{
+    self, BEHAVIOR, BehaviorEvaluation, BehaviorInput, EvaluateOutput, Reporter, StepError,
+    StepInput, StepOutput,
+};
+use tempfile::TempDir;
+
+use crate::collect::Bed;
+
+/// A store, and a directory with the model.
+struct Desk {
+    bed: Bed,
+    model: TempDir,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let file = std::env::var("LOCI_TEST_DECODER").expect(
+            "LOCI_TEST_DECODER must name the .gguf file of SmolLM2-135M-Instruct: run make test",
+        );
+        let model = tempfile::tempdir().unwrap();
+        symlink(PathBuf::from(file), model.path().join("model.gguf")).unwrap();
+        Self {
+            bed: Bed::new().await,
+            model,
+        }
+    }
+
+    async fn input(&self, suite: &str, lines: &str) -> StepInput {
+        let behaviors = vec![BehaviorInput {
+            suite: suite.to_owned(),
+            data: self.bed.put(lines).await,
+            base: format!("file://{}", self.model.path().display()),
+        }];
+        StepInput::Evaluate {
+            revisions: Vec::new(),
+            suites: Vec::new(),
+            behaviors,
+        }
+    }
+
+    async fn ask(&self, suite: &str, lines: &str) -> Result<EvaluateOutput, StepError> {
+        let done = self.bed.run(&self.input(suite, lines).await).await;
+        done.map(|output| match output {
+            StepOutput::Evaluate(output) => output,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    async fn records(&self, output: &EvaluateOutput) -> BTreeMap<String, CaseRecord> {
+        let store = &self.bed.context.store;
+        let found = store.get_manifest(BEHAVIOR, &output.behaviors[0]).await;
+        let found: BehaviorEvaluation = found.unwrap();
+        let cases = found.cases.into_iter();
+        cases.map(|case| (case.id.clone(), case)).collect()
+    }
+}
+
+const LINES: &str = r#"
+{"id": "says", "prompt": "Tell me about the sea.", "pattern": "[a-z]", "maxTokens": 5}
+{"id": "never", "prompt": "Tell me about the sea.", "expected": "Quartz zebra.", "maxTokens": 5}
+{"id": "choice", "prompt": "What is the capital of France?", "choices": ["Banana", "Paris", "Seven"], "answer": "Paris"}
+{"id": "wrong", "prompt": "What is the capital of France?", "choices": ["Banana", "Paris", "Seven"], "answer": "Seven"}
+{"id": "likely", "prompt": "What is the capital of France?", "reference": "The capital of France is Paris."}
+{"id": "unlikely", "prompt": "What is the capital of France?", "reference": "Violet gravel sings sideways."}
+{"id": "text", "text": "The cat sat on the mat and looked out of the window."}
+{"id": "salad", "text": "Window the of out looked and mat the on sat cat the."}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_asked_once_and_scored_by_what_it_says() {
+    let desk = Desk::new().await;
+    let first = desk.ask("mixed", LINES).await.unwrap();
+    assert_eq!((first.asked, first.behaviors.len()), (8, 1));
+    let records = desk.records(&first).await;
+    let score = |id: &str, metric| records[id].scores[&metric];
+    assert_eq!(score("says", Metric::RegexMatch), 1.0);
+    assert_eq!(score("says", Metric::Accuracy), 1.0);
+    assert_eq!(score("never", Metric::ExactMatch), 0.0);
+    let said = records["says"].said.as_deref().unwrap();
+    assert!(said.split_whitespace().count() <= 5, "{said}");
+    assert_eq!(records["choice"].chosen, Some(1));
+    assert_eq!(
+        (
+            score("choice", Metric::Accuracy),
+            score("wrong", Metric::Accuracy)
+        ),
+        (1.0, 0.0)
+    );
+    assert!(score("likely", Metric::Likelihood) > 2.0 * score("unlikely", Metric::Likelihood));
+    assert!(score("text", Metric::Perplexity) > 2.0 * score("salad", Metric::Perplexity));
+
+    let again = desk.ask("mixed", LINES).await.unwrap();
+    assert_eq!((again.asked, again.behaviors), (0, first.behaviors));
+    // Alone it scores as among others, but for rounding.
+    let text = LINES
+        .lines()
+        .find(|line| line.contains("\"text\""))
+        .unwrap();
+    let alone = desk.ask("text", text).await.unwrap();
+    let alone = desk.records(&alone).await["text"].scores[&Metric::Perplexity];
+    assert!((alone / score("text", Metric::Perplexity) - 1.0).abs() < 1e-4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_asked_is_named_and_who_is_told_to_stop_stops() {
+    let desk = Desk::new().await;
+    let long = format!(
+        "{{\"id\": \"long\", \"text\": \"{}\"}}",
+        "far away ".repeat(5000)
+    );
+    let error = desk.ask("s", &long).await.unwrap_err();
+    assert!(!error.retryable());
+    assert_eq!(error.reason(), "InvalidSuite");
+    let told = error.to_string();
+    assert!(
+        told.starts_with("suite s, case long: ") && told.contains("context"),
+        "{told}"
+    );
+    let error = desk.ask("s", "{}").await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("suite s, line 1: "),
+        "{error}"
+    );
+
+    let input = desk.input("s", LINES).await;
+    let lease = desk.bed.lease("2").await;
+    desk.bed.bus.cancel("2").await.unwrap();
+    let cancelled = lease.cancelled();
+    let heard = tokio::time::timeout(Duration::from_secs(5), cancelled.cancelled());
+    heard.await.unwrap();
+    let context = &desk.bed.context;
+    let done = step::run(context, "agents/support", &input, &Reporter::new(&lease)).await;
+    assert!(matches!(done, Err(StepError::Cancelled)), "{done:?}");
+    lease.finish(Outcome::Cancelled).await.unwrap();
+}
