@@ -177,6 +177,18 @@ pub enum ModelError {
         /// The same of the model at hand.
         model: String,
     },
+    /// An adapter does not compute what it computed when it was judged.
+    #[error(
+        "the answer {completion} has log-probability {got:.5}, and had {recorded:.5} when it was recorded: these are not the adapter, the model and the tokenizer that were judged; load them anew, or judge the adapter here"
+    )]
+    Probe {
+        /// The recorded answer, quoted.
+        completion: String,
+        /// Its log-probability then.
+        recorded: f64,
+        /// Its log-probability now.
+        got: f64,
+    },
     /// An example has nothing that can be learned.
     #[error("the example cannot be learned: {0}")]
     Example(String),

@@ -12,11 +12,13 @@
 //! [`Decoder::load`] reads what transformers writes (`config.json`, `model.safetensors`, whole or in shards,
 //! `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json`) or one GGUF file (F32,
 //! F16, BF16, Q8_0, Q4_1, computed as f32). Logits agree with transformers on the same weights, rendered chats token
-//! for token with its `apply_chat_template`.
+//! for token with its `apply_chat_template`. [`Decoder::generate`] continues texts that are there together, a [`Batch`]
+//! texts that come and go.
 //!
 //! [`Trainer`] trains an [`Adapter`] of a decoder on [`Example`]s by low-rank adaptation, step by step, to the same
 //! bits for the same seed. Adapters are read and written in PEFT's layout, bound to the weights that they were
-//! trained on; each text that a decoder reads or continues may pass its own.
+//! trained on; each text that a decoder reads or continues may pass its own. A [`Probe`] shows after loading that an
+//! adapter computes what it computed when it was judged.
 //!
 //! The device is chosen when the model is loaded, by a [`DeviceRequest`]. [`DeviceRequest::Cuda`] is refused until a
 //! build has it. On the CPU, AVX-512, AVX2 or portable code is chosen by asking the processor.
@@ -38,14 +40,14 @@ mod train;
 mod weights;
 
 pub use decoder::{
-    Continuation, Decoder, DecoderIdentity, DecoderTokenizer, Finish, Generated, Generation,
-    Message, Piece, Projection, Prompt, Sampling, Text,
+    Added, Batch, Continuation, Decoder, DecoderIdentity, DecoderTokenizer, Finish, Generated,
+    Generation, Message, Piece, Projection, Prompt, Sampling, Text, Token,
 };
 pub use device::{DeviceRequest, limit_threads};
 pub use encoder::{EmbedProgress, EmbedderIdentity, Embeddings, Encoder, Pooling, Role};
 pub use error::ModelError;
 pub use hub::{HubOptions, fetch};
-pub use lora::{Adapter, AdapterBase, LoraConfig};
+pub use lora::{Adapter, AdapterBase, LoraConfig, Probe};
 pub use reference::ModelRef;
 pub use tokenizer::TextTokenizer;
 pub use train::{Example, Schedule, Trainer, TrainingRecord, TrainingSettings, TrainingStep};

@@ -82,6 +82,16 @@ impl Cache {
         }
     }
 
+    /// Forgets what a sequence holds.
+    pub fn clear(&mut self, sequence: usize) {
+        self.lengths[sequence] = 0;
+    }
+
+    /// Makes room for so many tokens of each sequence when the next ones come.
+    pub fn reserve(&mut self, room: usize) {
+        self.room = self.room.max(room);
+    }
+
     /// A cache whose sequence `i` continues sequence `of[i]` of this one.
     pub fn fork(&self, of: &[usize]) -> Self {
         let layer = |layer: &Layer| Layer {

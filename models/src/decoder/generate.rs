@@ -9,7 +9,7 @@ use crate::lora::Routes;
 use crate::{Adapter, ModelError};
 
 /// Room that a cache has at first for the tokens to come; it doubles when that is used up.
-const ROOM: usize = 256;
+pub(super) const ROOM: usize = 256;
 
 /// How a text is continued.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,15 +78,15 @@ pub struct Generated {
 }
 
 /// One text on its way.
-struct Run<'a> {
-    sampler: Sampler,
+pub(super) struct Run {
+    pub sampler: Sampler,
     pieces: Pieces,
-    stops: Stops<'a>,
+    stops: Stops,
     /// Tokens that may still come.
-    left: usize,
+    pub left: usize,
     text: String,
     tokens: Vec<u32>,
-    finish: Option<Finish>,
+    pub finish: Option<Finish>,
 }
 
 impl Decoder {
@@ -151,7 +151,7 @@ impl Decoder {
         }
     }
 
-    fn begin<'a>(&self, prompt: &Prompt<'a>) -> Result<Run<'a>, ModelError> {
+    pub(super) fn begin(&self, prompt: &Prompt<'_>) -> Result<Run, ModelError> {
         self.check(prompt.tokens)?;
         self.check_adapter(prompt.adapter)?;
         let Generation {
@@ -188,9 +188,9 @@ impl<'a> Prompt<'a> {
     }
 }
 
-impl Run<'_> {
+impl Run {
     /// Takes the next token, and gives the text that is certain now.
-    fn take(&mut self, token: u32, decoder: &Decoder) -> String {
+    pub fn take(&mut self, token: u32, decoder: &Decoder) -> String {
         self.tokens.push(token);
         self.left -= 1;
         let ended = decoder.identity.ends.contains(&token);

@@ -6,8 +6,9 @@ use super::llama::RmsNorm;
 use super::rope::Rotation;
 use crate::kernels::decoder as kernels;
 
-/// Rows up to which a product reads the weights once instead of packing them.
-const FEW: usize = 8;
+/// Rows up to which a product reads the weights once instead of packing them. Each row's result then depends on no
+/// other row.
+pub(super) const FEW: usize = 8;
 
 pub(crate) trait Math {
     /// `x weight`.

@@ -1,5 +1,6 @@
 //! Decoders: texts continued, token by token.
 
+mod batch;
 mod cache;
 mod chat;
 mod config;
@@ -30,6 +31,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::lora::Routes;
 use crate::{Adapter, DeviceRequest, ModelError};
+pub use batch::{Added, Batch, Token};
 use cache::Cache;
 use chat::ChatTemplate;
 pub use chat::Message;

@@ -38,14 +38,14 @@ impl Pieces {
 
 /// Holds text back while it may be the beginning of a string at which the text is to stop.
 #[derive(Debug)]
-pub(super) struct Stops<'a> {
-    stops: &'a [String],
+pub(super) struct Stops {
+    stops: Vec<String>,
     held: String,
 }
 
-impl<'a> Stops<'a> {
-    pub fn new(stops: &'a [String]) -> Self {
-        let held = String::new();
+impl Stops {
+    pub fn new(stops: &[String]) -> Self {
+        let (stops, held) = (stops.to_vec(), String::new());
         Self { stops, held }
     }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ struct Inner {
     digest: Digest,
     /// The bytes of each token, by id.
     pieces: Vec<Vec<u8>>,
-    /// Ids of tokens that are marks and no text.
-    special: BTreeSet<u32>,
+    /// Tokens that are marks and no text, by id.
+    special: BTreeMap<u32, String>,
 }
 
 impl DecoderTokenizer {
@@ -53,7 +53,8 @@ impl DecoderTokenizer {
             .collect();
         let added = tokenizer.get_added_tokens_decoder();
         let special = added.iter().filter(|(_, token)| token.special);
-        let special = special.map(|(id, _)| *id).collect();
+        let special = special.map(|(id, token)| (*id, token.content.clone()));
+        let special = special.collect();
         Ok(Self(Arc::new(Inner {
             tokenizer,
             digest: Digest::of(bytes),
@@ -95,6 +96,12 @@ impl DecoderTokenizer {
         self.0.tokenizer.token_to_id(token)
     }
 
+    /// The tokens that are marks and no text, such as those that part the turns of a chat, with their ids.
+    pub fn marks(&self) -> impl Iterator<Item = (u32, &str)> {
+        let marks = self.0.special.iter();
+        marks.map(|(id, mark)| (*id, mark.as_str()))
+    }
+
     /// The digest of `tokenizer.json`.
     pub fn digest(&self) -> Digest {
         self.0.digest
@@ -103,7 +110,7 @@ impl DecoderTokenizer {
     /// The bytes that a token adds to a text: none if it is a mark.
     pub(crate) fn piece(&self, id: u32) -> &[u8] {
         match self.0.pieces.get(id as usize) {
-            Some(piece) if !self.0.special.contains(&id) => piece,
+            Some(piece) if !self.0.special.contains_key(&id) => piece,
             _ => &[],
         }
     }
@@ -144,6 +151,8 @@ fn byte_of(c: char) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

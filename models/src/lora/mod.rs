@@ -4,6 +4,7 @@ mod adapter;
 mod config;
 mod manifest;
 mod peft;
+mod probe;
 mod routes;
 
 pub use adapter::Adapter;
@@ -11,4 +12,5 @@ pub(crate) use adapter::Delta;
 pub use config::LoraConfig;
 pub use manifest::AdapterBase;
 pub(crate) use peft::{tensor_a, tensor_b};
+pub use probe::Probe;
 pub(crate) use routes::Routes;

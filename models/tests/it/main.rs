@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agreement;
+mod batch;
 mod decoder;
 mod decoder_refusals;
 mod hub;
 mod lora;
 mod lora_agreement;
 mod lora_refusals;
+mod probes;
 mod refusals;
 mod smollm2;
 mod training;
