@@ -10,9 +10,9 @@ use loci_models::ModelError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecallError {
-    /// The threads that compute queries could not be started.
+    /// The threads that compute queries or answers could not be started.
     #[error(
-        "cannot start {threads} query threads: {reason}; lower `concurrency` or raise the limit on processes"
+        "cannot start {threads} more threads: {reason}; lower `concurrency` or raise the limit on processes"
     )]
     Threads {
         /// How many were wanted.
@@ -30,7 +30,7 @@ pub enum RecallError {
         /// The reason.
         source: Box<IndexError>,
     },
-    /// The embedder failed on a probe.
+    /// The embedder or the decoder failed on a probe.
     #[error("release {release} of {pipeline}: {source}")]
     Model {
         /// The pipeline.

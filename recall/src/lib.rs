@@ -8,18 +8,27 @@
 //! Queries are computed on threads of their own, a bounded number at once and a bounded number
 //! waiting; what exceeds that is refused at once with 503 and `Retry-After`. Bulk work
 //! (`/v1/embeddings` with much text, and whatever else asks [`BulkGate`]) yields to them.
+//!
+//! A release with a decoder answers `/v1/chat/completions`: passages for the last question are put
+//! into the prompt as data, and cited. A thread for each decoder continues several answers
+//! together, a bounded number; it yields to queries between tokens. Further chats are refused with
+//! 429. An answer finishes on the release that it began with.
 
 mod api;
 mod auth;
+mod chat;
 mod connections;
 mod engine;
 mod error;
+mod generate;
 mod lanes;
 mod lookup;
 mod metrics;
+mod model;
 mod recall;
 mod release;
 mod server;
+mod streams;
 mod urgency;
 pub mod wire;
 
@@ -28,6 +37,6 @@ pub use auth::{Auth, Tokens};
 pub use error::RecallError;
 pub use lanes::BulkGate;
 pub use recall::{Recall, RecallOptions};
-pub use release::{LoadRequest, Prepared, Retired, Serving};
+pub use release::{LoadAdapter, LoadRequest, Prepared, Retired, Serving};
 pub use server::serve;
 pub use urgency::answers_queries;

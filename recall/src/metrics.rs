@@ -56,6 +56,9 @@ pub(crate) struct Metrics {
     switches: Family<Pipeline, Counter>,
     release: Family<Release, Gauge>,
     embedded: Counter,
+    chats: Gauge,
+    first_token: Histogram,
+    generated: Counter,
 }
 
 impl Metrics {
@@ -69,6 +72,9 @@ impl Metrics {
             switches: Family::default(),
             release: Family::default(),
             embedded: Counter::default(),
+            chats: Gauge::default(),
+            first_token: Histogram::new(BUCKETS),
+            generated: Counter::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -108,7 +114,42 @@ impl Metrics {
             "Tokens embedded for /v1/embeddings",
             metrics.embedded.clone(),
         );
+        metrics.register_chats();
         metrics
+    }
+
+    fn register_chats(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "chats_in_flight",
+            "Chats whose answers are written or wait for it",
+            self.chats.clone(),
+        );
+        registry.register_with_unit(
+            "chat_first_token",
+            "Time from a chat to the first token of its answer",
+            Unit::Seconds,
+            self.first_token.clone(),
+        );
+        registry.register(
+            "generated_tokens",
+            "Tokens of answers to chats",
+            self.generated.clone(),
+        );
+    }
+
+    /// Counts a chat in, until the result is dropped.
+    pub(crate) fn chat(&self) -> InFlight {
+        self.chats.inc();
+        InFlight(self.chats.clone())
+    }
+
+    /// Counts a token of an answer; `waited` is since the chat arrived, at its first.
+    pub(crate) fn generated(&self, waited: Option<Duration>) {
+        self.generated.inc();
+        if let Some(waited) = waited {
+            self.first_token.observe(waited.as_secs_f64());
+        }
     }
 
     /// Counts a request in, until the result is dropped.
@@ -183,7 +224,7 @@ impl Metrics {
     }
 }
 
-/// A request being answered.
+/// A request or chat being answered.
 pub(crate) struct InFlight(Gauge);
 
 impl Drop for InFlight {

@@ -1,14 +1,18 @@
 //! The releases that serve, and how one takes the place of another.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use loci_digest::Digest;
+use loci_models::Decoder;
 use tokio::sync::oneshot;
 
+use crate::chat::{self, Chat};
 use crate::engine::{Engine, EngineError, touch};
 use crate::error::RecallError;
+use crate::generate::Generator;
 use crate::lanes::{BulkGate, Lanes};
 use crate::lookup::{LookupError, resolve};
 use crate::metrics::Metrics;
@@ -30,6 +34,17 @@ pub struct RecallOptions {
     pub bulk_timeout: Duration,
     /// Longest time that requests in flight have to finish at shutdown; by default 10 s.
     pub drain_timeout: Duration,
+    /// Chats that one decoder answers at once, at most 8; by default 4.
+    pub chats: usize,
+    /// Chats that may wait for each decoder beyond those before more are refused with 429; by default 16.
+    pub chat_queue: usize,
+    /// Tokens that a chat may have with its answer, if the decoder's context has as many; by default 8192. A chat takes
+    /// memory for each of them.
+    pub chat_context: usize,
+    /// Longest time until an answer is written; by default 10 min.
+    pub chat_timeout: Duration,
+    /// Longest time that streamed answers have to finish at shutdown; by default 30 s.
+    pub stream_drain: Duration,
 }
 
 impl Default for RecallOptions {
@@ -41,6 +56,11 @@ impl Default for RecallOptions {
             request_timeout: Duration::from_secs(30),
             bulk_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(10),
+            chats: 4,
+            chat_queue: 16,
+            chat_context: 8192,
+            chat_timeout: Duration::from_secs(600),
+            stream_drain: Duration::from_secs(30),
         }
     }
 }
@@ -58,6 +78,8 @@ struct Inner {
     /// Held while `releases` is replaced.
     changing: Mutex<()>,
     lanes: Lanes,
+    /// Those in use, by what their decoders are.
+    generators: Mutex<BTreeMap<Digest, Weak<Generator>>>,
     metrics: Metrics,
 }
 
@@ -76,16 +98,20 @@ impl Recall {
             releases,
             changing,
             lanes,
+            generators: Mutex::default(),
             metrics,
         })))
     }
 
     /// Loads a release beside the one that serves: opens its revision, reads its files into
-    /// memory and asks it real questions. Yields to queries, on a thread that comes after theirs.
+    /// memory, asks it real questions, and its adapters what was recorded when they were judged.
+    /// Yields to queries, on a thread that comes after theirs.
     ///
     /// # Errors
     /// When the revision cannot be opened, was filled by another encoder, or does not find its
-    /// own passages. What serves is not affected.
+    /// own passages; when the decoder cannot chat, or an adapter is not the one that the release
+    /// names, belongs to another decoder, or does not compute what it did. What serves is not
+    /// affected.
     pub async fn prepare(&self, request: LoadRequest) -> Result<Prepared, RecallError> {
         let (pipeline, release) = (request.pipeline.clone(), request.release.clone());
         let (recall, (done, loaded)) = (self.clone(), oneshot::channel());
@@ -112,43 +138,57 @@ impl Recall {
             release,
             directory,
             encoder,
+            decoder,
+            adapters,
             latency_budget,
         } = request;
-        let error = |e| {
-            let (pipeline, release) = (pipeline.clone(), release.clone());
-            match e {
-                EngineError::Index(source) => RecallError::Index {
-                    pipeline,
-                    release,
-                    source: source.into(),
-                },
-                EngineError::Model(source) => RecallError::Model {
-                    pipeline,
-                    release,
-                    source: source.into(),
-                },
-                EngineError::Unfit(reason) => RecallError::Unfit {
-                    pipeline,
-                    release,
-                    reason,
-                },
-            }
-        };
+        let error = |e| failed(&pipeline, &release, e);
         let gate = self.0.lanes.gate();
         let mut between = || gate.yield_to_queries();
         let engine = Engine::open(&directory, encoder).map_err(error)?;
         let bytes = touch(&directory, &mut between)
             .map_err(|e| error(EngineError::Unfit(format!("{}: {e}", directory.display()))))?;
         engine.probe(&mut between).map_err(error)?;
+        let chat = match decoder {
+            Some(decoder) => {
+                chat::probe(&decoder, &adapters, &mut between).map_err(error)?;
+                let generator = self.generator(decoder)?;
+                Some(Arc::new(Chat::new(generator, adapters)))
+            }
+            None if adapters.is_empty() => None,
+            None => {
+                let reason = "it has adapters and no decoder that they belong to";
+                return Err(error(EngineError::Unfit(reason.to_owned())));
+            }
+        };
         tracing::info!(
             pipeline,
             release,
             bytes,
             passages = engine.info().passages,
+            chat = chat.is_some(),
             ms = start.elapsed().as_millis(),
             "release loaded"
         );
-        Ok(Loaded::new(pipeline, release, latency_budget, engine))
+        Ok(Loaded::new(pipeline, release, latency_budget, engine, chat))
+    }
+
+    /// What writes the answers of a decoder: the one that does so already, for another release.
+    fn generator(&self, decoder: Arc<Decoder>) -> Result<Arc<Generator>, RecallError> {
+        let identity = decoder.identity().digest();
+        let generators = self.0.generators.lock();
+        let mut generators = generators.unwrap_or_else(PoisonError::into_inner);
+        generators.retain(|_, generator| generator.strong_count() > 0);
+        if let Some(known) = generators.get(&identity).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let RecallOptions {
+            chats, chat_queue, ..
+        } = self.0.options;
+        let gate = self.bulk_gate();
+        let generator = Arc::new(Generator::start(decoder, gate, chats, chat_queue)?);
+        generators.insert(identity, Arc::downgrade(&generator));
+        Ok(generator)
     }
 
     /// Lets a prepared release serve its pipeline: every query that arrives from now on is
@@ -257,5 +297,26 @@ impl Recall {
             .get(&pipeline)
             .cloned()
             .ok_or(LookupError::NotYet(pipeline))
+    }
+}
+
+fn failed(pipeline: &str, release: &str, error: EngineError) -> RecallError {
+    let (pipeline, release) = (pipeline.to_owned(), release.to_owned());
+    match error {
+        EngineError::Index(source) => RecallError::Index {
+            pipeline,
+            release,
+            source: source.into(),
+        },
+        EngineError::Model(source) => RecallError::Model {
+            pipeline,
+            release,
+            source: source.into(),
+        },
+        EngineError::Unfit(reason) => RecallError::Unfit {
+            pipeline,
+            release,
+            reason,
+        },
     }
 }

@@ -1,14 +1,16 @@
 //! A release, from being loaded to being retired.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use loci_digest::Digest;
-use loci_models::Encoder;
+use loci_models::{Adapter, Decoder, Encoder, Probe};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::chat::Chat;
 use crate::engine::Engine;
 
 /// A release to be loaded.
@@ -22,8 +24,23 @@ pub struct LoadRequest {
     pub directory: PathBuf,
     /// The encoder that the revision was filled by.
     pub encoder: Arc<Encoder>,
+    /// The model that answers chats; without one they are refused. Releases share it when it is the same.
+    pub decoder: Option<Arc<Decoder>>,
+    /// Adapters of the decoder, by the names that the pipeline gives them.
+    pub adapters: BTreeMap<String, LoadAdapter>,
     /// The time that a query should take; slower ones are counted.
     pub latency_budget: Option<Duration>,
+}
+
+/// An adapter of a release to be loaded.
+#[derive(Clone, Debug)]
+pub struct LoadAdapter {
+    /// The digest by which the release names it: that of [`Adapter::digest`]. It is a part of the adapter's name.
+    pub digest: Digest,
+    /// The adapter.
+    pub adapter: Arc<Adapter>,
+    /// What was recorded when it was judged, at least one.
+    pub probes: Vec<Probe>,
 }
 
 /// A release that serves.
@@ -48,6 +65,8 @@ pub(crate) struct Loaded {
     pub(crate) latency_budget: Option<Duration>,
     pub(crate) since: SystemTime,
     pub(crate) engine: Engine,
+    /// None where the release answers no chats.
+    pub(crate) chat: Option<Arc<Chat>>,
     /// Dropped last: tells that the engine's files are closed.
     closed: Closed,
 }
@@ -63,6 +82,7 @@ impl Loaded {
         release: String,
         latency_budget: Option<Duration>,
         engine: Engine,
+        chat: Option<Arc<Chat>>,
     ) -> Self {
         let token = CancellationToken::new();
         let closed = Closed {
@@ -76,6 +96,7 @@ impl Loaded {
             latency_budget,
             since,
             engine,
+            chat,
             closed,
         }
     }
@@ -137,7 +158,7 @@ impl Retired {
         &self.release
     }
 
-    /// Waits until the last query on it is done and its files are closed.
+    /// Waits until the last query on it is done, the last answer written, and its files are closed.
     pub async fn drained(self) {
         self.closed.cancelled().await;
     }

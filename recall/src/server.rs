@@ -21,6 +21,7 @@ use crate::auth::{Auth, Tokens};
 use crate::connections::{Activity, Connections};
 use crate::error::RecallError;
 use crate::recall::Recall;
+use crate::streams::Streams;
 
 /// Time for the last answers to reach their clients when the drain timeout has passed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -30,11 +31,13 @@ struct Guard {
     auth: Auth,
     /// Cancelled when requests in flight have had their time to finish.
     stop: CancellationToken,
+    streams: Streams,
 }
 
 /// Serves HTTP on `listener` until `shutdown` is cancelled; then takes no more connections,
 /// lets requests in flight finish within [`drain_timeout`](crate::RecallOptions::drain_timeout),
-/// answers the rest with 503 and returns.
+/// answers the rest with 503, lets streams finish within
+/// [`stream_drain`](crate::RecallOptions::stream_drain), ends the rest with an error and returns.
 ///
 /// # Errors
 /// [`RecallError::Exposed`] when authentication is off and the listener is not on loopback;
@@ -60,11 +63,15 @@ async fn run(
     if matches!(auth, Auth::Off) && !address.ip().is_loopback() {
         return Err(RecallError::Exposed(address));
     }
-    let drain = recall.options().drain_timeout;
+    let (drain, stream_drain) = (
+        recall.options().drain_timeout,
+        recall.options().stream_drain,
+    );
     let guard = Arc::new(Guard {
         recall,
         auth,
         stop: CancellationToken::new(),
+        streams: Streams::default(),
     });
     let panicked = |panic: Box<dyn Any + Send>| ApiError::panicked(&*panic).into_response();
     let app = router
@@ -77,14 +84,19 @@ async fn run(
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let overdue = async {
         shutdown.cancelled().await;
-        tokio::time::sleep(drain).await;
-        guard.stop.cancel();
+        let requests = async {
+            tokio::time::sleep(drain).await;
+            guard.stop.cancel();
+        };
+        tokio::join!(requests, guard.streams.finish_within(stream_drain));
+        guard.streams.stop();
         tokio::time::sleep(LAST_WORDS).await;
     };
     tokio::select! {
         result = served.into_future() => Ok(result?),
         () = overdue => {
-            tracing::warn!(seconds = drain.as_secs_f64(), "requests in flight did not finish in time");
+            let seconds = drain.max(stream_drain).as_secs_f64();
+            tracing::warn!(seconds, "what was in flight did not finish in time");
             Ok(())
         }
     }
@@ -94,7 +106,7 @@ async fn run(
 async fn observe(
     State(guard): State<Arc<Guard>>,
     path: Option<MatchedPath>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let start = Instant::now();
@@ -103,6 +115,7 @@ async fn observe(
         .extensions()
         .get::<ConnectInfo<Activity>>()
         .map(|ConnectInfo(activity)| activity.begin());
+    request.extensions_mut().insert(guard.streams.clone());
     let metrics = guard.recall.metrics();
     let _in_flight = metrics.arrived();
     let response = tokio::select! {

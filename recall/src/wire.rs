@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+mod chat;
+
+pub use chat::{
+    ChatAnswer, ChatChoice, ChatChunk, ChatChunkChoice, ChatCitation, ChatContent, ChatDelta,
+    ChatMessage, ChatPart, ChatRequest, ChatResponse, ChatRole, ChatStop, ChatStreamOptions,
+    ChatUsage, MAX_CHAT_K, MAX_STOP_BYTES, MAX_STOPS,
+};
+
 /// Fewest passages that can be asked for.
 pub const MIN_K: u64 = 1;
 /// Most passages that can be asked for.
@@ -250,19 +258,19 @@ pub struct Usage {
     pub total_tokens: u64,
 }
 
-/// The embedders that can be asked, as OpenAI's API has it.
+/// What can be asked, as OpenAI's API has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelList {
     /// `list`.
     pub object: String,
-    /// One for each pipeline that serves.
+    /// One for each pipeline that serves, and one for each of its adapters.
     pub data: Vec<Model>,
 }
 
-/// An embedder that can be asked.
+/// What can be asked by one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Model {
-    /// The pipeline.
+    /// The pipeline, `namespace/name`; with `:adapter` behind it an adapter.
     pub id: String,
     /// `model`.
     pub object: String,
@@ -272,8 +280,15 @@ pub struct Model {
     pub owned_by: String,
     /// The release that serves. Not in OpenAI's API.
     pub release: String,
-    /// Length of the embedder's vectors. Not in OpenAI's API.
-    pub dimensions: u64,
+    /// Length of the vectors that `/v1/embeddings` gives by this name; absent for adapters, which it does not take. Not
+    /// in OpenAI's API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<u64>,
+    /// Whether `/v1/chat/completions` takes this name. Not in OpenAI's API.
+    pub chat: bool,
+    /// The name of the adapter that means the same for ever, `namespace/name:adapter@sha256-…`. Not in OpenAI's API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
 }
 
 /// Whether every declared pipeline serves.
@@ -299,7 +314,7 @@ pub struct ErrorBody {
 pub struct ErrorDetail {
     /// What, why and the way out.
     pub message: String,
-    /// `invalid_request_error`, `authentication_error` or `server_error`.
+    /// `invalid_request_error`, `authentication_error`, `rate_limit_error` or `server_error`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The kind of error, for programs.

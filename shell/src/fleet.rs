@@ -145,6 +145,8 @@ impl Load {
             release: self.release,
             directory,
             encoder,
+            decoder: None,
+            adapters: BTreeMap::new(),
             latency_budget: self.latency_budget,
         };
         Ok((shared.recall.prepare(request).await?, hold))

@@ -281,6 +281,8 @@ impl Replica {
             release: name.to_owned(),
             directory,
             encoder,
+            decoder: None,
+            adapters: BTreeMap::new(),
             latency_budget: wanted.latency_budget_ms.map(Duration::from_millis),
         };
         Ok(self.recall.prepare(request).await?)

@@ -76,22 +76,46 @@ fn check_headers(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// A field that clients know from elsewhere, and that is not served here.
+pub(crate) struct Refused {
+    pub(crate) name: &'static str,
+    /// Whether a value asks for no more than its absence.
+    pub(crate) idle: fn(&Value) -> bool,
+    /// Why it is refused, and the way out.
+    pub(crate) reason: &'static str,
+}
+
 /// The fields of a JSON object, each taken once.
 pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
     /// Parses an object that has no fields but `known`.
     pub(crate) fn parse(body: &[u8], known: &[&str]) -> Result<Self, ApiError> {
+        Self::parse_without(body, known, &[])
+    }
+
+    /// Parses an object that has no fields but `known`, and none of `refused` that asks for something.
+    pub(crate) fn parse_without(
+        body: &[u8],
+        known: &[&str],
+        refused: &[Refused],
+    ) -> Result<Self, ApiError> {
         let invalid = |message| ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", message);
         let value: Value = serde_json::from_slice(body)
             .map_err(|e| invalid(format!("the body is not JSON: {e}")))?;
-        let Value::Object(fields) = value else {
+        let Value::Object(mut fields) = value else {
             return Err(invalid(format!(
                 "the body is {}: send an object with the fields {}",
                 kind(&value),
                 known.join(", ")
             )));
         };
+        for Refused { name, idle, reason } in refused {
+            let value = fields.remove(*name).unwrap_or_default();
+            if !value.is_null() && !idle(&value) {
+                return Err(unsupported(name, reason));
+            }
+        }
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(unknown(name, known)),
             None => Ok(Self(fields)),
@@ -150,6 +174,26 @@ impl Fields {
         }
     }
 
+    /// A number that `fits`; `wanted` says which do.
+    pub(crate) fn number(
+        &mut self,
+        name: &str,
+        wanted: &str,
+        fits: impl Fn(f64) -> bool,
+    ) -> Result<Option<f64>, ApiError> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        match value.as_f64() {
+            Some(number) if fits(number) => Ok(Some(number)),
+            Some(number) => Err(ApiError::field(name, format!("{number} is not {wanted}"))),
+            None => Err(ApiError::field(
+                name,
+                format!("{} is not {wanted}", kind(&value)),
+            )),
+        }
+    }
+
     /// One of `values`, by name; the first when absent.
     pub(crate) fn one_of<T: Copy>(
         &mut self,
@@ -193,6 +237,16 @@ pub(crate) fn missing(name: &str, what: &str) -> ApiError {
     .at(name)
 }
 
+/// The error for something of OpenAI's API that is not served.
+pub(crate) fn unsupported(name: &str, reason: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        "unsupported_parameter",
+        format!("{name}: not supported: {reason}"),
+    )
+    .at(name)
+}
+
 fn unknown(name: &str, known: &[&str]) -> ApiError {
     let name = shorten(name);
     let near = known
@@ -214,7 +268,7 @@ fn unknown(name: &str, known: &[&str]) -> ApiError {
 }
 
 /// The beginning of what a client sent, short enough to be sent back.
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     text.chars().take(64).collect()
 }
 

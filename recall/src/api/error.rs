@@ -1,6 +1,7 @@
 //! Errors as clients see them.
 
 use std::any::Any;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -9,6 +10,7 @@ use loci_index::IndexError;
 use loci_models::ModelError;
 
 use crate::engine::EngineError;
+use crate::generate::GenerateError;
 use crate::lanes::LaneError;
 use crate::lookup::LookupError;
 use crate::wire::{ErrorBody, ErrorDetail};
@@ -64,6 +66,15 @@ impl ApiError {
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied());
         Self::internal(format!("panic: {}", text.unwrap_or("without a message")))
+    }
+
+    /// The error when work is not done within its time.
+    pub(crate) fn overdue(limit: Duration) -> Self {
+        let message = format!(
+            "the request took longer than {} s and was given up: send less at a time or ask again",
+            limit.as_secs_f64()
+        );
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
     }
 
     pub(crate) fn shutting_down() -> Self {
@@ -145,6 +156,12 @@ impl From<ModelError> for ApiError {
             ModelError::Tokenize(_) => {
                 Self::new(StatusCode::BAD_REQUEST, "invalid_value", error.to_string())
             }
+            ModelError::Chat(_) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_value",
+                format!("messages: {error}"),
+            )
+            .at("messages"),
             ModelError::Cancelled => Self::shutting_down(),
             other => Self::internal(other),
         }
@@ -161,10 +178,20 @@ impl From<EngineError> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// Why an answer to a chat, which has `limit`, is not written.
+    pub(crate) fn unwritten(error: GenerateError, limit: Duration) -> Self {
+        match error {
+            GenerateError::Overdue => Self::overdue(limit),
+            GenerateError::Failed(reason) => Self::internal(reason),
+        }
+    }
+
+    /// What the client is told.
+    pub(crate) fn into_body(self) -> ErrorBody {
         let kind = match self.status {
             StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         };
@@ -174,10 +201,17 @@ impl IntoResponse for ApiError {
             code: self.code.to_owned(),
             param: self.param,
         };
-        let mut response = (self.status, Json(ErrorBody { error })).into_response();
+        ErrorBody { error }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let mut response = (status, Json(self.into_body())).into_response();
         let headers = response.headers_mut();
-        match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => {
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))
             }
             StatusCode::UNAUTHORIZED => {

@@ -2,6 +2,7 @@
 
 mod base64;
 mod body;
+mod chat;
 mod embeddings;
 pub(crate) mod error;
 pub(crate) mod openapi;
@@ -29,6 +30,7 @@ pub(crate) const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/openapi.json
 fn routes() -> Vec<(&'static str, MethodRouter<Recall>)> {
     vec![
         ("/v1/retrieve", post(retrieve::retrieve)),
+        ("/v1/chat/completions", post(chat::completions)),
         ("/v1/embeddings", post(embeddings::embeddings)),
         ("/v1/models", get(status::models)),
         ("/healthz", get(status::healthz)),
@@ -75,17 +77,9 @@ async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<T, ApiError> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        let message = format!(
-            "the request took longer than {} s and was given up: send less at a time or ask again",
-            limit.as_secs_f64()
-        );
-        Err(ApiError::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "timeout",
-            message,
-        ))
-    })
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(ApiError::overdue(limit)))
 }
 
 /// Adds the header that names the release.
@@ -119,6 +113,7 @@ mod tests {
         for (name, known) in [
             ("RetrieveRequest", retrieve::FIELDS.as_slice()),
             ("EmbeddingsRequest", &embeddings::FIELDS),
+            ("ChatRequest", &chat::request::FIELDS),
         ] {
             let properties = document["components"]["schemas"][name]["properties"]
                 .as_object()

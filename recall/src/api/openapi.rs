@@ -5,13 +5,14 @@ use axum::response::IntoResponse;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{embeddings, retrieve, status};
+use super::{chat, embeddings, retrieve, status};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Loci Recall", description = "Passages with citations from the release that serves, and the embedder behind them."),
+    info(title = "Loci Recall", description = "Passages with citations from the release that serves, chats over them, and the embedder behind them."),
     paths(
         retrieve::retrieve,
+        chat::completions,
         embeddings::embeddings,
         status::models,
         status::healthz,

@@ -133,7 +133,7 @@ fn response(
     }
 }
 
-fn passage(hit: Hit) -> RetrievedPassage {
+pub(super) fn passage(hit: Hit) -> RetrievedPassage {
     let value = |value| serde_json::to_value(value).unwrap_or_default();
     RetrievedPassage {
         text: hit.passage.text,

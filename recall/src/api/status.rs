@@ -1,6 +1,5 @@
 //! What probes, Prometheus and clients ask about the server itself.
 
-use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use axum::Json;
@@ -63,27 +62,43 @@ pub(super) async fn metrics(State(recall): State<Recall>) -> Result<Response, Ap
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-/// The embedders that `/v1/embeddings` can be asked for.
+/// What `/v1/embeddings` and `/v1/chat/completions` can be asked for.
 #[utoipa::path(get, path = "/v1/models", tag = "recall", operation_id = "models", security(("bearer" = [])),
     responses(
-        (status = 200, body = ModelList, description = "One for each pipeline that serves"),
+        (status = 200, body = ModelList, description = "One for each pipeline that serves, and one for each of its adapters"),
         (status = 401, body = ErrorBody, description = "No token, or another one"),
     ))]
 pub(super) async fn models(State(recall): State<Recall>) -> Json<ModelList> {
     let releases = recall.releases();
-    let model = |loaded: &Arc<Loaded>| Model {
-        id: loaded.pipeline.clone(),
-        object: "model".to_owned(),
-        created: loaded
-            .since
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
-        owned_by: "loci".to_owned(),
-        release: loaded.release.clone(),
-        dimensions: loaded.engine.dimensions() as u64,
-    };
     Json(ModelList {
         object: "list".to_owned(),
-        data: releases.values().map(model).collect(),
+        data: releases.values().flat_map(|loaded| named(loaded)).collect(),
     })
+}
+
+/// What a release answers by which names.
+fn named(loaded: &Loaded) -> Vec<Model> {
+    let since = loaded.since.duration_since(UNIX_EPOCH);
+    let pipeline = Model {
+        id: loaded.pipeline.clone(),
+        object: "model".to_owned(),
+        created: since.map_or(0, |since| since.as_secs()),
+        owned_by: "loci".to_owned(),
+        release: loaded.release.clone(),
+        dimensions: Some(loaded.engine.dimensions() as u64),
+        chat: loaded.chat.is_some(),
+        adapter: None,
+    };
+    let adapters = loaded.chat.iter();
+    let adapters = adapters.flat_map(|chat| chat.models(&loaded.pipeline));
+    let mut models: Vec<Model> = adapters
+        .map(|(id, pinned)| Model {
+            id,
+            dimensions: None,
+            adapter: Some(pinned),
+            ..pipeline.clone()
+        })
+        .collect();
+    models.insert(0, pipeline);
+    models
 }
