@@ -46,7 +46,7 @@ pub(crate) type Written = Result<Token, GenerateError>;
 struct Job {
     task: Task,
     written: UnboundedSender<Written>,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 impl Generator {
@@ -97,7 +97,7 @@ impl Generator {
         let job = Job {
             task,
             written,
-            _place: place,
+            place,
         };
         // Without a thread the job is dropped here, and the receiver is told that nothing comes.
         let _ = self.jobs.send(job);
@@ -116,12 +116,14 @@ impl Job {
     }
 
     fn tell(&self, written: Written) {
-        // Nobody listens any more: the next look at it finds that out.
+        // When nobody listens any more, the next look at it finds that out.
         let _ = self.written.send(written);
     }
 
-    fn fail(&self, reason: impl ToString) {
-        self.tell(Err(GenerateError::Failed(reason.to_string())));
+    /// Says the last of it, when all that it held is given back: who hears that may go on from there.
+    fn end(self, last: Written) {
+        drop((self.task.held, self.place));
+        let _ = self.written.send(last);
     }
 }
 
@@ -187,7 +189,7 @@ impl Desk {
             let adapter = job.task.adapter.clone();
             match self.batch.join(prompt, &job.task.options, adapter) {
                 Ok(seat) => self.seated[seat] = Some(job),
-                Err(e) => job.fail(e),
+                Err(e) => job.end(failed(e)),
             }
         }
     }
@@ -201,26 +203,27 @@ impl Desk {
     }
 
     fn deliver(&mut self, Added { seat, token }: Added) {
-        let ended = !matches!(&token, Ok(token) if token.finish.is_none());
-        let Some(job) = &self.seated[seat] else {
-            return;
-        };
-        match token {
-            Ok(token) => job.tell(Ok(token)),
-            Err(e) => job.fail(e),
-        }
-        if ended {
-            self.seated[seat] = None;
+        let written = token.or_else(failed);
+        if matches!(&written, Ok(token) if token.finish.is_none()) {
+            if let Some(job) = &self.seated[seat] {
+                job.tell(written);
+            }
+        } else if let Some(job) = self.seated[seat].take() {
+            job.end(written);
         }
     }
 
     /// Nothing can be said of what the batch holds: begins with a new one.
     fn fail_all(&mut self, reason: &str) {
         for job in self.seated.iter_mut().filter_map(Option::take) {
-            job.fail(reason);
+            job.end(failed(reason));
         }
         self.batch = Batch::new(self.decoder.clone(), self.seated.len());
     }
+}
+
+fn failed(reason: impl ToString) -> Written {
+    Err(GenerateError::Failed(reason.to_string()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The OpenAPI document against real answers.
 
+use loci_recall::Auth;
 use serde_json::{Value, json};
 
+use crate::chat_support::{Stream, TALKATIVE, ask};
 use crate::support::{PIPELINE, Server, TEXTS, options};
 
 /// Checks that `value` is what `schema` says: every field is documented and every required one
@@ -135,4 +137,40 @@ async fn real_answers_are_as_documented() {
         (&json!(PIPELINE), &json!("one"), &json!(384))
     );
     assert_eq!(server.get("/healthz").await.text().await.unwrap(), "ok\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_chats_are_as_documented() {
+    let server = Server::empty(options(), Auth::Off).await;
+    server.chat_release("one", &TALKATIVE).await;
+    let document: Value = server.get("/openapi.json").await.json().await.unwrap();
+    let responses = &document["paths"]["/v1/chat/completions"]["post"]["responses"];
+    let mut request = ask("When are refunds paid?", 5);
+    let unknown = json!({"messages": request["messages"], "model": "support:absent"});
+    for (body, status) in [
+        (&request, "200"),
+        (&json!({"messages": []}), "400"),
+        (&unknown, "404"),
+    ] {
+        let response = server.post_chat(body).await;
+        assert_eq!(response.status().as_str(), status);
+        let schema = &responses[status]["content"]["application/json"]["schema"];
+        assert!(schema.is_object(), "{status} is documented");
+        let answer = response.json().await.unwrap();
+        check(&answer, schema, &document, &format!("chat {status} "));
+    }
+    request["stream"] = json!(true);
+    request["stream_options"] = json!({"include_usage": true});
+    let mut stream = Stream::new(server.post_chat(&request).await);
+    let schema = &responses["200"]["content"]["text/event-stream"]["schema"];
+    assert!(schema.is_object(), "pieces are documented");
+    while let Some(data) = stream.next().await {
+        if data != "[DONE]" {
+            let piece = serde_json::from_str(&data).unwrap();
+            check(&piece, schema, &document, "piece ");
+        }
+    }
+    let models: Value = server.get("/v1/models").await.json().await.unwrap();
+    let schema = &document["components"]["schemas"]["ModelList"];
+    check(&models, schema, &document, "models ");
 }

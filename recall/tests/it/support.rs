@@ -1,5 +1,6 @@
 //! Revisions, servers and requests for the tests.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -91,6 +92,16 @@ fn document(topic: &str, text: &str, release: &str) -> Document {
 /// Writes a revision whose every document carries the release's name, in its text and as its
 /// version. `vectors` may falsify the vectors.
 pub fn write_revision(dir: &Path, release: &str, vectors: impl Fn(Vec<f32>) -> Vec<f32>) {
+    write_texts(dir, release, &TEXTS, vectors);
+}
+
+/// The same of other topics and texts.
+pub fn write_texts(
+    dir: &Path,
+    release: &str,
+    texts: &[(&str, &str)],
+    vectors: impl Fn(Vec<f32>) -> Vec<f32>,
+) {
     let indexed = |(topic, text): &(&str, &str)| {
         let document = document(topic, text, release);
         let text = document.passages[0].embedding_text(document.title.as_deref());
@@ -104,7 +115,7 @@ pub fn write_revision(dir: &Path, release: &str, vectors: impl Fn(Vec<f32>) -> V
     };
     let delta = Delta {
         remove: vec![],
-        upsert: TEXTS.iter().map(indexed).collect(),
+        upsert: texts.iter().map(indexed).collect(),
     };
     assemble(None, delta, &identity(), dir, &mut |_| {
         ControlFlow::Continue(())
@@ -127,6 +138,8 @@ pub fn load_request(release: &str, directory: PathBuf) -> LoadRequest {
         release: release.to_owned(),
         directory,
         encoder: encoder(),
+        decoder: None,
+        adapters: BTreeMap::new(),
         latency_budget: None,
     }
 }
