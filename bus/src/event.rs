@@ -15,6 +15,8 @@ pub enum Unit {
     Tokens,
     /// Questions of a suite.
     Queries,
+    /// Steps of an optimiser.
+    Steps,
     /// Bytes.
     Bytes,
 }
@@ -26,6 +28,7 @@ impl fmt::Display for Unit {
             Self::Chunks => "chunks",
             Self::Tokens => "tokens",
             Self::Queries => "queries",
+            Self::Steps => "steps",
             Self::Bytes => "bytes",
         })
     }

@@ -1,6 +1,9 @@
+use std::env::consts::ARCH;
+
 use burn::tensor::Device;
 
 use crate::ModelError;
+use crate::kernels::Isa;
 
 /// Which device computes. It is chosen when the model is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,4 +39,12 @@ pub fn limit_threads(threads: usize) -> Result<(), ModelError> {
         .num_threads(threads)
         .build_global()
         .map_err(|e| ModelError::Compute(e.to_string()))
+}
+
+/// What decides how the CPU rounds what this process computes: the build, the processor's instructions, the threads.
+/// Where all of it is the same, the same seed trains the same adapter to the bit.
+pub fn arithmetic() -> String {
+    let (version, isa) = (env!("CARGO_PKG_VERSION"), Isa::detect());
+    let threads = rayon::current_num_threads();
+    format!("loci {version}, {ARCH} {isa}, {threads} threads")
 }

@@ -43,7 +43,7 @@ pub use decoder::{
     Added, Batch, Continuation, Decoder, DecoderIdentity, DecoderTokenizer, Finish, Generated,
     Generation, Message, Piece, Projection, Prompt, Sampling, Text, Token,
 };
-pub use device::{DeviceRequest, limit_threads};
+pub use device::{DeviceRequest, arithmetic, limit_threads};
 pub use encoder::{EmbedProgress, EmbedderIdentity, Embeddings, Encoder, Pooling, Role};
 pub use error::ModelError;
 pub use hub::{HubOptions, fetch};

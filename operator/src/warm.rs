@@ -12,7 +12,7 @@ use loci_recall::{Recall, RecallOptions};
 use loci_shell::{CLASS, Classes, Crew, Dispatch, FETCH, Garbage, Shared, Sources};
 use loci_store::Store;
 use loci_worker::service::{self, FETCHES};
-use loci_worker::step::{Decoders, Encoders, FetchContext, Revisions, StepContext};
+use loci_worker::step::{CHECKPOINTS, Decoders, Encoders, FetchContext, Revisions, StepContext};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -119,11 +119,12 @@ impl Warm {
         let sources = Sources::default();
         let gate = recall.bulk_gate();
         let context = StepContext {
-            decoders: Decoders::new(hub.clone(), options.device),
-            encoders: Encoders::new(hub, options.device),
+            encoders: Encoders::new(hub.clone(), options.device),
+            decoders: Decoders::new(hub, options.device),
             revisions: Revisions::new(directory("revisions")?, store.clone()),
             store,
             pace: Arc::new(move || gate.yield_to_queries()),
+            checkpoints: CHECKPOINTS,
         };
         let yard = serve(&client, options, &context.store, &recall, tasks, shutdown).await?;
         let fetcher = match &options.serving {

@@ -331,6 +331,7 @@ impl Dispatch {
         Ok(match output {
             StepOutput::Probe(_) => bail!("a step was answered by a look"),
             StepOutput::Collect(_) => bail!("a step was answered by a dataset"),
+            StepOutput::Train(_) => bail!("a step was answered by an adapter"),
             StepOutput::Snapshot(o) => StepResult::Snapshot(snapshot(o)),
             StepOutput::Embed(o) => StepResult::Embed(embedded(o)?),
             StepOutput::Assemble(o) => StepResult::Assemble(assembled(o)),

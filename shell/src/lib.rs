@@ -19,6 +19,7 @@ mod results;
 mod sources;
 mod suites;
 mod sweep;
+mod trainings;
 mod wait;
 
 pub use controller::{Classes, Controller, Declared, Shared};

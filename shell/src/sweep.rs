@@ -1,4 +1,4 @@
-//! Looks after the records of pipelines that are gone.
+//! Looks after the records of pipelines that are gone, and after what trainings have written down of themselves.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -7,9 +7,11 @@ use anyhow::Result;
 use jiff::Timestamp;
 use loci_plan::{Fate, PipelineRecord, Presence, sweep};
 use loci_store::Version;
+use loci_worker::step::Training;
 use tokio::time::Instant;
 
 use crate::controller::Shared;
+use crate::trainings;
 
 /// The least and the longest pause between two rounds.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(300));
@@ -27,7 +29,7 @@ pub struct Census {
     pub pipelines: HashMap<String, String>,
 }
 
-/// Sweeps what is left of pipelines that have been gone for a while.
+/// Sweeps what is left of pipelines that have been gone for a while, and of trainings that no run wants.
 pub struct Sweeper {
     shared: Shared,
     grace: Duration,
@@ -70,7 +72,7 @@ impl Sweeper {
         (self.grace / 4).clamp(PAUSES.0, longest)
     }
 
-    /// Looks at the records once. Answers with the pipelines that nothing is left of. What fails is told in the log and
+    /// Looks at the documents once. Answers with the pipelines that nothing is left of. What fails is told in the log and
     /// done in the next round.
     ///
     /// # Errors
@@ -78,7 +80,10 @@ impl Sweeper {
     pub async fn round(&mut self, census: &Census) -> Result<Vec<String>> {
         let (mut missing, mut removed) = (HashSet::new(), Vec::new());
         self.troubled = !census.complete;
-        for name in self.shared.store.documents().await? {
+        let documents = self.shared.store.documents().await?.into_iter();
+        let (of_trainings, records): (Vec<_>, Vec<_>) =
+            documents.partition(|name| Training::is_name(name));
+        for name in records {
             let presence = census.presence(&name);
             // The record of a pipeline that is there is its controller's.
             let there = matches!(presence, Presence::Present(_));
@@ -102,6 +107,7 @@ impl Sweeper {
             }
         }
         self.missing = Some(missing);
+        self.troubled |= !trainings::sweep(&self.shared.store, &of_trainings).await;
         if !removed.is_empty() {
             // Once more when what was in use until now is old enough.
             let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The steps that turn sources into index revisions and datasets, and judge what comes of them.
+//! The steps that turn sources into index revisions, datasets and adapters, and judge what comes of them.
 
 pub mod behavior;
 pub mod chunk;

@@ -95,9 +95,9 @@ async fn one(work: impl Work, lease: Lease, _slot: OwnedSemaphorePermit) {
         tracing::info_span!("step", run = %item.run, step = %item.step, attempt = item.attempt);
     let reporter = Reporter::new(&lease);
     let done = tracing::Instrument::instrument(work.work(item, &reporter), span).await;
-    if let Err(StepError::Elsewhere(why)) = done {
+    if let Err(why @ (StepError::Elsewhere(_) | StepError::Yielded)) = done {
         // Dropped, it is offered again.
-        tracing::info!(id = item.id, why, "an item is left to others");
+        tracing::info!(id = item.id, %why, "an item is left to others");
         return;
     }
     if let Err(error) = lease.finish(outcome(done)).await {

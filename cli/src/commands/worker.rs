@@ -12,7 +12,7 @@ use loci_operator::{Scope, serve_metrics, stays};
 use loci_shell::{CLASS, FETCH};
 use loci_store::Store;
 use loci_worker::service;
-use loci_worker::step::{Decoders, Encoders, Revisions, StepContext};
+use loci_worker::step::{CHECKPOINTS, Decoders, Encoders, Revisions, StepContext};
 
 use super::nats::Nats;
 use super::store::Place;
@@ -65,9 +65,10 @@ impl Worker {
         let context = StepContext {
             revisions: Revisions::new(directory("revisions")?, store.clone()),
             store,
-            decoders: Decoders::new(hub.clone(), self.device),
-            encoders: Encoders::new(hub, self.device),
+            encoders: Encoders::new(hub.clone(), self.device),
+            decoders: Decoders::new(hub, self.device),
             pace: Arc::new(|| {}),
+            checkpoints: CHECKPOINTS,
         };
         let bus = NatsBus::connect(options).await?;
         let shutdown = until_terminated();

@@ -21,7 +21,7 @@ use loci_shell::{
 use loci_store::Store;
 use loci_worker::service::{self, FETCHES};
 use loci_worker::source::{SourceKind, SourceSpec, watch};
-use loci_worker::step::{Decoders, Encoders, FetchContext, Revisions, StepContext};
+use loci_worker::step::{CHECKPOINTS, Decoders, Encoders, FetchContext, Revisions, StepContext};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
@@ -129,10 +129,11 @@ impl Up {
         let gate = recall.bulk_gate();
         let context = StepContext {
             store: store.clone(),
-            decoders: Decoders::new(hub.clone(), self.device),
-            encoders: Encoders::new(hub, self.device),
+            encoders: Encoders::new(hub.clone(), self.device),
+            decoders: Decoders::new(hub, self.device),
             revisions: revisions.clone(),
             pace: Arc::new(move || gate.yield_to_queries()),
+            checkpoints: CHECKPOINTS,
         };
         let shared = Shared {
             dispatch: Dispatch::new(Arc::new(bus.clone()), store.clone(), Crew::Here),

@@ -133,6 +133,14 @@ impl Decoder {
         })
     }
 
+    /// Bytes of memory that [`Self::load`] takes at its height, by the headers of the files alone.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn memory(path: &Path) -> Result<u64, ModelError> {
+        source::memory(path)
+    }
+
     /// What decides what the decoder says.
     pub fn identity(&self) -> &DecoderIdentity {
         &self.identity

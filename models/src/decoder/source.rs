@@ -7,10 +7,11 @@ use loci_digest::Digest;
 
 use super::chat::ChatTemplate;
 use super::config::LlamaConfig;
-use super::tensors::Tensors;
+use super::tensors::{Shards, Tensors};
 use super::tokenizer::DecoderTokenizer;
 use super::{directory, packed};
 use crate::ModelError;
+use crate::gguf::Gguf;
 
 pub(super) struct Source {
     pub config: LlamaConfig,
@@ -24,7 +25,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The model in `path`: a .gguf file, a directory that has nothing else, or a directory with config.json.
+    /// The model in `path`: a .gguf file, a directory whose only weights it is, or a directory with config.json.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let source = match gguf_file(path)? {
             Some(file) => packed::open(&file),
@@ -40,12 +41,28 @@ impl Source {
     }
 }
 
+/// Bytes that the model takes while it is loaded: its weights as f32, and the largest tensor once more.
+pub(super) fn memory(path: &Path) -> Result<u64, ModelError> {
+    let elements = |shape: &[usize]| {
+        let sizes = shape.iter().map(|size| *size as u64);
+        sizes.fold(4, u64::saturating_mul)
+    };
+    let sizes: Vec<u64> = match gguf_file(path)? {
+        Some(file) => Gguf::open(&file)?.shapes().map(elements).collect(),
+        None => Shards::open(path)?.shapes().map(elements).collect(),
+    };
+    let largest = sizes.iter().copied().max().unwrap_or(0);
+    Ok(sizes.into_iter().fold(largest, u64::saturating_add))
+}
+
 fn gguf_file(path: &Path) -> Result<Option<PathBuf>, ModelError> {
     let is_gguf = |path: &Path| path.extension().is_some_and(|end| end == "gguf");
     if is_gguf(path) {
         return Ok(Some(path.to_owned()));
     }
-    if path.join("config.json").exists() || !path.is_dir() {
+    let has = |name: &str| path.join(name).exists();
+    let weights = ["model.safetensors", "model.safetensors.index.json"];
+    if !path.is_dir() || has("config.json") && weights.into_iter().any(has) {
         return Ok(None);
     }
     let mut found = Vec::new();

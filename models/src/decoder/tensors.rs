@@ -90,6 +90,12 @@ impl Shards {
         })
     }
 
+    /// The shapes of all tensors.
+    pub fn shapes(&self) -> impl Iterator<Item = &[usize]> {
+        let places = self.places.iter();
+        places.filter_map(move |(name, place)| self.files[*place].shape(name))
+    }
+
     /// The digest of the file; of several files, the digest of their digests by name.
     pub fn digest(&mut self) -> Result<Digest, ModelError> {
         if let [file] = self.files.as_mut_slice() {

@@ -87,6 +87,11 @@ impl Gguf {
         self.tensors.contains_key(tensor)
     }
 
+    /// The shapes of all tensors.
+    pub fn shapes(&self) -> impl Iterator<Item = &[usize]> {
+        self.tensors.values().map(|tensor| tensor.shape.as_slice())
+    }
+
     /// A tensor that was not read.
     pub fn unread(&self) -> Option<String> {
         let mut names = self.tensors.keys();

@@ -46,10 +46,10 @@ impl fmt::Debug for HubOptions {
     }
 }
 
-/// The directory with the model's files, fetching them where necessary.
+/// The directory with the model's files, fetching them where necessary; the file, where a reference names a .gguf one.
 ///
-/// Of a hub's repository these are the configuration files, the tokenizer and the safetensors weights. Each file
-/// is checked when it arrives: against its published SHA-256 if it is stored in LFS, as weights are, by its size
+/// Of a hub's repository these are the configuration files, the tokenizer, the chat template and the weights: in
+/// safetensors, or else in the one .gguf file. Each file is checked when it arrives: against its published SHA-256 if it is stored in LFS, as weights are, by its size
 /// otherwise. The digests of all files are recorded,
 /// and compared each time the model is fetched again; a damaged file is replaced. A revision that is a commit needs
 /// no network once cached; a tag or branch is resolved each time, and while the hub cannot be reached the commit it
@@ -62,8 +62,11 @@ impl fmt::Debug for HubOptions {
 pub async fn fetch(model: &ModelRef, hub: &HubOptions) -> Result<PathBuf, ModelError> {
     match model {
         ModelRef::File(dir) => match fs::metadata(dir) {
-            Ok(found) if found.is_dir() => Ok(dir.clone()),
-            Ok(_) => Err(ModelError::config(dir, "is a file; a model is a directory")),
+            Ok(found) if found.is_dir() || is_packed(dir) => Ok(dir.clone()),
+            Ok(_) => {
+                let reason = "is a file; a model is a directory, or one .gguf file";
+                Err(ModelError::config(dir, reason))
+            }
             Err(e) => Err(ModelError::opening(dir, "the model's directory", e)),
         },
         ModelRef::Hub { repo, revision } => Fetch::new(model, repo, hub)?.run(revision).await,
@@ -178,13 +181,7 @@ impl Fetch {
             RepoTreeEntry::File { path, size, .. } => Some((path, size)),
             RepoTreeEntry::Directory { .. } => None,
         });
-        let files: Vec<_> = files.filter(|(path, _)| is_wanted(path)).collect();
-        if files.is_empty() {
-            let reason =
-                "the repository has none of a model's files (config.json, model.safetensors, …)";
-            return Err(self.failed(reason));
-        }
-        Ok(files)
+        wanted(files.collect()).map_err(|reason| self.failed(&reason))
     }
 
     /// Downloads a file into the cache unless it is there, checks it and gives its digest.
@@ -262,7 +259,36 @@ fn remove(path: &Path) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Configuration, tokenizer and weights, at the top or in the folder of a module such as `1_Pooling`.
+/// Those of a repository's files that a model is loaded from. A .gguf file is, where it has no other weights.
+fn wanted(files: Vec<(String, u64)>) -> Result<Vec<(String, u64)>, String> {
+    let (mut wanted, others): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|(path, _)| is_wanted(path));
+    let weights = |(path, _): &(String, u64)| path.ends_with(".safetensors");
+    if !wanted.iter().any(weights) {
+        let packed = |(path, _): &(String, u64)| !path.contains('/') && is_packed(Path::new(path));
+        let packed: Vec<_> = others.into_iter().filter(packed).collect();
+        if packed.len() > 1 {
+            let names: Vec<&str> = packed.iter().map(|(path, _)| path.as_str()).collect();
+            return Err(format!(
+                "the repository has several models in .gguf files ({}), and one cannot be named: take a repository that has one, or fetch the file and name it by file://",
+                names.join(", ")
+            ));
+        }
+        wanted.extend(packed);
+    }
+    if wanted.is_empty() {
+        let reason =
+            "the repository has none of a model's files (config.json, model.safetensors, …)";
+        return Err(reason.to_owned());
+    }
+    Ok(wanted)
+}
+
+fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "gguf")
+}
+
+/// Configuration, tokenizer, chat template and weights, at the top or in the folder of a module such as `1_Pooling`.
 fn is_wanted(path: &str) -> bool {
     let parts: Vec<Component> = Path::new(path).components().collect();
     if !parts
@@ -281,7 +307,9 @@ fn is_wanted(path: &str) -> bool {
         Some(_) => return false,
     };
     !file.contains('/')
-        && (file.ends_with(".json") || file.starts_with("model") && file.ends_with(".safetensors"))
+        && (file.ends_with(".json")
+            || path == "chat_template.jinja"
+            || file.starts_with("model") && file.ends_with(".safetensors"))
 }
 
 fn is_commit(revision: &str) -> bool {
@@ -310,6 +338,7 @@ mod tests {
             "model-00001-of-00002.safetensors",
             "1_Pooling/config.json",
             "0_Transformer/model.safetensors",
+            "chat_template.jinja",
         ] {
             assert!(is_wanted(path), "{path}");
         }
@@ -322,8 +351,29 @@ mod tests {
             "/config.json",
             "1_Pooling/a/b.json",
             "adapter.safetensors",
+            "model.Q8_0.gguf",
+            "more/chat_template.jinja",
         ] {
             assert!(!is_wanted(path), "{path}");
         }
+    }
+
+    #[test]
+    fn a_packed_model_is_wanted_where_it_is_the_only_one() {
+        let chosen = |paths: &[&str]| {
+            let files = paths.iter().map(|path| ((*path).to_owned(), 1));
+            let wanted = wanted(files.collect())?;
+            Ok::<_, String>(wanted.into_iter().map(|(path, _)| path).collect::<Vec<_>>())
+        };
+        let whole = ["config.json", "model.safetensors", "a.gguf", "README.md"];
+        assert_eq!(chosen(&whole).unwrap(), whole[..2]);
+        let packed = ["README.md", "config.json", "a.gguf", "old/b.gguf"];
+        assert_eq!(chosen(&packed).unwrap(), ["config.json", "a.gguf"]);
+        let refused = chosen(&["a.Q4_1.gguf", "a.Q8_0.gguf"]).unwrap_err();
+        assert!(
+            refused.contains("(a.Q4_1.gguf, a.Q8_0.gguf)") && refused.contains("file://"),
+            "{refused}"
+        );
+        assert!(chosen(&["README.md"]).unwrap_err().contains("none of"));
     }
 }

@@ -18,7 +18,8 @@ use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
 use crate::encoder::Pooling;
-use rows::{Isa, Norm};
+pub(crate) use rows::Isa;
+use rows::Norm;
 
 /// Below this many elements an operation stays on its thread: handing it out costs more than it saves.
 const PARALLEL: usize = 32 * 1024;

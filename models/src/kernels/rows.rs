@@ -1,6 +1,8 @@
 //! Arithmetic on rows of f32, compiled for AVX-512, AVX2 and the portable baseline; [`Isa`] chooses when it runs.
 //! A row's result depends on that row alone, never on how rows are split between calls.
 
+use std::fmt;
+
 /// The instruction sets that this processor has, as far as the kernels care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Isa(Level);
@@ -29,6 +31,18 @@ impl Isa {
             return Self(Level::Avx2);
         }
         Self(Level::Portable)
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            Level::Portable => "portable",
+        })
     }
 }
 

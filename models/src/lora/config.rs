@@ -49,6 +49,16 @@ impl LoraConfig {
         self.chosen(projections).map(|_| ())
     }
 
+    /// The largest rank that adds anything to each of the targets: the smaller side of the smallest of their layers.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn largest_rank(&self, projections: &[Projection]) -> Result<usize, ModelError> {
+        let chosen = self.chosen(projections)?.into_iter();
+        let sides = chosen.map(|place| projections[place].inputs.min(projections[place].outputs));
+        Ok(sides.min().unwrap_or(0))
+    }
+
     /// The places of the linear layers that are adapted.
     pub(crate) fn chosen(&self, projections: &[Projection]) -> Result<Vec<usize>, ModelError> {
         let refuse = |field, value: String, expected| {
@@ -137,6 +147,20 @@ mod tests {
         assert_eq!((all.len(), &all[..4]), (24, [0, 2, 3, 5].as_slice()));
         assert_eq!(chosen(&["1.self_attn.k_proj"]), [4]);
         assert_eq!(chosen(&["model.layers.11.mlp.up_proj"]), [35]);
+    }
+
+    #[test]
+    fn a_rank_beyond_the_smallest_target_adds_nothing() {
+        let mut projections = projections();
+        projections[4].outputs = 9;
+        assert_eq!(of(&["k_proj"]).largest_rank(&projections).unwrap(), 2);
+        assert_eq!(
+            of(&["1.self_attn.k_proj"])
+                .largest_rank(&projections)
+                .unwrap(),
+            4
+        );
+        assert!(of(&["v_proj"]).largest_rank(&projections).is_err());
     }
 
     #[test]

@@ -306,6 +306,27 @@ fn texts_end_where_they_were_asked_to() {
 }
 
 #[test]
+fn a_models_memory_is_told_by_its_headers() {
+    let halves = [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ];
+    for (name, files) in [("tiny", &["model.safetensors"][..]), ("tied", &halves[..])] {
+        let mut sizes: Vec<usize> = Vec::new();
+        for file in files {
+            let bytes = fs::read(reference(&format!("decoder/{name}/{file}"))).unwrap();
+            let file = SafeTensors::deserialize(&bytes).unwrap();
+            let views = file.tensors().into_iter();
+            sizes.extend(views.map(|(_, view)| view.shape().iter().product::<usize>()));
+        }
+        let largest = sizes.iter().max().unwrap();
+        let want = 4 * (sizes.iter().sum::<usize>() + largest) as u64;
+        let got = Decoder::memory(&reference(&format!("decoder/{name}"))).unwrap();
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+#[test]
 fn identity_names_what_decides_what_is_said() {
     let plain = TINY.identity().digest();
     assert_eq!(load(copy([]).path()).identity().digest(), plain);

@@ -1,38 +1,81 @@
 //! What steps need of their surroundings.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use loci_bus::{Lease, Unit};
 use loci_digest::Digest;
-use loci_models::{DeviceRequest, Encoder, HubOptions, ModelRef};
 use loci_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::{Decoders, REVISION, RevisionManifest, StepError, blocking};
+use super::models::{Decoders, Encoders};
+use super::{REVISION, RevisionManifest, StepError};
 
 /// The surroundings of a worker's steps.
 #[derive(Clone)]
 pub struct StepContext {
     /// Artefacts.
     pub store: Store,
-    /// Models that turn text into vectors, loaded once.
+    /// Models that embed.
     pub encoders: Encoders,
-    /// Models that answer, loaded once.
+    /// Models that are trained and asked.
     pub decoders: Decoders,
     /// Revisions, unpacked once.
     pub revisions: Revisions,
     /// Called between batches of bulk work; may block while queries run.
     pub pace: Arc<dyn Fn() + Send + Sync>,
+    /// How often a training writes down where it is: what a crash costs at most. [`CHECKPOINTS`] is what the shells take.
+    pub checkpoints: Duration,
 }
+
+/// How often a training writes down where it is.
+pub const CHECKPOINTS: Duration = Duration::from_secs(60);
 
 /// Tells the bus how far a step is, and hears when to stop.
 #[derive(Clone)]
 pub struct Reporter {
     bus: loci_bus::Reporter,
-    stop: CancellationToken,
+    /// The work is not wanted any more, or not from this worker.
+    unwanted: CancellationToken,
+    /// This process is about to end.
+    ending: CancellationToken,
+    way: Way,
+}
+
+/// Why a step is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halt {
+    /// Nobody wants its work any more, or not from this worker.
+    Unwanted,
+    /// This process is about to end, and another will go on.
+    Ending,
+    /// What is more urgent waits, and the step has offered to make way.
+    Urgent,
+}
+
+/// Between a step that can make way for others and who knows when it should. All clones are the same.
+#[derive(Clone, Default)]
+pub struct Way(Arc<Flags>);
+
+#[derive(Default)]
+struct Flags {
+    offered: AtomicBool,
+    wanted: AtomicBool,
+}
+
+impl Way {
+    /// Whether the step can stop at any moment and go on later.
+    pub fn offered(&self) -> bool {
+        self.0.offered.load(Ordering::Relaxed)
+    }
+
+    /// Asks the step to make way.
+    pub fn ask(&self) {
+        self.0.wanted.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Reporter {
@@ -40,8 +83,20 @@ impl Reporter {
     pub fn new(lease: &Lease) -> Self {
         Self {
             bus: lease.reporter(),
-            stop: lease.cancelled(),
+            unwanted: lease.cancelled(),
+            ending: CancellationToken::new(),
+            way: Way::default(),
         }
+    }
+
+    /// The same, in a process that is about to end when `ending` fires.
+    pub fn until(self, ending: CancellationToken) -> Self {
+        Self { ending, ..self }
+    }
+
+    /// The same, for a step that may be asked to make way.
+    pub fn with_way(self, way: Way) -> Self {
+        Self { way, ..self }
     }
 
     /// `done` of `total` units.
@@ -55,18 +110,35 @@ impl Reporter {
         self.bus.progress(done, total, unit, message);
     }
 
+    /// Says that the step can make way: it keeps what it has done.
+    pub(super) fn offer_way(&self) {
+        self.way.0.offered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the step should stop, for whoever asks between two pieces of work.
+    pub(super) fn halt(&self) -> Option<Halt> {
+        if self.unwanted.is_cancelled() {
+            Some(Halt::Unwanted)
+        } else if self.ending.is_cancelled() {
+            Some(Halt::Ending)
+        } else if self.way.offered() && self.way.0.wanted.load(Ordering::Relaxed) {
+            Some(Halt::Urgent)
+        } else {
+            None
+        }
+    }
+
     /// Fails when the step should stop.
     pub(super) fn check(&self) -> Result<(), StepError> {
-        if self.stop.is_cancelled() {
-            Err(StepError::Cancelled)
-        } else {
-            Ok(())
+        match self.flow() {
+            ControlFlow::Break(()) => Err(StepError::Cancelled),
+            ControlFlow::Continue(()) => Ok(()),
         }
     }
 
     /// The same for callbacks.
     pub(super) fn flow(&self) -> ControlFlow<()> {
-        if self.stop.is_cancelled() {
+        if self.unwanted.is_cancelled() || self.ending.is_cancelled() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -78,77 +150,13 @@ impl Reporter {
         &self,
         work: impl Future<Output = T>,
     ) -> Result<T, StepError> {
-        self.stop
-            .run_until_cancelled(work)
-            .await
-            .ok_or(StepError::Cancelled)
-    }
-}
-
-/// Encoders by model reference.
-#[derive(Clone)]
-pub struct Encoders {
-    hub: Arc<HubOptions>,
-    device: DeviceRequest,
-    loaded: Arc<tokio::sync::Mutex<HashMap<String, Arc<Encoder>>>>,
-}
-
-impl Encoders {
-    /// Loads from `hub` onto `device`.
-    pub fn new(hub: HubOptions, device: DeviceRequest) -> Self {
-        Self {
-            hub: Arc::new(hub),
-            device,
-            loaded: Arc::default(),
+        tokio::select! {
+            biased;
+            () = self.unwanted.cancelled() => Err(StepError::Cancelled),
+            () = self.ending.cancelled() => Err(StepError::Cancelled),
+            done = work => Ok(done),
         }
     }
-
-    /// The memory that loading `model` takes at its peak: its weights as they are stored and as they are computed with.
-    /// None when it is loaded. The model is fetched for that.
-    ///
-    /// # Errors
-    /// When the reference is wrong or the model cannot be had.
-    pub async fn weight(&self, model: &str) -> Result<u64, StepError> {
-        if self.loaded.lock().await.contains_key(model) {
-            return Ok(0);
-        }
-        let directory = loci_models::fetch(&model.parse()?, &self.hub).await?;
-        let bytes = blocking(move || weights(&directory).map_err(|e| file(&directory, e)));
-        Ok(2 * bytes.await?)
-    }
-
-    /// The encoder of `model`, fetched and loaded at the first call.
-    ///
-    /// # Errors
-    /// When the reference is wrong, the model cannot be had or does not load.
-    pub async fn get(&self, model: &str) -> Result<Arc<Encoder>, StepError> {
-        let mut loaded = self.loaded.lock().await;
-        if let Some(encoder) = loaded.get(model) {
-            return Ok(encoder.clone());
-        }
-        let reference: ModelRef = model.parse()?;
-        let directory = loci_models::fetch(&reference, &self.hub).await?;
-        let device = self.device;
-        let encoder = blocking(move || Ok(Arc::new(Encoder::load(&directory, device)?))).await?;
-        loaded.insert(model.to_owned(), encoder.clone());
-        Ok(encoder)
-    }
-}
-
-/// The bytes of all weights below a model's directory.
-fn weights(directory: &Path) -> std::io::Result<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        // A hub's cache holds links.
-        let metadata = std::fs::metadata(&path)?;
-        if metadata.is_dir() {
-            bytes += weights(&path)?;
-        } else if path.extension().is_some_and(|e| e == "safetensors") {
-            bytes += metadata.len();
-        }
-    }
-    Ok(bytes)
 }
 
 /// Revisions as directories of this machine.
@@ -283,7 +291,7 @@ impl Drop for Hold {
     }
 }
 
-fn file(path: &Path, error: std::io::Error) -> StepError {
+pub(super) fn file(path: &Path, error: std::io::Error) -> StepError {
     StepError::File {
         path: path.display().to_string(),
         error,

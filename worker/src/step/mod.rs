@@ -1,5 +1,5 @@
-//! The steps of a refresh: Snapshot -> Embed -> Assemble -> Evaluate; and Collect, with which a fine-tune begins after its
-//! own Snapshot. Snapshot is done where credentials are, by a [`FetchContext`]; the others by workers that see no source, by
+//! The steps of a refresh: Snapshot -> Embed -> Assemble -> Evaluate; and those of a fine-tune after its own Snapshot:
+//! Collect -> Train -> Evaluate. Snapshot is done where credentials are, by a [`FetchContext`]; the others by workers that see no source, by
 //! [`run`].
 //!
 //! A step reads what the store holds and stores its output under its input key, so that doing it
@@ -11,14 +11,15 @@ mod collect;
 mod context;
 mod corpus;
 mod cut;
-mod decoders;
 mod delta;
 mod embed;
 mod evaluate;
 mod fetch;
+mod models;
 mod shelf;
 mod snapshot;
 pub mod suite;
+mod train;
 mod upload;
 
 use loci_digest::Digest;
@@ -27,16 +28,19 @@ use serde::{Deserialize, Serialize};
 pub use assemble::{AssembleOutput, REVISION, RevisionManifest};
 pub use behavior::{BEHAVIOR, BehaviorEvaluation, BehaviorInput};
 pub use collect::{CollectError, CollectInput, CollectOutput, DATASET, DatasetManifest};
-pub use context::{Encoders, Hold, Reporter, Revisions, StepContext};
-pub use decoders::Decoders;
+pub use context::{CHECKPOINTS, Hold, Reporter, Revisions, StepContext, Way};
 pub use delta::{DELTA, DeltaManifest, EmbedOutput};
 pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteEvaluation};
 pub use fetch::{
     Fetch, FetchContext, FetchItem, Missing, ProbeOutput, SourceInput, SourceProvider,
 };
+pub use models::{Decoders, Encoders};
 pub use shelf::{Shelf, SnapshotKey};
 pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapshot};
-
+pub use train::{
+    ADAPTER, AdapterManifest, AdapterProbe, CHECKPOINT, CheckpointManifest, CurvePoint, LeftOut,
+    Stretch, TrainError, TrainInput, TrainOutput, Trained, Training, TrainingOptions,
+};
 pub use upload::{KeepRequest, KeptSnapshot, PutAnswer, SNAPSHOT_KEY, Upload};
 
 use crate::behavior::CasesError;
@@ -75,6 +79,8 @@ pub enum StepInput {
     },
     /// Makes the dataset of what an adapter is trained on.
     Collect(CollectInput),
+    /// Trains an adapter on a dataset.
+    Train(TrainInput),
 }
 
 /// A retrieval suite to ask.
@@ -104,6 +110,8 @@ pub enum StepOutput {
     Evaluate(EvaluateOutput),
     /// Of Collect.
     Collect(CollectOutput),
+    /// Of Train.
+    Train(TrainOutput),
 }
 
 impl StepInput {
@@ -119,6 +127,9 @@ pub enum StepError {
     /// Someone asked it to stop.
     #[error("cancelled")]
     Cancelled,
+    /// It has written down where it is, and made way: another attempt goes on from there.
+    #[error("made way for others")]
+    Yielded,
     /// No source could be read, and there is no earlier content.
     #[error("no source could be read: {0}")]
     Sources(String),
@@ -159,6 +170,9 @@ pub enum StepError {
     /// No dataset can be made.
     #[error(transparent)]
     Collect(#[from] CollectError),
+    /// No adapter can be trained.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// The store.
     #[error(transparent)]
     Store(#[from] loci_store::StoreError),
@@ -195,6 +209,7 @@ impl StepError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Cancelled => "Cancelled",
+            Self::Yielded => "Yielded",
             Self::Sources(_) | Self::Source(_) => "SourcesUnreachable",
             Self::Missing(missing) => missing.reason,
             Self::Payload(_) => "InvalidPayload",
@@ -202,6 +217,7 @@ impl StepError {
             Self::UnknownPipeline(_) => "UnknownPipeline",
             Self::Suite(_) | Self::Cases(_) | Self::Case { .. } => "InvalidSuite",
             Self::Collect(error) => error.reason(),
+            Self::Train(error) => error.reason(),
             Self::Store(_) | Self::Sink(_) | Self::Upload(_) => "StoreError",
             Self::Embedder(_) | Self::Model(_) => "ModelError",
             Self::Index(_) => "IndexError",
@@ -220,6 +236,7 @@ impl StepError {
                 | Self::Cases(_)
                 | Self::Case { .. }
                 | Self::Collect(_)
+                | Self::Train(_)
                 | Self::UnknownPipeline(_)
                 | Self::Missing(_)
                 | Self::Payload(_)
@@ -255,6 +272,9 @@ pub async fn run(
         StepInput::Collect(input) => collect::run(context, pipeline, input, reporter)
             .await
             .map(StepOutput::Collect),
+        StepInput::Train(input) => train::run(context, pipeline, input, reporter)
+            .await
+            .map(StepOutput::Train),
     }
 }
 

@@ -11,8 +11,9 @@ use loci_store::Store;
 use loci_worker::dataset::{Part, examples, lineage};
 use loci_worker::source::Listing;
 use loci_worker::step::{
-    self, CollectInput, CollectOutput, DATASET, DatasetManifest, Decoders, Encoders, Reporter,
-    Revisions, SNAPSHOT, Snapshot, SourceSnapshot, StepContext, StepError, StepInput, StepOutput,
+    self, CHECKPOINTS, CollectInput, CollectOutput, DATASET, DatasetManifest, Decoders, Encoders,
+    Reporter, Revisions, SNAPSHOT, Snapshot, SourceSnapshot, StepContext, StepError, StepInput,
+    StepOutput,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,13 +22,13 @@ use tempfile::TempDir;
 pub struct Bed {
     pub context: StepContext,
     pub bus: LocalBus,
-    _dir: TempDir,
+    pub dir: TempDir,
 }
 
 /// Name, class and files of a source.
-type Source<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+pub type Source<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
 
-fn procedural<'a>(name: &'a str, files: &'a [(&'a str, &'a str)]) -> Source<'a> {
+pub fn procedural<'a>(name: &'a str, files: &'a [(&'a str, &'a str)]) -> Source<'a> {
     (name, "procedural", files)
 }
 
@@ -41,20 +42,21 @@ impl Bed {
             token: None,
         };
         let context = StepContext {
-            decoders: Decoders::new(hub.clone(), DeviceRequest::Cpu),
-            encoders: Encoders::new(hub, DeviceRequest::Cpu),
+            encoders: Encoders::new(hub.clone(), DeviceRequest::Cpu),
+            decoders: Decoders::new(hub, DeviceRequest::Cpu),
             revisions: Revisions::new(dir.path().join("revisions"), store.clone()),
             store,
             pace: Arc::new(|| {}),
+            checkpoints: CHECKPOINTS,
         };
         Self {
             context,
             bus: LocalBus::new(),
-            _dir: dir,
+            dir,
         }
     }
 
-    async fn snapshot(&self, sources: &[Source<'_>]) -> Digest {
+    pub async fn snapshot(&self, sources: &[Source<'_>]) -> Digest {
         let (mut snapshot, mut refs) = (Snapshot::default(), Vec::new());
         for (name, memory, files) in sources {
             let mut documents = Vec::new();
@@ -86,7 +88,7 @@ impl Bed {
         self.context.store.put(bytes.into()).await.unwrap()
     }
 
-    /// The lease of an item of this id.
+    /// A lease on an item of this id.
     pub async fn lease(&self, id: &str) -> Lease {
         let item = WorkItem {
             id: id.into(),
@@ -114,7 +116,7 @@ impl Bed {
         done
     }
 
-    async fn collect(&self, input: CollectInput) -> Result<CollectOutput, StepError> {
+    pub async fn collect(&self, input: CollectInput) -> Result<CollectOutput, StepError> {
         let done = self.run(&StepInput::Collect(input)).await;
         done.map(|output| match output {
             StepOutput::Collect(output) => output,
@@ -129,7 +131,7 @@ impl Bed {
     }
 }
 
-fn input(snapshot: Digest, sources: &[&str]) -> CollectInput {
+pub fn input(snapshot: Digest, sources: &[&str]) -> CollectInput {
     CollectInput {
         snapshot,
         sources: sources.iter().map(|s| (*s).to_owned()).collect(),

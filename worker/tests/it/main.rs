@@ -1,5 +1,5 @@
-//! Sources against real directories, real git repositories and real servers on loopback; datasets over a real store;
-//! behaviour suites asked of a real model.
+//! Sources against real directories, real git repositories and real servers on loopback; datasets and trainings over a
+//! real store; behaviour suites asked of a real model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod behavior;
@@ -8,6 +8,7 @@ mod directory;
 mod git;
 mod http;
 mod support;
+mod train;
 
 use loci_worker::source::{ConfigMapSpec, Probe, SourceKind, probe};
 use support::{Sink, documents, spec};
