@@ -23,8 +23,11 @@ pub trait Claim: Send + Sync {
     /// Passes progress on. Never blocks; only the latest has to arrive.
     fn report(&self, progress: Progress);
 
-    /// Gives the item back without an outcome.
+    /// Gives the item back without an outcome: its worker is gone.
     fn abandon(&self);
+
+    /// Gives the item back without an outcome, on purpose.
+    fn give_back(&self);
 
     /// Records the outcome, unless the attempt has lost the item.
     ///
@@ -33,13 +36,13 @@ pub trait Claim: Send + Sync {
     async fn finish(&self, outcome: Outcome) -> Result<Recorded>;
 }
 
-/// An item held by this worker, until it is finished or dropped. Dropped without an outcome, the item
-/// is delivered again.
+/// An item held by this worker, until it is finished, given back or dropped. Dropped without an outcome, the item
+/// is delivered again after a pause.
 pub struct Lease {
     item: WorkItem,
     cancelled: CancellationToken,
     claim: Arc<dyn Claim>,
-    finished: bool,
+    ended: bool,
 }
 
 /// Reports progress of a lease from another thread.
@@ -57,7 +60,7 @@ impl Lease {
             item,
             cancelled,
             claim,
-            finished: false,
+            ended: false,
         }
     }
 
@@ -101,14 +104,21 @@ impl Lease {
             Err(e) => return Err(e),
         };
         let recorded = self.claim.finish(outcome).await?;
-        self.finished = true;
+        self.ended = true;
         Ok(recorded)
+    }
+
+    /// Ends the lease without an outcome, on purpose: because others are more urgent, or because this process is about
+    /// to end. The item is due again at once, as the next attempt; nothing is taken to be lost.
+    pub fn give_back(mut self) {
+        self.ended = true;
+        self.claim.give_back();
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.ended {
             self.claim.abandon();
         }
     }

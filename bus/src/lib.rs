@@ -11,6 +11,8 @@
 //! - **Redelivery.** A lease that ends without an outcome (dropped, panicked, its process gone) is
 //!   offered again, with the next attempt and fence, after a pause that grows with the attempts.
 //!   There is no limit: who dispatches counts attempts by [`Event::Claimed`] and cancels.
+//! - **Making way.** A worker that [gives an item back](Lease::give_back) has lost nothing: it is due again at once, in its
+//!   old place, as the next attempt. [`WorkQueue::urgent`] tells whether there is a reason to.
 //! - **First writer wins.** The first outcome of the attempt that holds the item counts. Progress and
 //!   outcomes of an attempt that lost the item are refused as [`Recorded::Stale`].
 //! - **Cancellation** ends what is live at that moment and nothing published later: a queued item
@@ -175,5 +177,24 @@ pub trait WorkQueue: Send + Sync {
     ///
     /// # Errors
     /// When the bus cannot be reached.
-    async fn pull(&self, class: &str, timeout: Duration) -> Result<Option<Lease>>;
+    async fn pull(&self, class: &str, timeout: Duration) -> Result<Option<Lease>> {
+        self.pull_at_least(class, Priority::P2, timeout).await
+    }
+
+    /// The same of items that are as urgent as `least`, or more so.
+    ///
+    /// # Errors
+    /// As [`Self::pull`].
+    async fn pull_at_least(
+        &self,
+        class: &str,
+        least: Priority,
+        timeout: Duration,
+    ) -> Result<Option<Lease>>;
+
+    /// Whether an item of `class` that is more urgent than `than` waits for a worker.
+    ///
+    /// # Errors
+    /// When the bus cannot be reached.
+    async fn urgent(&self, class: &str, than: Priority) -> Result<bool>;
 }

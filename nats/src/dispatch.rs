@@ -8,7 +8,7 @@ use loci_bus::{
 };
 
 use crate::ledger::{ANY, class_hint, item_hint, item_subject, owned_by};
-use crate::record::{Record, State};
+use crate::record::{Back, Record, State};
 use crate::{NatsBus, Shared, lock, watch};
 
 /// How long a server is waited for that nothing is to be published to yet.
@@ -61,7 +61,7 @@ impl Dispatcher for NatsBus {
     async fn redeliver(&self, id: &str, attempt: u32) -> Result<bool> {
         let given = self
             .shared
-            .give_back((ANY, id, 0), attempt, |record| {
+            .give_back((ANY, id, 0), attempt, Back::Lost, |record| {
                 record.under(self.term).map(Some)
             })
             .await?;
@@ -193,17 +193,18 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes the item from an attempt, if `of` gives its record as it is for who does, and has it delivered again after
-    /// a pause. False when that attempt does not hold it.
+    /// Takes the item from an attempt, if `of` gives its record as it is for who does, and has it delivered again: what
+    /// is lost after a pause. False when that attempt does not hold it.
     pub(crate) async fn give_back(
         &self,
         (owner, id, since): (&str, &str, u64),
         attempt: u32,
+        back: Back,
         of: impl Fn(&Record) -> Result<Option<Record>>,
     ) -> Result<bool> {
         let change = |record: &Record| {
             let changed = match of(record) {
-                Ok(ours) => ours.and_then(|ours| ours.give_back(attempt)),
+                Ok(ours) => ours.and_then(|ours| ours.give_back(attempt, back)),
                 Err(superseded) => return (Err(superseded), None),
             };
             let reply = match &record.state {
@@ -221,6 +222,11 @@ impl Shared {
         if !record.live() {
             // As its worker would say that it is done with.
             self.ledger.tell(reply, b"+ACK".to_vec()).await?;
+            return Ok(true);
+        }
+        if back == Back::Given {
+            self.ledger.tell(reply, b"-NAK".to_vec()).await?;
+            self.ledger.hint(class_hint(&record.class)).await?;
             return Ok(true);
         }
         let pause = redelivery_pause(record.redeliveries);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{item_hint, owned_by};
-use crate::record::{Ending, Record};
+use crate::record::{Back, Ending, Record};
 use crate::{Shared, lock};
 
 /// The least time between two messages of progress.
@@ -142,16 +142,9 @@ impl Hold {
         // Without a record the server has lost the item, and its planner will publish it again.
         Ok(changed.map_or(Recorded::Stale, |(recorded, _)| recorded))
     }
-}
 
-#[async_trait]
-impl Claim for Hold {
-    fn report(&self, progress: Progress) {
-        *lock(&self.latest) = Some(progress);
-        self.reported.notify_one();
-    }
-
-    fn abandon(&self) {
+    /// Ends without an outcome.
+    fn let_go(&self, back: Back) {
         self.ended.cancel();
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
         let (owner, since) = (self.owner.clone(), self.since);
@@ -165,11 +158,28 @@ impl Claim for Hold {
                 let ours = record.publication == publication;
                 Ok(ours.then(|| record.clone()))
             };
-            if let Err(error) = shared.give_back((&owner, &id, since), attempt, ours).await {
+            let given = shared.give_back((&owner, &id, since), attempt, back, ours);
+            if let Err(error) = given.await {
                 tracing::warn!(id, %error, "an item is given back by silence");
             }
         };
         runtime.spawn(self.shared.tasks.track_future(given));
+    }
+}
+
+#[async_trait]
+impl Claim for Hold {
+    fn report(&self, progress: Progress) {
+        *lock(&self.latest) = Some(progress);
+        self.reported.notify_one();
+    }
+
+    fn abandon(&self) {
+        self.let_go(Back::Lost);
+    }
+
+    fn give_back(&self) {
+        self.let_go(Back::Given);
     }
 
     async fn finish(&self, outcome: Outcome) -> Result<Recorded> {

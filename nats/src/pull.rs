@@ -20,14 +20,19 @@ const LOOK: Duration = Duration::from_secs(2);
 
 #[async_trait]
 impl WorkQueue for NatsBus {
-    async fn pull(&self, class: &str, timeout: Duration) -> Result<Option<Lease>> {
+    async fn pull_at_least(
+        &self,
+        class: &str,
+        least: Priority,
+        timeout: Duration,
+    ) -> Result<Option<Lease>> {
         let deadline = Instant::now().checked_add(timeout);
         // Heard before looking, so that what arrives in between is not missed.
         let hints = self.shared.ledger.client.subscribe(class_hint(class)).await;
         let mut hints = hints.map_err(|e| self.shared.ledger.unreachable("listen for work", &e))?;
         loop {
             // A task of its own: dropped half way, what it got would wait for its worker's silence to be noticed.
-            let look = tokio::spawn(look(Arc::clone(&self.shared), class.to_owned()));
+            let look = tokio::spawn(look(Arc::clone(&self.shared), class.to_owned(), least));
             if let Some(lease) = look.await.unwrap_or(Ok(None))? {
                 return Ok(Some(lease));
             }
@@ -42,11 +47,22 @@ impl WorkQueue for NatsBus {
             }
         }
     }
+
+    async fn urgent(&self, class: &str, than: Priority) -> Result<bool> {
+        for priority in Priority::ALL.into_iter().filter(|p| *p < than) {
+            // Looked up anew each time: what a consumer is known by is as old as the look at it.
+            let consumer = self.shared.ledger.consumer(class, priority).await?;
+            if consumer.is_some_and(|consumer| consumer.cached_info().num_pending > 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// Takes what is due: urgent items first. One at a time, so that none waits behind work under way.
-async fn look(shared: Arc<Shared>, class: String) -> Result<Option<Lease>> {
-    for priority in Priority::ALL {
+async fn look(shared: Arc<Shared>, class: String, least: Priority) -> Result<Option<Lease>> {
+    for priority in Priority::ALL.into_iter().filter(|p| *p <= least) {
         let Some(consumer) = shared.consumer(&class, priority).await? else {
             continue;
         };

@@ -65,6 +65,15 @@ pub(crate) enum Ending {
     Stale,
 }
 
+/// How an attempt ends without an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Back {
+    /// Its worker is gone, or taken to be.
+    Lost,
+    /// Its worker gave it back on purpose.
+    Given,
+}
+
 impl Record {
     pub(crate) fn new(item: &WorkItem, publication: String) -> Self {
         Self {
@@ -129,7 +138,7 @@ impl Record {
             State::Held {
                 cancelled: true, ..
             } => return Delivery::End(self.ended(Outcome::Cancelled)),
-            State::Held { .. } => self.next_attempt(),
+            State::Held { .. } => self.next_attempt(Back::Lost),
             State::Waiting => self.clone(),
         };
         let state = State::Held {
@@ -140,10 +149,10 @@ impl Record {
     }
 
     /// Gives the item back in the name of an attempt; none when that attempt does not hold it.
-    pub(crate) fn give_back(&self, attempt: u32) -> Option<Self> {
+    pub(crate) fn give_back(&self, attempt: u32, back: Back) -> Option<Self> {
         match self.held_by(&self.publication, attempt)? {
             true => Some(self.ended(Outcome::Cancelled)),
-            false => Some(self.next_attempt()),
+            false => Some(self.next_attempt(back)),
         }
     }
 
@@ -179,11 +188,12 @@ impl Record {
         }
     }
 
-    fn next_attempt(&self) -> Self {
+    fn next_attempt(&self, back: Back) -> Self {
+        let lost = u32::from(back == Back::Lost);
         Self {
             attempt: self.attempt.saturating_add(1),
             fence: self.fence.saturating_add(1),
-            redeliveries: self.redeliveries.saturating_add(1),
+            redeliveries: self.redeliveries.saturating_add(lost),
             state: State::Waiting,
             ..self.clone()
         }
@@ -230,7 +240,8 @@ mod tests {
                 let record = found[i].clone();
                 let mut next = vec![record.cancel().1];
                 for attempt in 1..=3 {
-                    next.push(record.give_back(attempt));
+                    next.push(record.give_back(attempt, Back::Lost));
+                    next.push(record.give_back(attempt, Back::Given));
                     for outcome in [Outcome::Cancelled, Outcome::Done { output: 1.into() }] {
                         next.push(match record.finish("p1", attempt, &outcome) {
                             Ending::Counts(record) => Some(record),
@@ -286,7 +297,7 @@ mod tests {
             let holders = (0..20).filter(|n| record.held_by("p1", *n).is_some());
             assert!(holders.count() <= 1);
             assert_eq!(record.fence - 10, u64::from(record.attempt - 1));
-            assert_eq!(record.attempt - 1, record.redeliveries);
+            assert!(record.redeliveries < record.attempt);
             assert_eq!(record.term, 5);
             assert_eq!(record.held_by("p2", record.attempt), None);
             assert_eq!(record.deliver("p2", "reply"), Delivery::Stale);
@@ -299,7 +310,7 @@ mod tests {
             if let State::Finished { outcome } = &record.state {
                 assert_eq!(record.deliver("p1", "reply"), Delivery::Stale);
                 assert_eq!(record.cancel(), (Cancelled::NotLive, None));
-                assert_eq!(record.give_back(record.attempt), None);
+                assert_eq!(record.give_back(record.attempt, Back::Lost), None);
                 assert_eq!(record.finish("p1", record.attempt, &other), Ending::Stale);
                 assert_eq!(
                     record.finish("p1", record.attempt, outcome),
@@ -310,8 +321,23 @@ mod tests {
                 let Delivery::End(ended) = record.deliver("p1", "reply") else {
                     panic!("a cancelled item was delivered: {record:?}");
                 };
-                assert_eq!(record.give_back(record.attempt), Some(ended));
+                let given = record.give_back(record.attempt, Back::Given);
+                assert_eq!(given, Some(ended));
             }
         }
+    }
+
+    #[test]
+    fn what_is_given_back_is_the_next_attempt_and_no_loss() {
+        let Delivery::Hold(held) = waiting().deliver("p1", "reply") else {
+            panic!("it is not delivered");
+        };
+        let [lost, given] = [Back::Lost, Back::Given].map(|back| held.give_back(1, back).unwrap());
+        assert_eq!((lost.attempt, lost.redeliveries), (2, 1));
+        assert_eq!((given.attempt, given.fence, given.redeliveries), (2, 11, 0));
+        assert_eq!(
+            (held.give_back(2, Back::Given), given.state),
+            (None, State::Waiting)
+        );
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use jiff::Timestamp;
 use kube::ResourceExt;
+use loci_crds::run::RunTrigger;
 use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRunSpec, MemoryRunStatus};
 use loci_digest::Digest;
 use loci_plan::{Action, Look, Probe};
@@ -33,11 +34,12 @@ impl Controller {
             Action::UpdateRun { name, status } => self.update_run(&name, *status).await?,
             Action::Dispatch { key, input } => {
                 if self.world.in_flight.insert(key.clone()) {
-                    let news = self.news.clone();
-                    self.shared
-                        .dispatch
-                        .send(&self.declared, &key, &input, news)
-                        .await?;
+                    let mut runs = self.world.runs.iter();
+                    let run = runs.find(|run| run.name_any() == key.run);
+                    let requested = run.is_some_and(|r| r.spec.trigger == RunTrigger::Requested);
+                    let (dispatch, news) = (&self.shared.dispatch, self.news.clone());
+                    let sent = dispatch.send(&self.declared, &key, &input, requested, news);
+                    sent.await?;
                 }
             }
             Action::Stop { run } => {

@@ -22,7 +22,7 @@ use loci_worker::step::{
 use tokio::sync::mpsc;
 
 use crate::controller::Declared;
-use crate::items::{Crew, blank, full_name, namespace, payload, sources};
+use crate::items::{Crew, blank, full_name, namespace, payload, priority, sources, subjects};
 use crate::live::{Asked, Live};
 use crate::news::News;
 use crate::results::{assembled, count, embedded, snapshot};
@@ -63,8 +63,8 @@ impl Dispatch {
         }
     }
 
-    /// Sends a step out; its outcome comes to `reply`. Sent again while it is under way, its outcome comes once, to
-    /// the last `reply`.
+    /// Sends a step out, of a run that a person requested or not; its outcome comes to `reply`. Sent again while it is
+    /// under way, its outcome comes once, to the last `reply`.
     ///
     /// # Errors
     /// When the bus will not carry it. One that is away is asked again until it does.
@@ -73,17 +73,16 @@ impl Dispatch {
         declared: &Declared,
         key: &StepKey,
         input: &StepInput,
+        requested: bool,
         reply: mpsc::UnboundedSender<News>,
     ) -> Result<()> {
         let pipeline = &declared.pipeline;
-        let subjects = match input {
-            StepInput::Evaluate { subjects, .. } => subjects.clone(),
-            _ => Subjects::default(),
-        };
         let asked = Asked::Step {
             key: key.clone(),
-            subjects,
+            subjects: subjects(input),
         };
+        let work = payload(declared, input);
+        let priority = priority(requested, work.as_ref());
         let payload = match input {
             StepInput::Snapshot { previous } => {
                 let run = key.run.clone();
@@ -94,13 +93,14 @@ impl Dispatch {
                 };
                 serde_json::to_value(self.fetch_item(pipeline, snapshot))?
             }
-            _ => serde_json::to_value(payload(declared, input))?,
+            _ => serde_json::to_value(work)?,
         };
         let item = WorkItem {
             // With the uid: a run of a pipeline of this name that is gone may have had this run's name.
             id: Digest::of_json(&(full_name(pipeline), &pipeline.uid, key))?.to_hex(),
             run: key.run.clone(),
             step: key.step.as_str().to_owned(),
+            priority,
             class: self.class(pipeline, input),
             ..blank(pipeline, payload)
         };

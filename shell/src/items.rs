@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loci_bus::{Priority, WorkItem};
 use loci_digest::Digest;
 use loci_plan::metrics::Kind;
-use loci_plan::{Pipeline, StepInput};
+use loci_plan::{Pipeline, StepInput, Subjects};
 use loci_worker::chunk::ChunkerConfig;
 use loci_worker::step::{self, SourceInput, SuiteInput, Upload};
 
@@ -65,6 +65,23 @@ pub(crate) fn blank(pipeline: &Pipeline, payload: serde_json::Value) -> WorkItem
     }
 }
 
+/// What an evaluation judges.
+pub(crate) fn subjects(input: &StepInput) -> Subjects {
+    match input {
+        StepInput::Evaluate { subjects, .. } => subjects.clone(),
+        _ => Subjects::default(),
+    }
+}
+
+/// How urgent a step is: those of a run that a person asked for come first, and a training waits for all that is short.
+pub(crate) fn priority(requested: bool, work: Option<&step::StepInput>) -> Priority {
+    match work {
+        Some(step::StepInput::Train(_)) => Priority::P2,
+        _ if requested => Priority::P0,
+        _ => Priority::P1,
+    }
+}
+
 /// What a worker is asked to do; none when that is a fetcher's part.
 pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Option<step::StepInput> {
     let pipeline = &declared.pipeline;
@@ -107,4 +124,38 @@ pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Option<step::St
             behaviors: Vec::new(),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_asked_comes_first_and_a_training_waits() {
+        let delta = Digest::of("delta");
+        let assemble = step::StepInput::Assemble { delta };
+        let train = json!({
+            "step": "train",
+            "run": "support-1",
+            "base": "hf://org/model@main",
+            "dataset": Digest::of("dataset"),
+            "lora": {"rank": 8, "alpha": "16", "dropout": "0", "targets": ["q_proj"]},
+            "training": {
+                "epochs": 1, "learningRate": 1e-4, "schedule": "cosine", "warmup": 0.0, "batchTokens": 1024, "seed": 0
+            },
+        });
+        let train: step::StepInput = serde_json::from_value(train).unwrap();
+        for (requested, work, expected) in [
+            (true, None, Priority::P0),
+            (true, Some(&assemble), Priority::P0),
+            (false, Some(&assemble), Priority::P1),
+            (false, None, Priority::P1),
+            (false, Some(&train), Priority::P2),
+            (true, Some(&train), Priority::P2),
+        ] {
+            assert_eq!(priority(requested, work), expected, "{work:?}");
+        }
+    }
 }

@@ -1,22 +1,29 @@
 //! A worker: takes work items of its class, as many at a time as it has slots, and does them.
 
+mod hands;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use loci_bus::{Lease, Outcome, WorkItem, WorkQueue};
+use loci_bus::{Lease, Outcome, Priority, WorkItem, WorkQueue};
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::step::{self, FetchContext, Reporter, StepContext, StepError, StepOutput};
+use crate::step::{self, FetchContext, Reporter, StepContext, StepError, StepOutput, Way};
+use hands::Hands;
 
 /// How long one pull waits for work.
 const PULL: Duration = Duration::from_secs(30);
 
 /// The pauses after a bus that does not answer.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(15)];
+
+/// How long steps are waited for that hear that the process is about to end: those that write down where they are, and the
+/// rest, whose work is done again.
+const ENDING: [Duration; 2] = [Duration::from_secs(45), Duration::from_secs(10)];
 
 /// What one process fetches at once: most of that is waiting for others.
 pub const FETCHES: usize = 8;
@@ -49,8 +56,8 @@ fn payload<T: DeserializeOwned>(item: &WorkItem) -> Result<T, StepError> {
     serde_json::from_value(item.payload.clone()).map_err(|e| StepError::Payload(e.to_string()))
 }
 
-/// Works until `shutdown`; what is under way then is left to be delivered again. A bus that does not answer is asked
-/// again, ever more slowly.
+/// Works until `shutdown`; what is under way then hears of it, and goes back into the queue. A step that can make way for
+/// something more urgent is asked to. A bus that does not answer is asked again, ever more slowly.
 pub async fn serve(
     queue: &dyn WorkQueue,
     class: &str,
@@ -60,16 +67,19 @@ pub async fn serve(
 ) {
     let [first, longest] = PAUSES;
     let mut pause = first;
-    let free = Arc::new(Semaphore::new(slots.max(1)));
+    let (slots, hands) = (slots.max(1), Hands::default());
+    let free = Arc::new(Semaphore::new(slots));
     let mut busy = JoinSet::new();
     let turns = async {
         // The semaphore is never closed.
         while let Ok(slot) = free.clone().acquire_owned().await {
-            match queue.pull(class, PULL).await {
+            let (least, wait) = hands.asks(PULL);
+            match queue.pull_at_least(class, least, wait).await {
                 Ok(lease) => {
                     pause = first;
                     if let Some(lease) = lease {
-                        busy.spawn(one(work.clone(), lease, slot));
+                        let (hands, shutdown) = (hands.clone(), shutdown.clone());
+                        busy.spawn(one(work.clone(), lease, hands, shutdown, slot));
                     }
                 }
                 Err(error) => {
@@ -84,24 +94,55 @@ pub async fn serve(
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = turns => {}
+        () = hands.watch(queue, class, slots) => {}
+    }
+    let [keeping, other] = ENDING;
+    let patience = if hands.keep() { keeping } else { other };
+    let ended = async { while busy.join_next().await.is_some() {} };
+    if tokio::time::timeout(patience, ended).await.is_err() {
+        tracing::warn!(
+            ?patience,
+            "what has not ended is left to be delivered again"
+        );
     }
     busy.shutdown().await;
 }
 
 /// Does what was leased.
-async fn one(work: impl Work, lease: Lease, _slot: OwnedSemaphorePermit) {
+async fn one(
+    work: impl Work,
+    lease: Lease,
+    hands: Hands,
+    shutdown: CancellationToken,
+    _slot: OwnedSemaphorePermit,
+) {
     let item = lease.item();
+    let (priority, way) = (item.priority, Way::default());
     let span =
         tracing::info_span!("step", run = %item.run, step = %item.step, attempt = item.attempt);
-    let reporter = Reporter::new(&lease);
+    let held = hands.hold(priority, way.clone());
+    let reporter = Reporter::new(&lease).until(shutdown.clone()).with_way(way);
     let done = tracing::Instrument::instrument(work.work(item, &reporter), span).await;
-    if let Err(why @ (StepError::Elsewhere(_) | StepError::Yielded)) = done {
-        // Dropped, it is offered again.
-        tracing::info!(id = item.id, %why, "an item is left to others");
-        return;
+    drop(held);
+    if priority < Priority::P2 || matches!(done, Err(StepError::Yielded)) {
+        hands.was_urgent();
     }
-    if let Err(error) = lease.finish(outcome(done)).await {
-        tracing::warn!(%error, "an outcome is not told");
+    let ending = shutdown.is_cancelled() && !lease.cancelled().is_cancelled();
+    match done {
+        Err(why @ StepError::Elsewhere(_)) => {
+            // Dropped, it is offered again after a pause.
+            tracing::info!(id = item.id, %why, "an item is left to others");
+        }
+        Err(StepError::Yielded) => {
+            tracing::info!(id = item.id, "an item makes way");
+            lease.give_back();
+        }
+        Err(StepError::Cancelled) if ending => lease.give_back(),
+        done => {
+            if let Err(error) = lease.finish(outcome(done)).await {
+                tracing::warn!(%error, "an outcome is not told");
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lease::{Claim, Lease, Recorded};
 use crate::{
-    Cancelled, Dispatcher, Event, Events, Outcome, Progress, Published, Result, WorkItem,
+    Cancelled, Dispatcher, Event, Events, Outcome, Priority, Progress, Published, Result, WorkItem,
     WorkQueue, wire,
 };
 use state::{Next, State};
@@ -71,13 +71,18 @@ impl Dispatcher for LocalBus {
 
 #[async_trait]
 impl WorkQueue for LocalBus {
-    async fn pull(&self, class: &str, timeout: Duration) -> Result<Option<Lease>> {
+    async fn pull_at_least(
+        &self,
+        class: &str,
+        least: Priority,
+        timeout: Duration,
+    ) -> Result<Option<Lease>> {
         let deadline = Instant::now().checked_add(timeout);
         let arrival = self.shared.state().arrival(class);
         loop {
             // Made before looking, so that what arrives in between is not missed.
             let arrived = arrival.notified();
-            let next = self.shared.state().next(class, Instant::now());
+            let next = self.shared.state().next(class, least, Instant::now());
             let due = match next {
                 Next::Item(delivery) => return self.lease(delivery).map(Some),
                 Next::Due(due) => Some(due),
@@ -91,6 +96,10 @@ impl WorkQueue for LocalBus {
                 () = sleep_until(due.into_iter().chain(deadline).min()) => {}
             }
         }
+    }
+
+    async fn urgent(&self, class: &str, than: Priority) -> Result<bool> {
+        Ok(self.shared.state().urgent(class, than, Instant::now()))
     }
 }
 
@@ -152,6 +161,10 @@ impl Claim for LocalClaim {
 
     fn abandon(&self) {
         self.shared.state().abandon(&self.id, self.number);
+    }
+
+    fn give_back(&self) {
+        self.shared.state().give_back(&self.id, self.number);
     }
 
     async fn finish(&self, outcome: Outcome) -> Result<Recorded> {

@@ -42,6 +42,12 @@ struct Waiting {
     due: Option<Instant>,
 }
 
+impl Waiting {
+    fn is_due(&self, now: Instant) -> bool {
+        self.due.is_none_or(|due| due <= now)
+    }
+}
+
 /// An item from its publication to its outcome.
 struct Live {
     message: Vec<u8>,
@@ -146,22 +152,25 @@ impl State {
         Arc::clone(&self.classes.entry(class.to_owned()).or_default().arrival)
     }
 
-    pub(super) fn next(&mut self, class: &str, now: Instant) -> Next {
+    /// Whether something waits for the class that is due and more urgent than `than`.
+    pub(super) fn urgent(&self, class: &str, than: Priority, now: Instant) -> bool {
+        let class = self.classes.get(class);
+        let mut waiting = class.into_iter().flat_map(|class| &class.waiting);
+        waiting.any(|(place, waiting)| place.priority < than && waiting.is_due(now))
+    }
+
+    /// What a worker of the class may do that is as urgent as `least`.
+    pub(super) fn next(&mut self, class: &str, least: Priority, now: Instant) -> Next {
         let Some(class) = self.classes.get_mut(class) else {
             return Next::Nothing;
         };
-        let ready = |waiting: &Waiting| waiting.due.is_none_or(|due| due <= now);
-        let Some(place) = class
-            .waiting
-            .iter()
-            .find(|(_, w)| ready(w))
-            .map(|(place, _)| *place)
-        else {
-            let due = class
-                .waiting
-                .values()
-                .filter_map(|waiting| waiting.due)
-                .min();
+        let waiting = class.waiting.iter();
+        let mut waiting = waiting.take_while(|(place, _)| place.priority <= least);
+        let mut due = None;
+        let Some(place) = waiting.find_map(|(place, waiting)| {
+            due = due.into_iter().chain(waiting.due).min();
+            waiting.is_due(now).then_some(*place)
+        }) else {
             return due.map_or(Next::Nothing, Next::Due);
         };
         let id = class.waiting.remove(&place).map(|waiting| waiting.id);
@@ -196,39 +205,54 @@ impl State {
             .is_some_and(|holder| holder.number == number)
     }
 
-    /// The delivery ends without an outcome: the item waits for the next, unless it was cancelled.
+    /// The delivery is lost: the item waits for the next, after a pause.
     pub(super) fn abandon(&mut self, id: &str, number: u64) {
-        if !self.holds(id, number) {
-            return;
-        }
-        if self.holder(id).is_some_and(|holder| holder.cancelled) {
-            self.end(id, Outcome::Cancelled);
-            return;
-        }
-        let Some(live) = self.live.get_mut(id) else {
+        let Some(live) = self.taken_back(id, number) else {
             return;
         };
-        live.holder = None;
         live.redeliveries += 1;
         let pause = redelivery_pause(live.redeliveries);
-        live.attempt = live.attempt.saturating_add(1);
-        live.fence = live.fence.saturating_add(1);
         tracing::warn!(
             id,
             attempt = live.attempt,
             ?pause,
             "an item lost its worker, to be delivered again"
         );
+        self.again(id, Some(Instant::now() + pause));
+    }
+
+    /// The delivery ends on purpose without an outcome: the item waits for the next.
+    pub(super) fn give_back(&mut self, id: &str, number: u64) {
+        if self.taken_back(id, number).is_some() {
+            self.again(id, None);
+        }
+    }
+
+    /// Takes the item from the delivery that holds it; none when that does not hold it, and when it ends because it was
+    /// cancelled.
+    fn taken_back(&mut self, id: &str, number: u64) -> Option<&mut Live> {
+        if !self.holds(id, number) {
+            return None;
+        }
+        if self.holder(id).is_some_and(|holder| holder.cancelled) {
+            self.end(id, Outcome::Cancelled);
+            return None;
+        }
+        let live = self.live.get_mut(id)?;
+        live.holder = None;
+        live.attempt = live.attempt.saturating_add(1);
+        live.fence = live.fence.saturating_add(1);
+        Some(live)
+    }
+
+    /// Puts the item into its old place.
+    fn again(&mut self, id: &str, due: Option<Instant>) {
+        let Some(live) = self.live.get(id) else {
+            return;
+        };
         let (class, place) = (live.class.clone(), live.place);
-        let due = Some(Instant::now() + pause);
-        self.wait(
-            &class,
-            place,
-            Waiting {
-                id: id.to_owned(),
-                due,
-            },
-        );
+        let id = id.to_owned();
+        self.wait(&class, place, Waiting { id, due });
     }
 
     pub(super) fn finish(&mut self, id: &str, number: u64, outcome: Outcome) -> Recorded {

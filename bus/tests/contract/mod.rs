@@ -3,6 +3,7 @@
 mod comers;
 mod ends;
 mod live;
+mod way;
 
 use std::any::Any;
 use std::ops::Deref;

@@ -88,6 +88,9 @@ async fn each_role_does_its_part_with_the_permissions_of_the_chart() {
     let fetcher = bus(&server, "agents", "loci-fetcher-agents", Some("agents")).await;
     through(&operator, &worker, of("agents", "gpu", "a")).await;
     through(&operator, &fetcher, of("agents", "fetch-agents", "b")).await;
+    for (who, class) in [(&worker, "gpu"), (&fetcher, "fetch-agents")] {
+        assert!(!who.urgent(class, Priority::P2).await.unwrap());
+    }
     // Cancelled while it is held: the holder is told, and the item ends with its lease.
     let item = of("agents", "fetch-agents", "c");
     operator.publish(item.clone()).await.unwrap();

@@ -76,6 +76,11 @@ impl Way {
     pub fn ask(&self) {
         self.0.wanted.store(true, Ordering::Relaxed);
     }
+
+    /// Says that the step can.
+    pub(crate) fn offer(&self) {
+        self.0.offered.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Reporter {
@@ -112,7 +117,7 @@ impl Reporter {
 
     /// Says that the step can make way: it keeps what it has done.
     pub(super) fn offer_way(&self) {
-        self.way.0.offered.store(true, Ordering::Relaxed);
+        self.way.offer();
     }
 
     /// Whether the step should stop, for whoever asks between two pieces of work.

@@ -1,5 +1,6 @@
 //! Train over a store, on a decoder of random weights: what it makes, where it can be stopped, and what it refuses.
 
+mod beside;
 mod ends;
 mod made;
 mod stops;
