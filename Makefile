@@ -84,10 +84,12 @@ DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 test-peft: $(BENCH)/.done ## Loads by torch and peft an adapter that is trained here, and compares logits
 	LOCI_TEST_PEFT=$(BENCH)/bin/python cargo test --release --locked -p loci-models --test it -- --ignored peft_loads
 
-bench: build model examples/local/model $(BENCH)/.done ## Measures what docs/performance.md reports
+bench: build model decoder examples/local/model $(BENCH)/.llama ## Measures what docs/performance.md reports
 	$(LOCI) bench embed --model $(MODEL) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
 	$(LOCI) bench serve examples/local/pipeline.yaml
 	$(LOCI) bench refresh --model $(MODEL) --documents $(DOCUMENTS)
+	$(LOCI) bench generate --model $(DECODER) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
+	$(LOCI) bench train --model $(DECODER) --documents $(DOCUMENTS) --python $(BENCH)/bin/python --faster 1.3 --memory 0.65
 
 bench-scale: python tools ## Measures an operator with 10,000 settled pipelines on a bare control plane
 	GOGC=400 LOCI_SCALE=$(or $(PIPELINES),10000) cargo test --release --locked --workspace --test it -- --nocapture settled_pipelines_cost
@@ -99,6 +101,11 @@ $(BENCH)/.done: tests/python/bench.txt
 
 suites: ## Writes worker/suites anew
 	python3 scripts/make-suites.py
+
+# llama.cpp is built from its sources, for this machine, which takes minutes: nothing but `bench` waits for it.
+$(BENCH)/.llama: tests/python/bench-llama.txt $(BENCH)/.done
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(BENCH)/bin/pip install --quiet --requirement $<
+	touch $@
 
 crds: ## Writes crds/yaml anew
 	cargo run --release -p loci-crds --example generate

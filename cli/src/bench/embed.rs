@@ -1,5 +1,6 @@
 //! Embedding, against sentence-transformers and ONNX Runtime on the same weights and texts.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -8,12 +9,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use loci_models::{DeviceRequest, Encoder, Role};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::peer::Peer;
-use super::{bar, corpus, stats};
+use super::{PACKAGES, bar, corpus, stats};
 use crate::commands::Shared;
 use crate::output::{self, Output, count};
+
+const SCRIPT: &str = include_str!("peers.py");
 
 /// Below this cosine two vectors are not of the same text by the same model.
 const AGREEMENT: f64 = 0.9999;
@@ -48,6 +51,13 @@ struct Workload {
     times: usize,
     tokens: usize,
     file: PathBuf,
+}
+
+/// What a peer answers.
+#[derive(Deserialize)]
+struct Took {
+    /// Of one embedding of the texts.
+    seconds: f64,
 }
 
 /// One workload's figures.
@@ -85,7 +95,7 @@ impl Embed {
         let limit = encoder.tokenizer().max_tokens();
         let mut peers = Vec::new();
         for kind in ["sentence-transformers", "onnxruntime"] {
-            let peer = Peer::start(&self.python, kind, &self.model, self.threads, limit)?;
+            let peer = self.start(kind, limit)?;
             eprintln!("against {} on {} threads", peer.name, self.threads);
             peers.push(peer);
         }
@@ -100,6 +110,17 @@ impl Embed {
                 Ok(())
             }
         }
+    }
+
+    fn start(&self, kind: &str, limit: usize) -> Result<Peer> {
+        let (threads, limit) = (self.threads.to_string(), limit.to_string());
+        let args = [
+            OsStr::new(kind),
+            self.model.as_os_str(),
+            OsStr::new(&threads),
+            OsStr::new(&limit),
+        ];
+        Peer::python(&self.python, SCRIPT, &args, self.threads, PACKAGES)
     }
 
     fn workloads(&self, encoder: &Encoder, dir: &Path) -> Result<Vec<Workload>> {
@@ -131,7 +152,7 @@ impl Embed {
         let ours = embed(encoder, &work.texts)?;
         let mut cosines = Vec::new();
         for peer in peers.iter_mut() {
-            let cosine = agreement(&ours.vectors, &peer.vectors(&work.file)?, ours.dimensions);
+            let cosine = agreement(&ours.vectors, &vectors(peer, &work.file)?, ours.dimensions);
             if !cosine.is_finite() || cosine < AGREEMENT {
                 bail!(
                     "{} does other work: its vectors of {} have a cosine of {cosine:.6} with ours",
@@ -149,7 +170,7 @@ impl Embed {
             for turn in 0..=peers.len() {
                 match (turn + round) % (peers.len() + 1) {
                     0 => loci.push(timed(encoder, work)?),
-                    n => theirs[n - 1].push(peers[n - 1].run(&work.file, work.times)?),
+                    n => theirs[n - 1].push(took(&mut peers[n - 1], work)?),
                 }
             }
             bar.inc(1);
@@ -189,6 +210,21 @@ fn timed(encoder: &Encoder, work: &Workload) -> Result<f64> {
         embed(encoder, &work.texts)?;
     }
     Ok(start.elapsed().as_secs_f64() / work.times as f64)
+}
+
+/// Seconds for one embedding of the workload by a peer.
+fn took(peer: &mut Peer, work: &Workload) -> Result<f64> {
+    let command = format!("run {} {}", work.times, work.file.display());
+    Ok(peer.ask::<Took>(&command)?.seconds)
+}
+
+/// The vectors of the texts in a file by a peer, row by row.
+fn vectors(peer: &mut Peer, texts: &Path) -> Result<Vec<f32>> {
+    peer.ask::<Took>(&format!("write 1 {}", texts.display()))?;
+    let path = texts.with_extension("f32");
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (floats, _) = bytes.as_chunks::<4>();
+    Ok(floats.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
 /// `n` stretches of `text` with exactly `tokens` tokens each, special tokens included.

@@ -2,13 +2,16 @@
 
 mod corpus;
 mod embed;
+mod generate;
 mod load;
 mod peer;
 mod refresh;
 mod serve;
+mod side;
 mod site;
 mod stats;
 mod suites;
+mod train;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -23,7 +26,14 @@ pub enum Bench {
     Serve(serve::Serve),
     Refresh(refresh::Refresh),
     Suites(suites::Suites),
+    Train(train::Train),
+    Generate(generate::Generate),
+    #[command(hide = true)]
+    Side(side::Side),
 }
+
+/// What peers in Python import.
+const PACKAGES: &str = "tests/python/bench.txt";
 
 impl Bench {
     /// Measures and prints.
@@ -33,6 +43,9 @@ impl Bench {
             Self::Serve(serve) => serve.run(shared).await,
             Self::Refresh(refresh) => refresh.run(shared).await,
             Self::Suites(suites) => tokio::task::block_in_place(|| suites.run(shared)),
+            Self::Train(train) => tokio::task::block_in_place(|| train.run(shared)),
+            Self::Generate(generate) => tokio::task::block_in_place(|| generate.run(shared)),
+            Self::Side(side) => tokio::task::block_in_place(|| side.run()),
         }
     }
 }

@@ -1,94 +1,120 @@
-//! A peer to measure against: a Python library in a process of its own.
+//! One of those who are measured, in a process of its own: a Python library, or this program. It is told what to do by
+//! lines, and answers each by a line of JSON.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-const SCRIPT: &str = include_str!("peers.py");
+/// How long threads that have just worked may spin for more.
+const SPINNING: Duration = Duration::from_millis(100);
 
 /// A running peer; ends when dropped.
 pub struct Peer {
     /// Its name and version.
     pub name: String,
+    /// Bytes that it had in memory before it was told anything, if it says so.
+    pub resident: u64,
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
+/// What it says first.
+#[derive(Deserialize)]
+struct Hello {
+    peer: String,
+    #[serde(default)]
+    resident: u64,
+}
+
 impl Peer {
-    /// Starts `kind` with the model in `directory`.
+    /// Starts a Python script, for as many threads; `packages` is the file that names what it imports.
     ///
     /// # Errors
-    /// When Python or what the peer needs is not there.
-    pub fn start(
+    /// When Python or what the script needs is not there.
+    pub fn python(
         python: &Path,
-        kind: &str,
-        directory: &Path,
+        script: &str,
+        args: &[&OsStr],
         threads: usize,
-        max_tokens: usize,
+        packages: &str,
     ) -> Result<Self> {
-        let mut child = Command::new(python)
-            .args(["-W", "ignore", "-c", SCRIPT, kind])
-            .arg(directory)
-            .args([threads.to_string(), max_tokens.to_string()])
+        let mut command = Command::new(python);
+        command
+            .args(["-W", "ignore", "-c", script])
+            .args(args)
             .env("OMP_NUM_THREADS", threads.to_string())
             .env("TOKENIZERS_PARALLELISM", "true")
             .env("RAYON_NUM_THREADS", threads.to_string())
             .env("HF_HUB_OFFLINE", "1")
-            .env("TQDM_DISABLE", "1")
+            .env("TQDM_DISABLE", "1");
+        let python = python.display();
+        Self::start(command, &format!("{python}: give --python"))
+            .with_context(|| format!("{python} needs the packages of {packages}"))
+    }
+
+    /// Starts this program, to do a task as the others do.
+    ///
+    /// # Errors
+    /// When it ends at once.
+    pub fn own(task: &Path) -> Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let mut command = Command::new(&program);
+        command.args(["bench", "side"]).arg(task);
+        Self::start(command, &program.display().to_string())
+    }
+
+    fn start(mut command: Command, what: &str) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}: give --python", python.display()))?;
+            .with_context(|| format!("cannot start {what}"))?;
         let (commands, answers) = (child.stdin.take(), child.stdout.take());
         let mut peer = Self {
-            name: String::new(),
+            name: "the peer".to_owned(),
+            resident: 0,
             child,
             commands: commands.context("no pipe to the peer")?,
             answers: BufReader::new(answers.context("no pipe from the peer")?),
         };
-        let hello = peer.answer().with_context(|| {
-            format!(
-                "{kind} does not start: {} needs the packages of tests/python/bench.txt",
-                python.display()
-            )
-        })?;
-        peer.name = hello["peer"].as_str().unwrap_or(kind).to_owned();
+        let hello: Hello = peer.answer()?;
+        (peer.name, peer.resident) = (hello.peer, hello.resident);
         Ok(peer)
     }
 
-    /// Seconds for one embedding of the texts in the file, over `times`.
-    pub fn run(&mut self, texts: &Path, times: usize) -> Result<f64> {
-        self.ask(&format!("run {times} {}", texts.display()))
+    /// Tells it to do something, and waits for the answer.
+    ///
+    /// # Errors
+    /// When it ends instead, or answers something else; what it says about that is on stderr.
+    pub fn ask<T: DeserializeOwned>(&mut self, command: &str) -> Result<T> {
+        writeln!(self.commands, "{command}")
+            .with_context(|| format!("{} takes no more commands", self.name))?;
+        self.answer()
     }
 
-    /// The vectors of the texts, row by row.
-    pub fn vectors(&mut self, texts: &Path) -> Result<Vec<f32>> {
-        self.ask(&format!("write 1 {}", texts.display()))?;
-        let path = texts.with_extension("f32");
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let (floats, _) = bytes.as_chunks::<4>();
-        Ok(floats.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    /// The same, once the others are certainly at rest.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_alone<T: DeserializeOwned>(&mut self, command: &str) -> Result<T> {
+        std::thread::sleep(SPINNING);
+        self.ask(command)
     }
 
-    fn ask(&mut self, command: &str) -> Result<f64> {
-        writeln!(self.commands, "{command}")?;
-        let answer = self.answer()?;
-        answer["seconds"]
-            .as_f64()
-            .with_context(|| format!("{} answered {answer}", self.name))
-    }
-
-    fn answer(&mut self) -> Result<Value> {
+    fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
-            bail!("the peer ended");
+            bail!("{} ended", self.name);
         }
-        Ok(serde_json::from_str(&line)?)
+        let answer = serde_json::from_str::<T>(&line);
+        answer.with_context(|| format!("{} answered {}", self.name, line.trim_end()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Medians and percentiles.
+//! Medians, where they lie, and percentiles.
 
 /// The value below which a share `q` of the sorted values lies, by nearest rank; 0 of none.
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
@@ -12,6 +12,28 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
 /// The middle value; of an even number the lower one.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     quantile(&sorted(values), 0.5)
+}
+
+/// Where the median of all that the values are a sample of lies, with a confidence of 95 % or more, by their order alone
+/// (the sign test, turned around). Fewer than six values cannot tell: then it is the smallest and the largest. 0 of none.
+pub fn interval(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    let sorted = sorted(values);
+    let count = sorted.len();
+    // The probability that exactly `cut` of the values lie below the median, and that at most as many do.
+    let mut exactly = 0.5f64.powi(count as i32);
+    let mut at_most = exactly;
+    let mut cut = 0;
+    for next in 1..count.div_ceil(2) {
+        exactly *= (count - next + 1) as f64 / next as f64;
+        at_most += exactly;
+        if at_most > 0.025 {
+            break;
+        }
+        cut = next;
+    }
+    let least = sorted.iter().nth(cut).copied();
+    let most = sorted.iter().nth_back(cut).copied();
+    (least.unwrap_or_default(), most.unwrap_or_default())
 }
 
 /// The smallest value.
@@ -45,5 +67,17 @@ mod tests {
             (median([3.0, 1.0, 2.0]), median([]), least([2.0, 1.0])),
             (2.0, 0.0, 1.0)
         );
+    }
+
+    #[test]
+    fn intervals_leave_out_what_the_sign_test_leaves_out() {
+        // By the binomial distribution: of ten values one at either end, of twenty five.
+        let of = |count: u32| interval((1..=count).rev().map(f64::from));
+        assert_eq!(
+            (of(10), of(20), of(9)),
+            ((2.0, 9.0), (6.0, 15.0), (2.0, 8.0))
+        );
+        assert_eq!((of(6), of(5), of(1)), ((1.0, 6.0), (1.0, 5.0), (1.0, 1.0)));
+        assert_eq!((of(0), of(1000)), ((0.0, 0.0), (469.0, 532.0)));
     }
 }

@@ -1,8 +1,11 @@
 //! `loci bench`, small: that it measures what it says. Its figures are in `docs/performance.md`.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::Value;
 
-use crate::harness::{Site, loci, model, text};
+use crate::harness::{Site, decoder, loci, model, text};
 
 fn bench(args: &[&str]) -> Value {
     let output = loci()
@@ -79,4 +82,112 @@ fn a_refresh_is_measured_against_a_build() {
         !more.status.success() && error.contains("only 12 pieces"),
         "{error}"
     );
+}
+
+/// What measures a decoder: itself, real texts, and in place of Python a script that is our own side once more, so that it
+/// does the same work. What it answers goes through `filter`.
+fn beside_itself(site: &Site, filter: &str) -> Vec<String> {
+    for file in 0..8 {
+        let paragraph =
+            |n: u32| format!("Paragraph {n} of {file} says what number {n} is about. ").repeat(14);
+        let text = (0..8).map(paragraph).collect::<Vec<_>>().join("\n\n");
+        site.write(&format!("texts/{file}.md"), &text);
+    }
+    let program = loci().get_program().to_str().unwrap().to_owned();
+    let script = format!(
+        "#!/bin/sh
+shift 4 # -W ignore -c SCRIPT
+if [ \"$1\" = convert ]; then echo '{{\"peer\": \"converter\"}}'; exit; fi
+for task; do :; done
+'{program}' bench side \"$task\" | {filter}
+"
+    );
+    site.write("python", &script);
+    let python = site.path("python");
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+    let of = [
+        ("--model", decoder()),
+        ("--documents", site.path("texts")),
+        ("--python", python),
+    ];
+    let args = of
+        .iter()
+        .flat_map(|(name, path)| [*name, path.to_str().unwrap()]);
+    let args = args.chain(["--rounds", "1"]);
+    args.map(str::to_owned).collect()
+}
+
+#[test]
+fn training_is_measured_on_the_same_steps() {
+    let site = Site::new();
+    let args = beside_itself(&site, "cat");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let few = ["train", "--chats", "1"];
+    let report = bench(&[&few[..], &args[..]].concat());
+    let figures = report.as_array().unwrap();
+    assert_eq!(figures.len(), 2);
+    assert_eq!(figures[1]["workload"], "4 texts of 128 tokens");
+    assert_eq!(
+        (&figures[1]["tokens"], &figures[1]["targets"]),
+        (&512.into(), &508.into())
+    );
+    for figure in figures {
+        let number = |value: &Value| value.as_f64().unwrap();
+        assert!(number(&figure["lastLoss"]) < number(&figure["firstLoss"]));
+        assert!(number(&figure["tokens"]) > number(&figure["targets"]));
+        // The weights are 538 MB.
+        assert!(number(&figure["lociResident"]) > 500e6, "{figure}");
+        assert!(number(&figure["lociPeak"]) > number(&figure["lociResident"]));
+        let peers = figure["peers"].as_array().unwrap();
+        assert_eq!(peers.len(), 3);
+        for peer in peers {
+            assert!(number(&peer["lossDifference"]) < 1e-12, "{figure}");
+            assert!((0.8..1.25).contains(&number(&peer["memory"])), "{figure}");
+            assert!(number(&peer["ratio"]) > 0.0, "{figure}");
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_trains_otherwise_is_not_measured() {
+    let site = Site::new();
+    let args = beside_itself(&site, "sed -u 's/\"loss\":[0-9.]*/\"loss\":9.5/'");
+    let output = loci()
+        .args(["bench", "train", "--chats", "1"])
+        .args(args)
+        .output()
+        .unwrap();
+    let error = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        error.contains("does other work: its loss at step 1 is 9.5"),
+        "{error}"
+    );
+}
+
+#[test]
+fn generation_is_measured_on_the_same_prompts() {
+    let site = Site::new();
+    let args = beside_itself(&site, "cat");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let few = ["generate", "--prompts", "9,40", "--tokens", "6"];
+    let report = bench(&[&few[..], &args[..]].concat());
+    let figures = report.as_array().unwrap();
+    assert_eq!(
+        (&figures[0]["prompt"], &figures[1]["prompt"]),
+        (&9.into(), &40.into())
+    );
+    for figure in figures {
+        assert!(
+            figure["loci"]["firstMs"].as_f64().unwrap() > 0.0,
+            "{figure}"
+        );
+        let peers = figure["peers"].as_array().unwrap();
+        assert_eq!(peers.len(), 2);
+        for peer in peers {
+            assert_eq!((&peer["same"], &peer["of"]), (&6.into(), &6.into()));
+            assert!(peer["gap"].as_f64().unwrap() < 1e-3, "{figure}");
+            assert!(peer["faster"]["median"].as_f64().unwrap() > 0.0, "{figure}");
+        }
+    }
 }

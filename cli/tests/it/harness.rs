@@ -23,6 +23,13 @@ pub fn model() -> PathBuf {
     PathBuf::from(path)
 }
 
+/// The packaged decoder, a .gguf file.
+pub fn decoder() -> PathBuf {
+    let path = std::env::var("LOCI_TEST_DECODER")
+        .expect("LOCI_TEST_DECODER names no decoder: run `make test`");
+    PathBuf::from(path)
+}
+
 /// A directory with a pipeline, its documents and its state.
 pub struct Site {
     dir: tempfile::TempDir,
