@@ -16,7 +16,7 @@ export LOCI_TEST_HELM := $(KUBE)/helm
 export LOCI_TEST_S3 := $(KUBE)/versitygw
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds suites bench bench-scale test-peft help
+.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds suites bench bench-scale escalation test-peft help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -90,6 +90,10 @@ bench: build model decoder examples/local/model $(BENCH)/.llama ## Measures what
 	$(LOCI) bench refresh --model $(MODEL) --documents $(DOCUMENTS)
 	$(LOCI) bench generate --model $(DECODER) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
 	$(LOCI) bench train --model $(DECODER) --documents $(DOCUMENTS) --python $(BENCH)/bin/python --faster 1.3 --memory 0.65
+
+escalation: decoder ## Teaches a model a protocol, and measures what that gains and costs; FLAGS for a quick try
+	cargo build --release --locked --workspace --example escalation
+	@$(CARGO_TARGET_DIR)/release/examples/escalation --model $(DECODER) $(FLAGS)
 
 bench-scale: python tools ## Measures an operator with 10,000 settled pipelines on a bare control plane
 	GOGC=400 LOCI_SCALE=$(or $(PIPELINES),10000) cargo test --release --locked --workspace --test it -- --nocapture settled_pipelines_cost

@@ -1,10 +1,11 @@
 //! Sources against real directories, real git repositories and real servers on loopback; datasets and trainings over a
-//! real store; behaviour suites asked of a real model.
+//! real store, and the dataset of an example; behaviour suites asked of a real model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod behavior;
 mod collect;
 mod directory;
+mod escalation;
 mod git;
 mod http;
 mod support;
