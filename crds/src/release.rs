@@ -54,6 +54,15 @@ pub struct MemoryReleaseSpec {
     pub index: IndexComponent,
     /// The embedder that made the index and embeds queries.
     pub embedder: EmbedderComponent,
+    /// The adapter that is new in it; absent when the index is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub adapter: Option<String>,
+    /// The adapters that are served with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub adapters: Vec<AdapterComponent>,
 }
 
 /// An index revision.
@@ -82,6 +91,32 @@ pub struct EmbedderComponent {
     /// The digest of its identity: weights, tokenizer, pooling, prompts, length.
     #[schemars(length(min = 1, max = 256))]
     pub identity: String,
+}
+
+/// An adapter of a base model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AdapterComponent {
+    /// The adapter's name in the pipeline.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The digest of its manifest in the store.
+    #[schemars(length(min = 1, max = 256))]
+    pub manifest: String,
+    /// The digest of the adapter itself: its weights and what they belong to.
+    #[schemars(length(min = 1, max = 256))]
+    pub adapter: String,
+    /// The base model's reference.
+    #[schemars(length(min = 1, max = 256))]
+    pub base: String,
+    /// The digest of the base model's weights: the adapter is loaded on no others.
+    #[schemars(length(min = 1, max = 256))]
+    pub base_digest: String,
+    /// Its rank.
+    pub rank: i32,
+    /// The digest of the manifest of what it was trained on.
+    #[schemars(length(min = 1, max = 256))]
+    pub dataset: String,
 }
 
 /// Where a release is.

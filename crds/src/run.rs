@@ -44,6 +44,10 @@ pub struct MemoryRunSpec {
     pub pipeline_ref: LocalRef,
     /// What the run does.
     pub kind: RunKind,
+    /// The adapter that the run is about; absent when that is the index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub adapter: Option<String>,
     /// Why it was started.
     pub trigger: RunTrigger,
     /// The pipeline's generation that the run works for; absent for a run that a person made.
@@ -124,8 +128,12 @@ pub enum StepName {
 }
 
 impl StepName {
-    /// All steps of a refresh in their order.
-    pub const REFRESH: [Self; 4] = [Self::Snapshot, Self::Embed, Self::Assemble, Self::Evaluate];
+    /// The steps of runs of a kind, in their order.
+    pub fn of(kind: RunKind) -> &'static [Self] {
+        match kind {
+            RunKind::Refresh => &[Self::Snapshot, Self::Embed, Self::Assemble, Self::Evaluate],
+        }
+    }
 
     /// The name as it stands in a run's status.
     pub fn as_str(self) -> &'static str {

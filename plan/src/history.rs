@@ -11,14 +11,15 @@ use loci_digest::Digest;
 use crate::action::Action;
 use crate::clock::after;
 use crate::plan::Draft;
-use crate::view::{ReleaseView, RunView, View};
+use crate::view::{Lane, ReleaseView, RunView, View};
 
 /// How often garbage is collected.
 pub const COLLECT_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
-    // A run that works may build on any release; nothing goes away beneath it.
-    if view.runs.iter().any(|r| r.phase() == RunPhase::Running) {
+    // A run of the index that works may build on any release; nothing goes away beneath it.
+    let works = |r: &MemoryRun| r.phase() == RunPhase::Running;
+    if view.runs_of(Lane::Index).any(works) {
         return;
     }
     for run in surplus_runs(view) {
@@ -39,13 +40,14 @@ pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
     }
 }
 
-/// Finished runs beyond the limit, but for those that later plans go by: the last good one, the
+/// Finished runs beyond the limit, but for those that later plans go by: of each lane the last good one and the
 /// newest, and the one that answers the standing request.
 fn surplus_runs<'a>(view: &View<'a>) -> Vec<&'a MemoryRun> {
     let needed = |run: &MemoryRun| {
         let is = |other: Option<&MemoryRun>| other.is_some_and(|o| o.name() == run.name());
         let answers = run.spec.request.is_some() && run.spec.request == view.world.intents.refresh;
-        is(view.newest_succeeded()) || is(view.newest_ended()) || answers
+        let lane = run.lane();
+        is(view.newest_succeeded(lane)) || is(view.newest_ended(lane)) || answers
     };
     let finished = view.runs.iter().rev().filter(|r| r.phase().is_terminal());
     finished
@@ -106,7 +108,7 @@ fn needed_releases<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
         .collect()
 }
 
-/// What garbage collection must spare: the revision and the evaluation of each release, the snapshots
+/// What garbage collection must spare: what each release serves and its evaluation, the snapshots
 /// of releases and of runs that succeeded (one is what probes compare with, and another is when a
 /// person deletes that run), and what live runs have made.
 fn roots(view: &View<'_>) -> Vec<Digest> {
@@ -118,7 +120,7 @@ fn roots(view: &View<'_>) -> Vec<Digest> {
     let snapshots = good.filter_map(|r| r.output(StepName::Snapshot));
     let snapshots = snapshots.chain(view.built().map(|b| b.snapshot));
     let live = view.runs.iter().filter(|r| !r.phase().is_terminal());
-    let outputs = live.flat_map(|r| StepName::REFRESH.into_iter().filter_map(|s| r.output(s)));
+    let outputs = live.flat_map(|r| r.outputs());
     let all: BTreeSet<Digest> = releases.chain(snapshots).chain(outputs).collect();
     all.into_iter().collect()
 }

@@ -1,17 +1,18 @@
-//! What becomes of a run's content: known already, or a release with its verdict.
+//! What becomes of what a run built: known already, or a release with its verdict.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use loci_crds::release::{EmbedderComponent, IndexComponent, Outcome, ReleasePhase, Verdict};
+use loci_crds::release::{Outcome, ReleasePhase, Verdict};
 use loci_crds::run::StepName;
 use loci_crds::source::LocalRef;
 use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus, MemoryRun};
 
 use crate::clock::stamp;
+use crate::compose::Composed;
 use crate::conditions::{Finding, conditions};
 use crate::gate;
 use crate::limits;
 use crate::view::{ReleaseView, RunView, View};
-use crate::world::{Assembled, Evaluated};
+use crate::world::Evaluated;
 
 /// The release that makes content need no verdict, with the reason and a sentence: what serves has
 /// it, it was judged by the same rules, it was withdrawn, or it waits to be served. A release that
@@ -19,21 +20,16 @@ use crate::world::{Assembled, Evaluated};
 pub(crate) fn known<'a>(
     view: &View<'a>,
     run: &str,
-    content: &str,
+    composition: &str,
 ) -> Option<(&'a MemoryRelease, &'static str, String)> {
-    let served = view
-        .desired()
-        .filter(|d| d.content() == content && d.spec.run != run);
+    let same = |r: &MemoryRelease| r.composition() == composition && r.spec.run != run;
+    let served = view.desired().filter(|d| same(d));
     if let Some(release) = served {
         let message = format!("nothing changed: {} serves this content", release.name());
         return Some((release, "Unchanged", message));
     }
-    let others = view
-        .releases
-        .iter()
-        .rev()
-        .filter(|r| r.content() == content && r.spec.run != run);
-    others.copied().find_map(|release| {
+    let others = view.releases.iter().copied().rev();
+    others.filter(|r| same(r)).find_map(|release| {
         let name = release.name();
         let (reason, message) = match release.phase() {
             ReleasePhase::Withdrawn => (
@@ -64,12 +60,14 @@ pub(crate) fn known<'a>(
 pub(crate) fn release(
     view: &View<'_>,
     run: &MemoryRun,
-    assembled: &Assembled,
+    composed: Composed,
     evaluated: Option<&Evaluated>,
 ) -> (String, MemoryReleaseSpec, MemoryReleaseStatus) {
     let number = view.releases.last().map_or(0, |r| r.spec.number) + 1;
     let name = format!("{}-{number}", view.pipeline.name);
-    let content_id = assembled.content_id.to_string();
+    let lane = run.lane();
+    let component = composed.component(lane).unwrap_or_default();
+    let verdict_inputs = view.verdict_key(lane, component);
     let verdict = verdict(view, evaluated);
     let anchor = anchor(view, &name, &verdict);
     let phase = match verdict.outcome {
@@ -80,7 +78,7 @@ pub(crate) fn release(
     let status = MemoryReleaseStatus {
         phase,
         message: Some(sentence(&name, phase)),
-        verdict_inputs: Some(view.verdict_key(&content_id)),
+        verdict_inputs: Some(verdict_inputs),
         snapshot: run.output(StepName::Snapshot).map(|d| d.to_string()),
         anchor: Some(anchor),
         verdict: Some(verdict),
@@ -93,16 +91,10 @@ pub(crate) fn release(
         },
         number,
         run: run.name().to_owned(),
-        index: IndexComponent {
-            revision: assembled.revision.to_string(),
-            content_id,
-            documents: assembled.documents as i64,
-            passages: assembled.passages as i64,
-        },
-        embedder: EmbedderComponent {
-            model: view.pipeline.model.clone(),
-            identity: assembled.embedder.to_string(),
-        },
+        index: composed.index,
+        embedder: composed.embedder,
+        adapter: run.spec.adapter.clone(),
+        adapters: composed.adapters,
     };
     limits::release(&spec, &mut status);
     (name, spec, status)

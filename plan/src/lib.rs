@@ -15,6 +15,7 @@
 pub mod action;
 pub mod advise;
 mod clock;
+mod compose;
 mod conditions;
 pub mod gate;
 mod history;

@@ -13,7 +13,7 @@ use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus, MemoryRun
 use loci_digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::view::{ReleaseView, RunView};
+use crate::view::{Lane, ReleaseView, RunView};
 use crate::world::{Built, StepOutcome, StepResult, World};
 
 /// What the store keeps of a pipeline, by its namespace and name.
@@ -102,11 +102,14 @@ impl KeptRelease {
         release
     }
 
-    /// The release, if its revision can be served. What else of it is gone is not named any more.
+    /// The release, if what it serves is there. What else of it is gone is not named any more.
     fn restored(&self, usable: &BTreeSet<Digest>) -> Option<MemoryRelease> {
         let has = |text: &String| text.parse().is_ok_and(|d| usable.contains(&d));
         let mut release = self.release();
-        release.revision().filter(|r| usable.contains(r))?;
+        let needs = release.needs()?;
+        if !needs.iter().all(|d| usable.contains(d)) {
+            return None;
+        }
         if let Some(status) = &mut release.status {
             status.snapshot.take_if(|s| !has(s));
             if let Some(verdict) = &mut status.verdict {
@@ -154,7 +157,7 @@ fn results(world: &World) -> Vec<StepOutcome> {
     world.outcomes.iter().filter(kept).cloned().collect()
 }
 
-/// The newest good run that there is, or was: of runs that are deleted one by one, the oldest does not come to count.
+/// The newest good run of the index that there is, or was: of runs that are deleted one by one, the oldest does not come to count.
 fn built(world: &World) -> Option<Built> {
     let newest = world.runs.iter().filter_map(of_run).max_by_key(|b| b.ended);
     match (newest, &world.built) {
@@ -165,7 +168,7 @@ fn built(world: &World) -> Option<Built> {
 }
 
 fn of_run(run: &MemoryRun) -> Option<Built> {
-    if run.phase() != RunPhase::Succeeded {
+    if run.phase() != RunPhase::Succeeded || run.lane() != Lane::Index {
         return None;
     }
     Some(Built {

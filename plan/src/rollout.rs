@@ -1,9 +1,10 @@
 //! Which release serves: promotion, rollback, hold and pin.
 //!
 //! The pointer [`Serving::desired`](crate::world::Serving) is the truth; the phases of releases follow
-//! it. Only a release that passed is promoted, only when its verdict is the one it would get now, and
-//! only one that is newer than what serves, so that no promotion brings back an older index. A hold
-//! is the exception: it serves the release that a person named.
+//! it. Only a release that passed is promoted, only when its verdict is the one it would get now, only
+//! one that is newer than what serves, and only upon the components that it was judged with, so that no
+//! promotion brings back what its run did not build. A hold is the exception: it serves the release that
+//! a person named.
 
 use loci_crds::release::ReleasePhase;
 use loci_crds::{MemoryRelease, MemoryReleaseStatus};
@@ -71,6 +72,7 @@ fn promotable(view: &View<'_>, release: &MemoryRelease, desired: Option<&MemoryR
     release.phase() == ReleasePhase::Candidate
         && release.passed()
         && desired.is_none_or(|d| release.spec.number > d.spec.number)
+        && view.is_on_top(release)
         && view.verdict_holds(release)
 }
 

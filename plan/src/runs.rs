@@ -16,7 +16,7 @@ use crate::conditions::{Finding, conditions};
 use crate::limits;
 use crate::plan::Draft;
 use crate::steps;
-use crate::view::{ReleaseView, RunView, SUPERSEDED, View, status_of};
+use crate::view::{Lane, ReleaseView, RunView, SUPERSEDED, View, status_of};
 use crate::world::{Difference, Look};
 
 /// Attempts at a step before its run fails.
@@ -51,8 +51,15 @@ impl Cause {
 
 pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
     stop_ended(view, draft);
+    for lane in view.lanes() {
+        turn(view, lane, draft);
+    }
+}
+
+/// What becomes of one lane's runs.
+fn turn(view: &View<'_>, lane: Lane<'_>, draft: &mut Draft) {
     let mut cancelled = false;
-    for run in view.runs.iter().filter(|r| !r.phase().is_terminal()) {
+    for run in view.runs_of(lane).filter(|r| !r.phase().is_terminal()) {
         if view.world.intents.cancelled.contains(run.name()) {
             draft.act(end(
                 view,
@@ -64,10 +71,10 @@ pub(crate) fn plan(view: &View<'_>, draft: &mut Draft) {
             cancelled = true;
         }
     }
-    match view.live() {
+    match view.live(lane) {
         _ if cancelled => {}
         Some(run) => go_on(view, run, draft),
-        None => create(view, draft),
+        None => create(view, lane, draft),
     }
 }
 
@@ -92,6 +99,11 @@ fn stop_ended(view: &View<'_>, draft: &mut Draft) {
 }
 
 fn go_on(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
+    if let Lane::Adapter(name) = run.lane() {
+        let message = format!("spec.adapters has no {name}: there is nothing that it could train");
+        draft.act(end(view, run, RunPhase::Failed, "NoAdapter", &message));
+        return;
+    }
     let outdated = run
         .inputs()
         .is_some_and(|i| i != view.pipeline.build_inputs());
@@ -115,7 +127,7 @@ fn held(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
         .pipeline
         .sources
         .iter()
-        .filter_map(|s| view.look(&s.name))
+        .filter_map(|s| view.look(run.lane(), &s.name))
         .any(|l| of_this(&l))
     {
         draft.act(supersede(
@@ -130,8 +142,8 @@ fn held(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
 
 /// Whether a run that a person made waits for this one to end.
 fn waits(view: &View<'_>, run: &MemoryRun) -> bool {
-    let other = |r: &&&MemoryRun| r.name() != run.name() && !r.phase().is_terminal();
-    let mut waiting = view.runs.iter().filter(other);
+    let other = |r: &&MemoryRun| r.name() != run.name() && !r.phase().is_terminal();
+    let mut waiting = view.runs_of(run.lane()).filter(other);
     waiting.any(|r| r.spec.trigger == RunTrigger::Requested)
 }
 
@@ -198,8 +210,8 @@ pub(crate) fn ended(
     status
 }
 
-fn create(view: &View<'_>, draft: &mut Draft) {
-    if view.pipeline.suspend {
+fn create(view: &View<'_>, lane: Lane<'_>, draft: &mut Draft) {
+    if view.pipeline.suspend || lane != Lane::Index {
         return;
     }
     let Some(cause) = cause(view, draft) else {
@@ -210,29 +222,35 @@ fn create(view: &View<'_>, draft: &mut Draft) {
             name: view.pipeline.name.clone(),
         },
         kind: RunKind::Refresh,
+        adapter: None,
         trigger: cause.trigger,
         generation: Some(view.world.generation),
         scheduled_time: cause.scheduled.map(Time),
         look_time: view.newest_look().map(MicroTime),
         request: cause.request,
     };
-    draft.act(Action::CreateRun {
-        name: name(view),
-        spec,
-    });
+    let name = name(view, lane, draft);
+    draft.act(Action::CreateRun { name, spec });
 }
 
-/// `<pipeline>-<date>-<time>` in UTC, never one that is taken: by a run, or by one that is gone and made a release. Who
-/// deletes a pipeline and applies it again may do so within a second.
-fn name(view: &View<'_>) -> String {
+/// `<pipeline>-<date>-<time>` in UTC, an adapter's `<pipeline>-<adapter>-<date>-<time>`, never one that is taken: by a run,
+/// by one that this plan creates, or by one that is gone and made a release. Who deletes a pipeline and applies it again
+/// may do so within a second.
+fn name(view: &View<'_>, lane: Lane<'_>, draft: &Draft) -> String {
     let time = view
         .now
         .to_zoned(TimeZone::UTC)
         .strftime("%Y%m%d-%H%M%S")
         .to_string();
-    let base = format!("{}-{time}", view.pipeline.name);
+    let of = match lane {
+        Lane::Index => view.pipeline.name.clone(),
+        Lane::Adapter(adapter) => format!("{}-{adapter}", view.pipeline.name),
+    };
+    let base = format!("{of}-{time}");
     let made = |n: &String| view.releases.iter().any(|r| r.spec.run == *n);
-    let taken = |n: &String| made(n) || view.runs.iter().any(|r| r.name() == n);
+    let creates = |a: &Action, n: &String| matches!(a, Action::CreateRun { name, .. } if name == n);
+    let created = |n: &String| draft.actions.iter().any(|a| creates(a, n));
+    let taken = |n: &String| made(n) || created(n) || view.runs.iter().any(|r| r.name() == n);
     let more = (2..).map(|n| format!("{base}-{n}"));
     std::iter::once(base.clone())
         .chain(more)
@@ -260,7 +278,7 @@ pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
     }
     let inputs = view.pipeline.build_inputs();
     let asked = owed(view);
-    let newest = view.newest_ended();
+    let newest = view.newest_ended(Lane::Index);
     // What a superseded run had found would be forgotten with it, so that another takes its place.
     if newest.is_some_and(|r| r.reason() == SUPERSEDED) {
         return Some(Cause::of(asked.unwrap_or(RunTrigger::SourceChanged)));
@@ -305,7 +323,7 @@ pub(crate) fn owed(view: &View<'_>) -> Option<RunTrigger> {
 /// Looks that found a source to differ from what the last good run read, and that no run has answered: a
 /// source that tells of a change and then cannot be read is read again after the next look, not at once.
 pub(crate) fn changed<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Look> {
-    let (basis, answered) = (view.basis(), view.answered_look());
+    let (basis, answered) = (view.basis(Lane::Index), view.answered_look(Lane::Index));
     let looks = view
         .pipeline
         .sources
@@ -321,11 +339,7 @@ pub(crate) fn changed<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a Look> 
 /// Whether the newest content is neither served nor judged as it would be now.
 fn judged_anew(view: &View<'_>) -> Option<RunTrigger> {
     let target: &MemoryRelease = view.target()?;
-    if view.hold().is_some()
-        || view
-            .desired()
-            .is_some_and(|d| d.content() == target.content())
-    {
+    if view.hold().is_some() || view.is_served(target) {
         return None;
     }
     match target.phase() {

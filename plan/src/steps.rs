@@ -6,6 +6,7 @@ use loci_digest::Digest;
 
 use crate::action::{Action, StepInput};
 use crate::clock::stamp;
+use crate::compose::Composed;
 use crate::judge;
 use crate::plan::Draft;
 use crate::progress;
@@ -133,7 +134,7 @@ fn input(view: &View<'_>, run: &MemoryRun, step: StepName) -> Option<StepInput> 
     let output = |step| run.output(step);
     Some(match step {
         StepName::Snapshot => StepInput::Snapshot {
-            previous: view.last_listing(),
+            previous: view.last_listing(run.lane()),
         },
         StepName::Embed => StepInput::Embed {
             snapshot: output(StepName::Snapshot)?,
@@ -273,11 +274,12 @@ fn accept_assembled(
     assembled: &Assembled,
     draft: &mut Draft,
 ) {
-    let content = assembled.content_id.to_string();
-    if let Some((known, reason, message)) = judge::known(view, run.name(), &content) {
+    let composed = Composed::with_index(view, assembled);
+    let known = judge::known(view, run.name(), &composed.composition());
+    if let Some((known, reason, message)) = known {
         succeed(view, run, status, known, reason, &message, draft);
     } else if view.pipeline.suites.is_empty() {
-        candidate(view, run, status, assembled, None, draft);
+        candidate(view, run, status, composed, None, draft);
     } else {
         begin(view, run, status, StepName::Evaluate, draft);
     }
@@ -301,7 +303,8 @@ fn accept_evaluated(
         return;
     };
     if evaluated.subjects == view.subjects() {
-        candidate(view, run, status, assembled, Some(evaluated), draft);
+        let composed = Composed::with_index(view, assembled);
+        candidate(view, run, status, composed, Some(evaluated), draft);
         return;
     }
     // What it was compared with is not what it would replace: ask again.
@@ -325,7 +328,7 @@ fn candidate(
     view: &View<'_>,
     run: &MemoryRun,
     status: MemoryRunStatus,
-    assembled: &Assembled,
+    composed: Composed,
     evaluated: Option<&Evaluated>,
     draft: &mut Draft,
 ) {
@@ -341,7 +344,7 @@ fn candidate(
         );
         return;
     }
-    let (name, spec, state) = judge::release(view, run, assembled, evaluated);
+    let (name, spec, state) = judge::release(view, run, composed, evaluated);
     let message = judge::sentence(&name, state.phase);
     draft.act(Action::CreateRelease {
         name: name.clone(),

@@ -1,10 +1,17 @@
 //! The world, looked at for what the rules ask of it.
 
+mod lane;
+mod objects;
+
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
-use loci_crds::release::{Outcome, ReleasePhase};
-use loci_crds::run::{RunPhase, StepName, StepStatus};
-use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRun, MemoryRunStatus};
+use loci_crds::run::{RunPhase, StepName};
+use loci_crds::{MemoryRelease, MemoryRun, MemoryRunStatus};
 use loci_digest::Digest;
+
+pub(crate) use lane::Lane;
+pub(crate) use objects::{ReleaseView, RunView, components, composition};
 
 use crate::clock::micro;
 use crate::spec::{Pipeline, digest};
@@ -33,109 +40,6 @@ pub(crate) struct Hold<'a> {
     pub by: &'static str,
 }
 
-pub(crate) trait RunView {
-    fn name(&self) -> &str;
-    fn phase(&self) -> RunPhase;
-    fn ended(&self) -> Option<Timestamp>;
-    fn reason(&self) -> &str;
-    fn inputs(&self) -> Option<&str>;
-    fn step(&self, name: StepName) -> Option<&StepStatus>;
-    /// The output of a step that ended.
-    fn output(&self, name: StepName) -> Option<Digest>;
-    /// When the run read its sources, if it did.
-    fn snapshot_time(&self) -> Option<Timestamp>;
-}
-
-impl RunView for MemoryRun {
-    fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or_default()
-    }
-
-    fn phase(&self) -> RunPhase {
-        self.status.as_ref().map(|s| s.phase).unwrap_or_default()
-    }
-
-    fn ended(&self) -> Option<Timestamp> {
-        self.status.as_ref()?.completion_time.as_ref().map(|t| t.0)
-    }
-
-    fn reason(&self) -> &str {
-        self.status
-            .as_ref()
-            .and_then(|s| s.reason.as_deref())
-            .unwrap_or_default()
-    }
-
-    fn inputs(&self) -> Option<&str> {
-        self.status.as_ref()?.inputs.as_deref()
-    }
-
-    fn step(&self, name: StepName) -> Option<&StepStatus> {
-        self.status.as_ref()?.steps.iter().find(|s| s.name == name)
-    }
-
-    fn output(&self, name: StepName) -> Option<Digest> {
-        let step = self.step(name).filter(|s| s.completion_time.is_some())?;
-        step.output.as_ref()?.parse().ok()
-    }
-
-    fn snapshot_time(&self) -> Option<Timestamp> {
-        self.output(StepName::Snapshot)?;
-        self.step(StepName::Snapshot).map(|s| s.start_time.0)
-    }
-}
-
-pub(crate) trait ReleaseView {
-    fn name(&self) -> &str;
-    fn phase(&self) -> ReleasePhase;
-    fn content(&self) -> &str;
-    fn revision(&self) -> Option<Digest>;
-    /// The sources as the release was built from.
-    fn snapshot(&self) -> Option<Digest>;
-    fn passed(&self) -> bool;
-    fn state(&self) -> MemoryReleaseStatus;
-    /// What it needs of the store: the revision, the evaluation, the snapshot.
-    fn roots(&self) -> Vec<Digest>;
-}
-
-impl ReleaseView for MemoryRelease {
-    fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or_default()
-    }
-
-    fn phase(&self) -> ReleasePhase {
-        self.status.as_ref().map(|s| s.phase).unwrap_or_default()
-    }
-
-    fn content(&self) -> &str {
-        &self.spec.index.content_id
-    }
-
-    fn revision(&self) -> Option<Digest> {
-        self.spec.index.revision.parse().ok()
-    }
-
-    fn snapshot(&self) -> Option<Digest> {
-        self.status.as_ref()?.snapshot.as_ref()?.parse().ok()
-    }
-
-    fn passed(&self) -> bool {
-        let verdict = self.status.as_ref().and_then(|s| s.verdict.as_ref());
-        verdict.is_some_and(|v| v.outcome == Outcome::Passed)
-    }
-
-    fn state(&self) -> MemoryReleaseStatus {
-        self.status.clone().unwrap_or_default()
-    }
-
-    fn roots(&self) -> Vec<Digest> {
-        let verdict = self.status.as_ref().and_then(|s| s.verdict.as_ref());
-        let evaluation = verdict.and_then(|v| v.evaluation.as_ref()?.parse().ok());
-        let all = [self.revision(), evaluation, self.snapshot()];
-        all.into_iter().flatten().collect()
-    }
-}
-
 impl<'a> View<'a> {
     pub fn new(now: Timestamp, world: &'a World) -> Self {
         let mut runs: Vec<_> = world.runs.iter().collect();
@@ -156,37 +60,46 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The run whose turn it is: the oldest that has not ended.
-    pub fn live(&self) -> Option<&'a MemoryRun> {
-        self.runs.iter().find(|r| !r.phase().is_terminal()).copied()
+    /// The lanes, the index first: no run waits for one of another.
+    pub fn lanes(&self) -> Vec<Lane<'a>> {
+        let named: BTreeSet<_> = self.runs.iter().map(|r| r.lane()).collect();
+        let named = named.into_iter().filter(|l| *l != Lane::Index);
+        std::iter::once(Lane::Index).chain(named).collect()
     }
 
-    /// The newest run that has ended.
-    pub fn newest_ended(&self) -> Option<&'a MemoryRun> {
-        self.runs
-            .iter()
-            .rev()
-            .find(|r| r.phase().is_terminal())
-            .copied()
+    /// The runs of a lane, oldest first.
+    pub fn runs_of(&self, lane: Lane<'_>) -> impl DoubleEndedIterator<Item = &'a MemoryRun> {
+        let runs = self.runs.iter().copied();
+        runs.filter(move |r| r.lane() == lane)
     }
 
-    /// The newest run that succeeded: what the sources held when all went well.
-    pub fn newest_succeeded(&self) -> Option<&'a MemoryRun> {
-        let good =
-            |r: &&&MemoryRun| r.phase() == RunPhase::Succeeded && r.snapshot_time().is_some();
-        self.runs.iter().rev().find(good).copied()
+    /// The run of a lane whose turn it is: the oldest that has not ended.
+    pub fn live(&self, lane: Lane<'_>) -> Option<&'a MemoryRun> {
+        self.runs_of(lane).find(|r| !r.phase().is_terminal())
     }
 
-    /// What the newest run that ever succeeded came to, when it is not there to tell: it was deleted.
+    /// The newest run of a lane that has ended.
+    pub fn newest_ended(&self, lane: Lane<'_>) -> Option<&'a MemoryRun> {
+        self.runs_of(lane).rev().find(|r| r.phase().is_terminal())
+    }
+
+    /// The newest run of a lane that succeeded: what the sources held when all went well.
+    pub fn newest_succeeded(&self, lane: Lane<'_>) -> Option<&'a MemoryRun> {
+        let good = |r: &&MemoryRun| r.phase() == RunPhase::Succeeded && r.snapshot_time().is_some();
+        self.runs_of(lane).rev().find(good)
+    }
+
+    /// What the newest run of the index that ever succeeded came to, when it is not there to tell: it was deleted.
     pub fn built(&self) -> Option<&'a Built> {
-        let ended = self.newest_succeeded().and_then(RunView::ended);
+        let newest = self.newest_succeeded(Lane::Index);
+        let ended = newest.and_then(RunView::ended);
         let built = self.world.built.as_ref();
         built.filter(|built| ended < Some(built.ended))
     }
 
-    /// The build inputs of the newest run that succeeded.
+    /// The build inputs of the newest run of the index that succeeded.
     pub fn built_inputs(&self) -> Option<&'a str> {
-        let run = self.newest_succeeded();
+        let run = self.newest_succeeded(Lane::Index);
         match self.built() {
             Some(built) => Some(&built.inputs),
             None => run.map(|r| r.inputs().unwrap_or_default()),
@@ -194,39 +107,40 @@ impl<'a> View<'a> {
     }
 
     /// The snapshot that probes compare with: the live run's, or the last good one.
-    pub fn basis(&self) -> Option<Digest> {
-        let live = self.live().and_then(|r| r.output(StepName::Snapshot));
-        live.or_else(|| self.last_listing())
+    pub fn basis(&self, lane: Lane<'_>) -> Option<Digest> {
+        let live = self.live(lane).and_then(|r| r.output(StepName::Snapshot));
+        live.or_else(|| self.last_listing(lane))
     }
 
-    /// The snapshot of the newest run that succeeded; when nothing is known of one, that of the newest release.
-    pub fn last_listing(&self) -> Option<Digest> {
-        match (self.built(), self.newest_succeeded()) {
+    /// The snapshot of the newest run of a lane that succeeded; when nothing is known of one, that of its newest release.
+    pub fn last_listing(&self, lane: Lane<'_>) -> Option<Digest> {
+        let built = self.built().filter(|_| lane == Lane::Index);
+        match (built, self.newest_succeeded(lane)) {
             (Some(built), _) => Some(built.snapshot),
             (None, Some(run)) => run.output(StepName::Snapshot),
-            (None, None) => self.releases.iter().rev().find_map(|r| r.snapshot()),
+            (None, None) => self.releases_of(lane).rev().find_map(|r| r.snapshot()),
         }
     }
 
-    /// When all sources were last read by a run.
-    pub fn last_snapshot(&self) -> Option<Timestamp> {
-        let built = self.built().map(|b| b.read);
-        let read = self.runs.iter().filter_map(|r| r.snapshot_time());
-        read.chain(built).max()
+    /// When the sources of a lane were last read by a run.
+    pub fn last_snapshot(&self, lane: Lane<'_>) -> Option<Timestamp> {
+        let built = self.built().filter(|_| lane == Lane::Index);
+        let read = self.runs_of(lane).filter_map(|r| r.snapshot_time());
+        read.chain(built.map(|b| b.read)).max()
     }
 
-    /// The newest look at a source, unless a run read it since.
-    pub fn look(&self, source: &str) -> Option<&'a Look> {
+    /// The newest look at a source for a lane, unless a run of that read it since.
+    pub fn look(&self, lane: Lane<'_>, source: &str) -> Option<&'a Look> {
         let look = self.world.looks.get(source)?;
-        self.last_snapshot()
+        self.last_snapshot(lane)
             .is_none_or(|t| look.time >= t)
             .then_some(look)
     }
 
-    /// When a source was last looked at. The status tells of looks that are not known any more.
-    pub fn last_look(&self, source: &str) -> Option<Timestamp> {
+    /// When a source was last looked at for a lane. The status tells of looks that are not known any more.
+    pub fn last_look(&self, lane: Lane<'_>, source: &str) -> Option<Timestamp> {
         let look = self.world.looks.get(source).map(|l| l.time);
-        look.max(self.last_snapshot())
+        look.max(self.last_snapshot(lane))
             .max(self.last_success(source))
     }
 
@@ -241,10 +155,19 @@ impl<'a> View<'a> {
         self.world.looks.values().map(|l| micro(l.time)).max()
     }
 
-    /// The newest look that a run answers.
-    pub fn answered_look(&self) -> Option<Timestamp> {
-        let times = self.runs.iter().filter_map(|r| r.spec.look_time.as_ref());
+    /// The newest look that a run of a lane answers.
+    pub fn answered_look(&self, lane: Lane<'_>) -> Option<Timestamp> {
+        let times = self.runs_of(lane).filter_map(|r| r.spec.look_time.as_ref());
         times.map(|t| t.0).max()
+    }
+
+    /// The releases that a lane made, by number.
+    pub fn releases_of(
+        &self,
+        lane: Lane<'_>,
+    ) -> impl DoubleEndedIterator<Item = &'a MemoryRelease> {
+        let releases = self.releases.iter().copied();
+        releases.filter(move |r| r.lane() == lane)
     }
 
     pub fn release(&self, name: &str) -> Option<&'a MemoryRelease> {
@@ -256,13 +179,38 @@ impl<'a> View<'a> {
         self.release(self.world.serving.desired.as_deref()?)
     }
 
-    /// The release with the newest content: what the newest successful run came to.
+    /// The release with the newest index: what the newest successful run came to.
     pub fn target(&self) -> Option<&'a MemoryRelease> {
         let release = match self.built() {
             Some(built) => built.release.as_deref(),
-            None => self.newest_succeeded()?.status.as_ref()?.release.as_deref(),
+            None => {
+                let run = self.newest_succeeded(Lane::Index)?;
+                run.status.as_ref()?.release.as_deref()
+            }
         };
         self.release(release?)
+    }
+
+    /// Whether the component that is new in a release is served.
+    pub fn is_served(&self, release: &MemoryRelease) -> bool {
+        let lane = release.lane();
+        let served = self.desired().and_then(|d| d.component(lane));
+        served.is_some() && served == release.component(lane)
+    }
+
+    /// The components of what serves, but for that of a lane: what a release of the lane is built upon.
+    pub fn beside(&self, lane: Lane<'_>) -> BTreeMap<&'a str, &'a str> {
+        let served = self.desired().map(|d| d.components());
+        let mut beside = served.unwrap_or_default();
+        beside.remove(lane.component());
+        beside
+    }
+
+    /// Whether a release holds what serves, but for the component that is new in it.
+    pub fn is_on_top(&self, release: &MemoryRelease) -> bool {
+        let mut beside = release.components();
+        beside.remove(release.lane().component());
+        beside == self.beside(release.lane())
     }
 
     pub fn hold(&self) -> Option<Hold<'a>> {
@@ -304,19 +252,18 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The key of the verdict that a candidate with this content would get now.
-    pub fn verdict_key(&self, content: &str) -> String {
+    /// The key of the verdict that a candidate of a lane with this component would get now. It does not depend on the
+    /// other components: a candidate is promoted upon the very ones that it was judged with, and one that was rejected is
+    /// not judged again because another lane got further.
+    pub fn verdict_key(&self, lane: Lane<'_>, component: &str) -> String {
         let baseline = self.desired();
         let anchor = baseline.map(|b| self.anchor_of(b));
         let gates = self.pipeline.gate_inputs();
-        let contents = (
-            baseline.map(ReleaseView::content),
-            anchor.map(ReleaseView::content),
-        );
+        let of = |release: Option<&'a MemoryRelease>| release?.component(lane);
         digest(&(
             "loci/verdict/v1",
-            content,
-            contents,
+            component,
+            (of(baseline), of(anchor)),
             gates,
             &self.world.suite_data,
         ))
@@ -324,11 +271,11 @@ impl<'a> View<'a> {
 
     /// Whether the verdict of a release is the one that it would get now.
     pub fn verdict_holds(&self, release: &MemoryRelease) -> bool {
-        let key = release
-            .status
-            .as_ref()
-            .and_then(|s| s.verdict_inputs.as_deref());
-        key == Some(self.verdict_key(release.content()).as_str())
+        let status = release.status.as_ref();
+        let key = status.and_then(|s| s.verdict_inputs.as_deref());
+        let lane = release.lane();
+        let now = release.component(lane).map(|c| self.verdict_key(lane, c));
+        key.is_some() && key == now.as_deref()
     }
 
     pub fn outcome(&self, key: &StepKey) -> Option<&'a StepOutcome> {
@@ -352,3 +299,6 @@ impl<'a> View<'a> {
 pub(crate) fn status_of(run: &MemoryRun) -> MemoryRunStatus {
     run.status.clone().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,6 +129,7 @@ fn of(pipeline: &MemoryPipeline) -> MemoryRun {
     let spec = MemoryRunSpec {
         pipeline_ref: LocalRef { name: name.clone() },
         kind: RunKind::Refresh,
+        adapter: None,
         trigger: RunTrigger::Requested,
         generation: None,
         scheduled_time: None,

@@ -243,6 +243,41 @@ fn the_inputs_of_a_build_and_of_a_verdict_are_apart() {
     changed(|s| s["suites"] = json!([{"name": "faq", "retrieval": {"data": {"file": "a"}}}]));
 }
 
+/// Runs and releases that are stored hold these: another digest for the same spec has every pipeline of a cluster built
+/// or judged again after an upgrade.
+#[test]
+fn the_digests_of_inputs_stay_what_they_were() {
+    let p = pipeline(|_| {});
+    let build = "sha256:56274e35d4f7250e4e464b4c79b812dd88cd73b7ad040b44f902de0a20c7d2d0";
+    assert_eq!(p.build_inputs(), build);
+    let p = pipeline(|s| {
+        s["embedder"]["model"] = json!("hf://org/model@main");
+        s["sources"] = json!([
+            {"name": "handbook", "memory": "factual", "git": {
+                "url": "https://git.example.com/handbook.git", "ref": {"branch": "main"}, "include": ["**/*.md"],
+                "secretRef": {"name": "git-auth"},
+            }},
+            {"name": "status", "memory": "factual", "http": {"urls": ["https://status.example.com/"]}},
+            {"name": "notices", "memory": "episodic", "configMap": {"name": "notices"}},
+            {"name": "people", "memory": "profile", "directory": {"path": "people", "exclude": ["*.tmp"]}},
+        ]);
+        s["suites"] = json!([
+            {"name": "faq", "retrieval": {"data": {"configMap": {"name": "faq", "key": "faq.jsonl"}}}},
+            {"name": "more", "retrieval": {"data": {"file": "more.jsonl"}}},
+        ]);
+        s["gates"] = json!([
+            {"suite": "faq", "metric": "recallAt5", "floor": "0.80", "maxRegression": "0.02"},
+            {"suite": "more", "metric": "mrr", "maxRegression": "0.1"},
+        ]);
+    });
+    let build = "sha256:484daa37b0e98c234fd2b2bb69d2865f0b51120bf13ea1f9c982d72aa4a436d6";
+    let gates = "sha256:ec7724c3f2415f01faeb52a4413f9db3290efc72e4a94f24347a911165d576d2";
+    assert_eq!(
+        (p.build_inputs(), p.gate_inputs()),
+        (build.to_owned(), gates.to_owned())
+    );
+}
+
 #[test]
 fn a_suite_is_asked_as_deep_as_its_gates_need() {
     let p = pipeline(|s| {

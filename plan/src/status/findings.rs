@@ -12,7 +12,7 @@ use crate::plan::Draft;
 use crate::rollout::{self, refusal};
 use crate::runs::{cause, owed};
 use crate::steps::RETRYING;
-use crate::view::{ReleaseView, RunView, SUPERSEDED, View};
+use crate::view::{Lane, ReleaseView, RunView, SUPERSEDED, View};
 
 pub(super) fn ready(view: &View<'_>) -> Finding {
     let wanted = view.world.serving.desired.as_deref();
@@ -22,8 +22,8 @@ pub(super) fn ready(view: &View<'_>) -> Finding {
             return Finding::new("Ready", true, "Serving", format!("{current} serves"));
         }
         (None, None) => match view
-            .newest_ended()
-            .filter(|r| r.phase() == RunPhase::Failed && view.live().is_none())
+            .newest_ended(Lane::Index)
+            .filter(|r| r.phase() == RunPhase::Failed && view.live(Lane::Index).is_none())
         {
             Some(run) => (run.reason().to_owned(), message_of(run)),
             None => ("NoRelease".to_owned(), "no release yet".to_owned()),
@@ -84,7 +84,7 @@ fn of_spec(trigger: RunTrigger) -> bool {
 
 fn under_way(view: &View<'_>) -> Option<(&'static str, String)> {
     let owed = owed(view).is_some_and(of_spec);
-    match view.live() {
+    match view.live(Lane::Index) {
         // A run that was started for another reason may be all that the spec waits for.
         Some(run) if owed || of_spec(run.spec.trigger) => {
             let name = run.name();
@@ -174,11 +174,11 @@ pub(super) fn stalled(view: &View<'_>, reconciling: &Finding) -> Finding {
         _ => false,
     };
     let failed = view
-        .newest_ended()
+        .newest_ended(Lane::Index)
         .filter(given_up)
         .filter(|r| r.inputs() == Some(&inputs));
     let owed = owed(view).is_some_and(of_spec);
-    let idle = view.live().is_none() && reconciling.truth != Truth::True;
+    let idle = view.live(Lane::Index).is_none() && reconciling.truth != Truth::True;
     if let Some(run) = failed.filter(|_| owed && idle) {
         return Finding::new(
             "Stalled",
@@ -215,7 +215,10 @@ pub(super) fn synced(view: &View<'_>, sources: &[SourceStatus]) -> Finding {
         .iter()
         .filter_map(|s| s.error.as_ref().map(|e| at(view, &s.name, e)))
         .collect();
-    if let Some(run) = view.live().filter(|r| r.phase() == RunPhase::Held) {
+    if let Some(run) = view
+        .live(Lane::Index)
+        .filter(|r| r.phase() == RunPhase::Held)
+    {
         return Finding::new("SourcesSynced", false, run.reason(), message_of(run));
     }
     if !failed.is_empty() {
@@ -252,14 +255,17 @@ pub(super) fn index_fresh(view: &View<'_>, refreshed: Option<&Time>, draft: &mut
         );
     }
     let newest_failed = view
-        .newest_ended()
+        .newest_ended(Lane::Index)
         .is_some_and(|r| r.phase() == RunPhase::Failed);
     let rejected = view.target().map(|t| t.phase());
     let (reason, message) = if view.pipeline.suspend {
         ("Suspended", "the pipeline is suspended")
     } else if view.hold().is_some() {
         ("Held", "the pipeline is held on a release")
-    } else if view.live().is_some_and(|r| r.phase() == RunPhase::Held) {
+    } else if view
+        .live(Lane::Index)
+        .is_some_and(|r| r.phase() == RunPhase::Held)
+    {
         ("MaxDeletionExceeded", "a run waits for approval")
     } else if newest_failed {
         ("RunFailed", "the newest run failed")

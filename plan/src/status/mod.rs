@@ -14,7 +14,7 @@ use crate::limits;
 use crate::plan::Draft;
 use crate::runs::changed;
 use crate::spec::FieldError;
-use crate::view::{ReleaseView, RunView, View};
+use crate::view::{Lane, ReleaseView, RunView, View};
 use crate::world::{Difference, Look, SourceSnapshot, StepResult};
 
 /// The status of a pipeline whose spec [`Pipeline::from_resource`](crate::Pipeline::from_resource)
@@ -116,7 +116,9 @@ fn next_look(view: &View<'_>) -> Option<Timestamp> {
             .or_else(|| schedule.upcoming(last, view.now))
     };
     let sources = view.pipeline.sources.iter();
-    sources.filter_map(|s| next(view.last_look(&s.name)?)).min()
+    sources
+        .filter_map(|s| next(view.last_look(Lane::Index, &s.name)?))
+        .min()
 }
 
 /// One source: what is newer than the status before, else as it was.
@@ -136,7 +138,7 @@ fn source(view: &View<'_>, name: &str) -> SourceStatus {
         note(&mut status, time, read.error.as_ref());
     }
     // That it changed says nothing yet: the run that reads it will.
-    match view.look(name) {
+    match view.look(Lane::Index, name) {
         Some(Look {
             time,
             result: Ok(Difference::Unchanged),
@@ -174,16 +176,14 @@ fn note(status: &mut SourceStatus, time: Timestamp, error: Option<&String>) {
 
 /// Whether what serves is what the sources held when they were last looked at.
 fn up_to_date(view: &View<'_>) -> bool {
-    let served = match (view.target(), view.desired()) {
-        (Some(target), Some(desired)) => target.content() == desired.content(),
-        _ => false,
-    };
+    let served = view.target().is_some_and(|t| view.is_served(t));
     let newest_good = view
-        .newest_ended()
+        .newest_ended(Lane::Index)
         .is_some_and(|r| r.phase() == RunPhase::Succeeded);
-    let unchanged =
-        |l: &Look| Some(l.probe.basis) == view.basis() && l.result == Ok(Difference::Unchanged);
-    let looked = |name: &str| view.look(name).is_some_and(unchanged);
+    let unchanged = |l: &Look| {
+        Some(l.probe.basis) == view.basis(Lane::Index) && l.result == Ok(Difference::Unchanged)
+    };
+    let looked = |name: &str| view.look(Lane::Index, name).is_some_and(unchanged);
     let known = newest_good || view.pipeline.sources.iter().all(|s| looked(&s.name));
-    served && known && view.live().is_none() && changed(view).next().is_none()
+    served && known && view.live(Lane::Index).is_none() && changed(view).next().is_none()
 }
