@@ -6,6 +6,7 @@
     reason = "kube takes one printcolumn for each column, and types repeat"
 )]
 
+pub mod adapter;
 pub mod behavior;
 mod machine;
 pub mod pipeline;

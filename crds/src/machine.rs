@@ -26,6 +26,12 @@ pub fn machine_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
             found.push((format!("spec.sources[{i}].git.url"), "use an https:// URL"));
         }
     }
+    for (i, adapter) in spec.adapters.iter().enumerate() {
+        if is_file(&adapter.base) {
+            let field = format!("spec.adapters[{i}].base");
+            found.push((field, "use hf://org/name@revision"));
+        }
+    }
     for (i, suite) in spec.suites.iter().enumerate() {
         let files = suite.data().filter(|(_, data)| data.file.is_some());
         let field =

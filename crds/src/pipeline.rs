@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::{AdapterSpec, AdapterStatus};
 use crate::source::SourceSpec;
 use crate::suite::{GateSpec, SuiteSpec};
 use crate::values::{GoDuration, Percent};
@@ -36,6 +37,10 @@ use crate::values::{GoDuration, Percent};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.adapters)").message("adapters are not built yet: remove the field").field_path(".adapters"),
+    validation = Rule::new("!has(self.adapters) || self.sources.all(s, s.memory == 'procedural' || !self.adapters.exists(a, s.name in a.sources))").message("an adapter is trained on procedural sources only: what changes or must be cited is looked up, so leave it to the index").field_path(".adapters"),
+    validation = Rule::new("!has(self.adapters) || self.adapters.all(a, self.sources.filter(s, s.name in a.sources).size() == a.sources.size())").message("an adapter names a source that is not in sources, or one twice").field_path(".adapters"),
+    validation = Rule::new("!has(self.adapters) || self.sources.all(s, s.memory != 'procedural' || self.adapters.exists(a, s.name in a.sources))").message("a procedural source is what adapters are trained on, and none names it: name it in one's sources, or remove it").field_path(".sources"),
+    validation = Rule::new("!has(self.adapters) || self.sources.exists(s, s.memory != 'procedural')").message("a release has an index: declare a source that is looked up, of class factual, episodic or profile").field_path(".sources"),
     validation = Rule::new("!has(self.budget)").message("budgets price fine-tuning, which is not built yet: remove the field").field_path(".budget"),
     validation = Rule::new("!has(self.gates) || self.gates.all(g, has(self.suites) && self.suites.exists(s, s.name == g.suite))").message("a gate names a suite that is not in suites").field_path(".gates"),
     validation = Rule::new("!has(self.gates) || !has(self.suites) || self.gates.all(g, self.suites.all(s, s.name != g.suite || has(s.behavior) == (g.metric in ['exactMatch', 'regexMatch', 'schemaValid', 'accuracy', 'likelihood', 'perplexity'])))").message("exactMatch, regexMatch, schemaValid, accuracy, likelihood and perplexity judge behavior suites, all other metrics retrieval suites").field_path(".gates"),
@@ -80,9 +85,10 @@ pub struct MemoryPipelineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
     /// Adapters to fine-tune. Not built yet, and refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::any_list")]
-    pub adapters: Option<Vec<BTreeMap<String, serde_json::Value>>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub adapters: Vec<AdapterSpec>,
     /// Spending limits. Not built yet, and refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
@@ -217,7 +223,7 @@ pub struct ReleasesSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunsSpec {
-    /// Finished runs kept; 10 when absent.
+    /// Finished runs kept: of the index, of each adapter, and of rebases; 10 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub history_limit: Option<i32>,
@@ -236,7 +242,7 @@ pub struct ServingSpec {
     pub replicas: Option<i32>,
 }
 
-/// Which workers do the steps that compute: Embed, Assemble and Evaluate.
+/// Which workers do the steps that compute: all but Snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkersSpec {
@@ -277,6 +283,10 @@ pub struct MemoryPipelineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub sources: Vec<SourceStatus>,
+    /// The adapters, one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub adapters: Vec<AdapterStatus>,
 }
 
 impl Default for MemoryPipelineStatus {
@@ -290,6 +300,7 @@ impl Default for MemoryPipelineStatus {
             last_refresh_time: None,
             next_refresh_time: None,
             sources: Vec::new(),
+            adapters: Vec::new(),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::LocalRef;
 
-/// One execution of a pipeline: a refresh of its index. Its spec is immutable.
+/// One execution of a pipeline: a refresh of its index, a fine-tune of an adapter, or a rebase. Its spec is immutable.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "loci.dev",
@@ -19,7 +19,7 @@ use crate::source::LocalRef;
     namespaced,
     cel,
     derive = "PartialEq",
-    doc = "One execution of a pipeline: a refresh of its index.",
+    doc = "One execution of a pipeline: a refresh of its index, a fine-tune of an adapter, or a rebase.",
     status = "MemoryRunStatus",
     printcolumn(
         name = "Pipeline",
@@ -38,16 +38,24 @@ use crate::source::LocalRef;
     )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("self == oldSelf").message("a run's spec is immutable: create another run"))]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("a run's spec is immutable: create another run"),
+    validation = Rule::new("(self.kind == 'FineTune') == has(self.adapter)").message("a fine-tune, and no other run, names an adapter"),
+    validation = Rule::new("(self.kind == 'Rebase') == has(self.release)").message("a rebase, and no other run, names a release"),
+)]
 pub struct MemoryRunSpec {
     /// The pipeline.
     pub pipeline_ref: LocalRef,
     /// What the run does.
     pub kind: RunKind,
-    /// The adapter that the run is about; absent when that is the index.
+    /// The adapter that a fine-tune trains.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub adapter: Option<String>,
+    /// The release whose new component a rebase puts upon what serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub release: Option<String>,
     /// Why it was started.
     pub trigger: RunTrigger,
     /// The pipeline's generation that the run works for; absent for a run that a person made.
@@ -70,6 +78,10 @@ pub struct MemoryRunSpec {
 pub enum RunKind {
     /// Brings the index up to date.
     Refresh,
+    /// Trains an adapter.
+    FineTune,
+    /// Judges what is new in a release anew, upon what serves by now: the release was overtaken by one with another component.
+    Rebase,
 }
 
 /// Why a run was started.
@@ -85,6 +97,10 @@ pub enum RunTrigger {
     SpecChanged,
     /// A person asked.
     Requested,
+    /// Enough examples may be new.
+    NewExamples,
+    /// What a release was judged with does not serve any more.
+    Rebased,
 }
 
 /// Where a run is.
@@ -112,7 +128,7 @@ impl RunPhase {
     }
 }
 
-/// The steps of a refresh, in their order.
+/// The steps of runs. Those of one run are in this order.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -123,7 +139,11 @@ pub enum StepName {
     Embed,
     /// Makes the new revision: the old one plus the change.
     Assemble,
-    /// Judges the revision by the pipeline's suites.
+    /// Makes the dataset of what procedural sources hold.
+    Collect,
+    /// Trains the adapter.
+    Train,
+    /// Judges the candidate by the pipeline's suites.
     Evaluate,
 }
 
@@ -132,6 +152,8 @@ impl StepName {
     pub fn of(kind: RunKind) -> &'static [Self] {
         match kind {
             RunKind::Refresh => &[Self::Snapshot, Self::Embed, Self::Assemble, Self::Evaluate],
+            RunKind::FineTune => &[Self::Snapshot, Self::Collect, Self::Train, Self::Evaluate],
+            RunKind::Rebase => &[Self::Evaluate],
         }
     }
 
@@ -141,6 +163,8 @@ impl StepName {
             Self::Snapshot => "Snapshot",
             Self::Embed => "Embed",
             Self::Assemble => "Assemble",
+            Self::Collect => "Collect",
+            Self::Train => "Train",
             Self::Evaluate => "Evaluate",
         }
     }
@@ -171,7 +195,7 @@ pub struct MemoryRunStatus {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
-    /// The digest of all in the pipeline's spec that the index depends on, as the run found it: sources, embedder, chunking.
+    /// The digest of all in the pipeline's spec that what the run builds depends on, as the run found it: of the index sources, embedder, chunking; of an adapter base, sources, lora, training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,
     /// The steps that began.
@@ -181,6 +205,9 @@ pub struct MemoryRunStatus {
     /// How far the step at work has come. Written every 30 seconds at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<RunProgress>,
+    /// What a fine-tune collected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetStatus>,
     /// The release that came of it, or the one that already holds the same content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
@@ -191,6 +218,18 @@ pub struct MemoryRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A dataset in numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetStatus {
+    /// The digest of what is in it: equal for equal examples.
+    pub content: String,
+    /// Examples to train on.
+    pub examples: i64,
+    /// Those that the last training by the same settings had not.
+    pub new_examples: i64,
 }
 
 /// How far the step at work has come.
@@ -204,7 +243,7 @@ pub struct RunProgress {
     /// How much there is to do; absent while that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<i64>,
-    /// What is counted: documents, chunks, queries.
+    /// What is counted: documents, chunks, queries, steps.
     pub unit: String,
     /// When it was so.
     pub time: Time,

@@ -6,11 +6,3 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "nullable": true, "x-kubernetes-preserve-unknown-fields": true})
 }
-
-/// A list of any objects: for fields that a CEL rule refuses by name.
-pub(crate) fn any_list(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array", "nullable": true, "maxItems": 32,
-        "items": {"type": "object", "description": "Anything: the field is refused.", "x-kubernetes-preserve-unknown-fields": true}
-    })
-}

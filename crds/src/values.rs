@@ -62,6 +62,13 @@ string_value!(
     "20%"
 );
 
+string_value!(
+    /// A decimal, not negative: `0.01`, `2e-4`.
+    Decimal,
+    r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$",
+    "2e-4"
+);
+
 impl GoDuration {
     /// The duration that the text means.
     ///
@@ -94,6 +101,22 @@ impl Fraction {
             _ => Err(ValueError {
                 text: self.0.clone(),
                 expected: "a decimal from 0 to 1: write it as \"0.80\"",
+            }),
+        }
+    }
+}
+
+impl Decimal {
+    /// The number that the text means.
+    ///
+    /// # Errors
+    /// When it is not a decimal, or too large for one.
+    pub fn to_f64(&self) -> Result<f64, ValueError> {
+        match self.0.parse::<f64>() {
+            Ok(v) if v.is_finite() && v >= 0.0 => Ok(v),
+            _ => Err(ValueError {
+                text: self.0.clone(),
+                expected: "a decimal: write it as \"0.01\" or \"2e-4\"",
             }),
         }
     }
@@ -132,6 +155,7 @@ mod tests {
         );
         assert_eq!(Fraction("0.80".into()).to_f64(), Ok(0.8));
         assert_eq!(Percent("20%".into()).to_share(), Ok(0.2));
+        assert_eq!(Decimal("2e-4".into()).to_f64(), Ok(2e-4));
     }
 
     #[test]
@@ -147,5 +171,8 @@ mod tests {
         assert!(GoDuration("-5m".into()).to_std().is_err());
         assert!(Fraction("1.5".into()).to_f64().is_err());
         assert!(Percent("120%".into()).to_share().is_err());
+        for bad in ["-1", "inf", "NaN", "1e999", "a tenth"] {
+            assert!(Decimal(bad.into()).to_f64().is_err(), "{bad}");
+        }
     }
 }

@@ -50,6 +50,7 @@ pub fn intents(annotations: &BTreeMap<String, String>) -> (Intents, Option<Strin
         hold: hold.and_then(Result::ok),
         approved: names(APPROVE),
         cancelled: names(CANCEL),
+        ..Intents::default()
     };
     (intents, wrong)
 }

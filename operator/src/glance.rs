@@ -105,7 +105,7 @@ fn world(
         runs: facts.runs(),
         outcomes: Vec::new(),
         in_flight: BTreeSet::new(),
-        reported: None,
+        reported: BTreeMap::new(),
         releases: facts.releases(),
         serving: Serving {
             desired: pointer.desired.clone(),

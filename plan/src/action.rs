@@ -1,5 +1,7 @@
 //! What a plan says is to be done.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use loci_crds::run::StepName;
 use loci_crds::{
@@ -49,9 +51,10 @@ pub enum Action {
         /// What the step works on.
         input: StepInput,
     },
-    /// Dispatch: whatever of this run is in flight should stop; its run has ended. From then on it does
-    /// not count as in flight, and what it may still answer is dropped. (A shell that forgets what is
-    /// in flight when a run ends must stop it by itself.)
+    /// Dispatch: whatever of this run is in flight should stop: the run has ended, or what is at work is an
+    /// attempt that it does not wait for any more. From then on it does not count as in flight, and what it
+    /// may still answer is dropped. (A shell that forgets what is in flight when a run ends must stop it by
+    /// itself.)
     Stop {
         /// The run's name.
         run: String,
@@ -103,10 +106,12 @@ pub enum Action {
 /// What a step works on, by digest in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepInput {
-    /// Read all sources.
+    /// Read the sources of an adapter, or those that are indexed.
     Snapshot {
         /// The snapshot before.
         previous: Option<Digest>,
+        /// The adapter.
+        adapter: Option<String>,
     },
     /// Cut and embed what is new.
     Embed {
@@ -120,17 +125,46 @@ pub enum StepInput {
         /// What Embed made.
         change: Digest,
     },
+    /// Make the dataset that an adapter is trained on.
+    Collect {
+        /// The adapter.
+        adapter: String,
+        /// The snapshot.
+        snapshot: Digest,
+        /// The dataset of the last training by the same settings.
+        last: Option<Digest>,
+        /// The fewest examples that must be new.
+        min_new: u64,
+    },
+    /// Train an adapter.
+    Train {
+        /// The adapter.
+        adapter: String,
+        /// The dataset.
+        dataset: Digest,
+        /// The adapter to begin with, if not with none.
+        warm_start: Option<Digest>,
+    },
     /// Ask the suites of the candidate and of those that it is compared with.
     Evaluate {
         /// The candidate.
-        revision: Digest,
+        candidate: Subject,
         /// Who it is compared with, to be handed back in the result.
         subjects: Subjects,
-        /// The baseline's revision.
-        baseline: Option<Digest>,
-        /// The anchor's revision.
-        anchor: Option<Digest>,
+        /// The baseline.
+        baseline: Option<Subject>,
+        /// The anchor.
+        anchor: Option<Subject>,
     },
+}
+
+/// What is asked: a revision, and adapters by their manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The index revision.
+    pub revision: Digest,
+    /// The adapters, by name.
+    pub adapters: BTreeMap<String, Digest>,
 }
 
 impl StepInput {
@@ -140,6 +174,8 @@ impl StepInput {
             Self::Snapshot { .. } => StepName::Snapshot,
             Self::Embed { .. } => StepName::Embed,
             Self::Assemble { .. } => StepName::Assemble,
+            Self::Collect { .. } => StepName::Collect,
+            Self::Train { .. } => StepName::Train,
             Self::Evaluate { .. } => StepName::Evaluate,
         }
     }

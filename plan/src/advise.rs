@@ -171,7 +171,8 @@ fn placement(pipeline: &Pipeline, all: &mut Vec<Advice>) {
     let period = pipeline.schedule.period();
     for (i, source) in pipeline.sources.iter().enumerate() {
         let name = source.name.to_lowercase();
-        if PROCEDURAL.iter().any(|p| name.contains(p)) {
+        let indexed = source.memory != MemoryClass::Procedural;
+        if indexed && PROCEDURAL.iter().any(|p| name.contains(p)) {
             let text = "sounds like procedures. Indexed, they are looked up and cited, which is right where they change; behaviour that must hold without a look-up belongs in an adapter";
             add(
                 all,

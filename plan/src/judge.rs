@@ -5,6 +5,7 @@ use loci_crds::release::{Outcome, ReleasePhase, Verdict};
 use loci_crds::run::StepName;
 use loci_crds::source::LocalRef;
 use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus, MemoryRun};
+use loci_digest::Digest;
 
 use crate::clock::stamp;
 use crate::compose::Composed;
@@ -14,39 +15,41 @@ use crate::limits;
 use crate::view::{ReleaseView, RunView, View};
 use crate::world::Evaluated;
 
-/// The release that makes content need no verdict, with the reason and a sentence: what serves has
-/// it, it was judged by the same rules, it was withdrawn, or it waits to be served. A release that
+/// The release that makes a composition need no verdict, with the reason and a sentence: what serves is
+/// it, what is new in it was judged by the same rules or withdrawn, or it waits to be served. A release that
 /// this same run made is not one.
 pub(crate) fn known<'a>(
     view: &View<'a>,
     run: &str,
-    composition: &str,
+    composed: &Composed,
 ) -> Option<(&'a MemoryRelease, &'static str, String)> {
-    let same = |r: &MemoryRelease| r.composition() == composition && r.spec.run != run;
-    let served = view.desired().filter(|d| same(d));
+    let composition = composed.composition();
+    let same = |r: &MemoryRelease| r.composition() == composition;
+    let served = view.desired().filter(|d| d.spec.run != run && same(d));
     if let Some(release) = served {
         let message = format!("nothing changed: {} serves this content", release.name());
         return Some((release, "Unchanged", message));
     }
     let others = view.releases.iter().copied().rev();
-    others.filter(|r| same(r)).find_map(|release| {
+    let mut others = others.filter(|r| r.spec.run != run);
+    others.find_map(|release| {
         let name = release.name();
         let (reason, message) = match release.phase() {
-            ReleasePhase::Withdrawn => (
+            ReleasePhase::Withdrawn if same(release) || withdrew(view, release, composed) => (
                 "ContentWithdrawn",
                 format!(
                     "{name} has this content and was rolled back: `loci resume` lets it return"
                 ),
             ),
-            ReleasePhase::Rejected if view.verdict_holds(release) => (
+            ReleasePhase::Rejected if judged(view, release, composed) => (
                 "AlreadyJudged",
                 format!("{name} has this content and failed its gates"),
             ),
-            ReleasePhase::Inconclusive if view.verdict_holds(release) => (
+            ReleasePhase::Inconclusive if judged(view, release, composed) => (
                 "AlreadyJudged",
                 format!("{name} has this content, and its gates could not tell"),
             ),
-            ReleasePhase::Candidate if view.verdict_holds(release) => (
+            ReleasePhase::Candidate if same(release) && view.verdict_holds(release) => (
                 "Unchanged",
                 format!("{name} has this content and waits to be served"),
             ),
@@ -54,6 +57,21 @@ pub(crate) fn known<'a>(
         };
         Some((release, reason, message))
     })
+}
+
+/// Whether the verdict of a release is the one that what is new in a composition would get now.
+fn judged(view: &View<'_>, release: &MemoryRelease, composed: &Composed) -> bool {
+    let lane = composed.lane();
+    release.lane() == lane
+        && release.component(lane) == composed.component()
+        && view.verdict_holds(release)
+}
+
+/// Whether a rollback took back what is new in a composition, whatever stood beside it.
+fn withdrew(view: &View<'_>, release: &MemoryRelease, composed: &Composed) -> bool {
+    let lane = composed.lane();
+    let serves = view.desired().and_then(|d| d.component(lane));
+    release.component(lane) == composed.component() && serves != composed.component()
 }
 
 /// The release of a run: name, spec and status.
@@ -65,9 +83,8 @@ pub(crate) fn release(
 ) -> (String, MemoryReleaseSpec, MemoryReleaseStatus) {
     let number = view.releases.last().map_or(0, |r| r.spec.number) + 1;
     let name = format!("{}-{number}", view.pipeline.name);
-    let lane = run.lane();
-    let component = composed.component(lane).unwrap_or_default();
-    let verdict_inputs = view.verdict_key(lane, component);
+    let component = composed.component().unwrap_or_default();
+    let verdict_inputs = view.verdict_key(composed.lane(), component);
     let verdict = verdict(view, evaluated);
     let anchor = anchor(view, &name, &verdict);
     let phase = match verdict.outcome {
@@ -79,7 +96,7 @@ pub(crate) fn release(
         phase,
         message: Some(sentence(&name, phase)),
         verdict_inputs: Some(verdict_inputs),
-        snapshot: run.output(StepName::Snapshot).map(|d| d.to_string()),
+        snapshot: snapshot(view, run, &composed).map(|d| d.to_string()),
         anchor: Some(anchor),
         verdict: Some(verdict),
         ..MemoryReleaseStatus::default()
@@ -93,11 +110,22 @@ pub(crate) fn release(
         run: run.name().to_owned(),
         index: composed.index,
         embedder: composed.embedder,
-        adapter: run.spec.adapter.clone(),
+        adapter: composed.adapter,
         adapters: composed.adapters,
     };
     limits::release(&spec, &mut status);
     (name, spec, status)
+}
+
+/// The sources as what is new in a release was built from: of a rebase, as the release says that it puts upon another.
+fn snapshot(view: &View<'_>, run: &MemoryRun, composed: &Composed) -> Option<Digest> {
+    let rebased = || {
+        let release = view.release(run.spec.release.as_deref()?)?;
+        release
+            .snapshot()
+            .filter(|_| release.lane() == composed.lane())
+    };
+    run.output(StepName::Snapshot).or_else(rebased)
 }
 
 /// With what a release's phase means to who waits for it; `release` is as it is there already.

@@ -36,7 +36,7 @@ mod sweep;
 mod view;
 pub mod world;
 
-pub use action::{Action, Decision, StepInput};
+pub use action::{Action, Decision, StepInput, Subject};
 pub use plan::plan;
 pub use progress::PERIOD as PROGRESS_PERIOD;
 pub use record::{KeptRelease, PipelineRecord, Restored, record, restore};

@@ -26,7 +26,7 @@ pub(crate) fn plan(
     key: &StepKey,
     draft: &mut Draft,
 ) {
-    let reported = view.world.reported.as_ref().filter(|r| r.key == *key);
+    let reported = view.world.reported.get(&key.run).filter(|r| r.key == *key);
     let Some(reported) = reported else { return };
     match note(view.now, &status, reported) {
         Note::Nothing => {}

@@ -28,7 +28,7 @@ pub struct PipelineRecord {
     /// The release last promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<String>,
-    /// What the newest good run came to.
+    /// What the newest good run of the index came to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built: Option<Built>,
     /// The releases, by number.
@@ -37,7 +37,7 @@ pub struct PipelineRecord {
     /// The sources as the newest run counted them.
     #[serde(default)]
     pub sources: Vec<SourceStatus>,
-    /// What steps of the live run made, by which it goes on to its end.
+    /// What steps of live runs made, by which they go on to their end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub results: Vec<StepOutcome>,
     /// When the pipeline was first found to be gone.
@@ -142,7 +142,8 @@ pub fn record(world: &World) -> PipelineRecord {
     }
 }
 
-/// What cannot be had by doing a step again: a listing would be another one. The rest is done again.
+/// What cannot be had by doing a step again: a listing would be another one; or what a release is made of. The rest is done
+/// again, which is looking it up.
 fn results(world: &World) -> Vec<StepOutcome> {
     let live = |name: &str| {
         let run = world.runs.iter().find(|r| r.name() == name);
@@ -150,8 +151,12 @@ fn results(world: &World) -> Vec<StepOutcome> {
     };
     let kept = |o: &&StepOutcome| {
         let result = o.result.as_ref();
-        let lasting =
-            |r: &StepResult| matches!(r, StepResult::Snapshot(_) | StepResult::Assemble(_));
+        let lasting = |r: &StepResult| {
+            matches!(
+                r,
+                StepResult::Snapshot(_) | StepResult::Assemble(_) | StepResult::Train(_)
+            )
+        };
         live(&o.key.run) && result.is_ok_and(lasting)
     };
     world.outcomes.iter().filter(kept).cloned().collect()
@@ -168,7 +173,7 @@ fn built(world: &World) -> Option<Built> {
 }
 
 fn of_run(run: &MemoryRun) -> Option<Built> {
-    if run.phase() != RunPhase::Succeeded || run.lane() != Lane::Index {
+    if run.phase() != RunPhase::Succeeded || run.lane() != Some(Lane::Index) {
         return None;
     }
     Some(Built {

@@ -52,13 +52,24 @@ fn successor<'a>(view: &View<'a>, hold: Option<&Hold<'a>>) -> Option<&'a MemoryR
             let held = *hold.release.as_ref().ok()?;
             (desired.map(|d| d.name()) != Some(held.name())).then_some(held)
         }
-        None => view
-            .releases
-            .iter()
-            .rev()
-            .find(|r| promotable(view, r, desired))
-            .copied(),
+        None => first_of(view, desired),
     }
+}
+
+/// Of the newest candidate of each lane, the oldest that loads: one that takes long to load is not overtaken time and
+/// again by others, and one that cannot be loaded stands in nobody's way.
+fn first_of<'a>(view: &View<'a>, desired: Option<&'a MemoryRelease>) -> Option<&'a MemoryRelease> {
+    let mut newest: Vec<&MemoryRelease> = Vec::new();
+    let candidates = view.releases.iter().copied().rev();
+    for release in candidates.filter(|r| promotable(view, r, desired)) {
+        if newest.iter().all(|n| n.lane() != release.lane()) {
+            newest.push(release);
+        }
+    }
+    let fails =
+        |r: &MemoryRelease| !loaded(view, r) && view.world.serving.failures.contains_key(r.name());
+    let loads = newest.iter().rev().find(|r| !fails(r));
+    loads.or(newest.first()).copied()
 }
 
 /// The release that is to replace what serves and cannot be loaded everywhere, and why: it waits, and is tried again.
@@ -154,8 +165,9 @@ fn loaded(view: &View<'_>, release: &MemoryRelease) -> bool {
     view.world.serving.prepared.contains(release.name())
 }
 
-/// Whether a candidate can never be promoted any more: it is older than what serves, another is newer
-/// and passed, or it was judged against what does not serve.
+/// Whether a candidate can never be promoted any more: it is older than what serves, another of its lane is
+/// newer and passed, or it was judged against what does not serve. What is new in it may be put upon what
+/// serves instead, by a rebase.
 fn overtaken(
     view: &View<'_>,
     release: &MemoryRelease,
@@ -164,7 +176,7 @@ fn overtaken(
 ) -> bool {
     let newer = next
         .filter(|_| hold.is_none())
-        .is_some_and(|n| n.spec.number > release.spec.number);
+        .is_some_and(|n| n.lane() == release.lane() && n.spec.number > release.spec.number);
     newer || !promotable(view, release, view.desired())
 }
 

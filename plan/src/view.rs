@@ -1,9 +1,10 @@
 //! The world, looked at for what the rules ask of it.
 
+mod adapters;
 mod lane;
 mod objects;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use loci_crds::run::{RunPhase, StepName};
@@ -15,7 +16,7 @@ pub(crate) use objects::{ReleaseView, RunView, components, composition};
 
 use crate::clock::micro;
 use crate::spec::{Pipeline, digest};
-use crate::world::{Built, Look, StepKey, StepOutcome, StepResult, Subjects, World};
+use crate::world::{Built, Look, StepKey, StepOutcome, StepResult, Subjects, World, key};
 
 /// Why a run was cancelled when no person did it: the next one starts at once.
 pub(crate) const SUPERSEDED: &str = "Superseded";
@@ -60,17 +61,40 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The lanes, the index first: no run waits for one of another.
+    /// The lanes, the index first, then adapters: as they are declared, and those that are not any more and have a run
+    /// that has not ended. No run waits for one of another lane.
     pub fn lanes(&self) -> Vec<Lane<'a>> {
-        let named: BTreeSet<_> = self.runs.iter().map(|r| r.lane()).collect();
-        let named = named.into_iter().filter(|l| *l != Lane::Index);
-        std::iter::once(Lane::Index).chain(named).collect()
+        let declared = self.pipeline.adapters.iter();
+        let mut lanes = vec![Lane::Index];
+        lanes.extend(declared.map(|a| Lane::Adapter(&a.name)));
+        for run in self.runs.iter().filter(|r| !r.phase().is_terminal()) {
+            if let Some(lane) = run.lane().filter(|l| !lanes.contains(l)) {
+                lanes.push(lane);
+            }
+        }
+        lanes
     }
 
     /// The runs of a lane, oldest first.
     pub fn runs_of(&self, lane: Lane<'_>) -> impl DoubleEndedIterator<Item = &'a MemoryRun> {
         let runs = self.runs.iter().copied();
-        runs.filter(move |r| r.lane() == lane)
+        runs.filter(move |r| r.lane() == Some(lane))
+    }
+
+    /// Rebases, oldest first.
+    pub fn rebases(&self) -> impl DoubleEndedIterator<Item = &'a MemoryRun> {
+        self.runs.iter().copied().filter(|r| r.lane().is_none())
+    }
+
+    /// All in the spec that the runs of a lane build by, as a digest; none when the spec has no such adapter.
+    pub fn inputs(&self, lane: Lane<'_>) -> Option<String> {
+        match lane {
+            Lane::Index => Some(self.pipeline.build_inputs()),
+            Lane::Adapter(name) => {
+                let adapter = self.pipeline.adapter(name)?;
+                Some(self.pipeline.adapter_inputs(adapter))
+            }
+        }
     }
 
     /// The run of a lane whose turn it is: the oldest that has not ended.
@@ -106,10 +130,16 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The snapshot that probes compare with: the live run's, or the last good one.
+    /// The snapshot that probes compare with: the live run's, or the last good one. What an adapter's run has read and
+    /// then failed to train on is not new any more, either.
     pub fn basis(&self, lane: Lane<'_>) -> Option<Digest> {
         let live = self.live(lane).and_then(|r| r.output(StepName::Snapshot));
-        live.or_else(|| self.last_listing(lane))
+        let read = || {
+            let ended = self.runs_of(lane).rev().filter(|r| r.phase().is_terminal());
+            let mut read = ended.filter_map(|r| r.output(StepName::Snapshot));
+            lane.adapter().and_then(|_| read.next())
+        };
+        live.or_else(read).or_else(|| self.last_listing(lane))
     }
 
     /// The snapshot of the newest run of a lane that succeeded; when nothing is known of one, that of its newest release.
@@ -131,7 +161,7 @@ impl<'a> View<'a> {
 
     /// The newest look at a source for a lane, unless a run of that read it since.
     pub fn look(&self, lane: Lane<'_>, source: &str) -> Option<&'a Look> {
-        let look = self.world.looks.get(source)?;
+        let look = self.world.looks.get(&*key(lane.adapter(), source))?;
         self.last_snapshot(lane)
             .is_none_or(|t| look.time >= t)
             .then_some(look)
@@ -139,7 +169,8 @@ impl<'a> View<'a> {
 
     /// When a source was last looked at for a lane. The status tells of looks that are not known any more.
     pub fn last_look(&self, lane: Lane<'_>, source: &str) -> Option<Timestamp> {
-        let look = self.world.looks.get(source).map(|l| l.time);
+        let look = self.world.looks.get(&*key(lane.adapter(), source));
+        let look = look.map(|l| l.time);
         look.max(self.last_snapshot(lane))
             .max(self.last_success(source))
     }
@@ -150,9 +181,11 @@ impl<'a> View<'a> {
         status.last_success_time.as_ref().map(|t| t.0)
     }
 
-    /// When the newest look at any source was taken, in microseconds.
-    pub fn newest_look(&self) -> Option<Timestamp> {
-        self.world.looks.values().map(|l| micro(l.time)).max()
+    /// When the newest look at any source of a lane was taken, in microseconds.
+    pub fn newest_look(&self, lane: Lane<'_>) -> Option<Timestamp> {
+        let looks = self.world.looks.values();
+        let of_lane = looks.filter(|l| l.probe.adapter.as_deref() == lane.adapter());
+        of_lane.map(|l| micro(l.time)).max()
     }
 
     /// The newest look that a run of a lane answers.
@@ -188,7 +221,15 @@ impl<'a> View<'a> {
                 run.status.as_ref()?.release.as_deref()
             }
         };
-        self.release(release?)
+        let release = self.release(release?)?;
+        // The same index may have been put upon other adapters since.
+        let again = |r: &&MemoryRelease| {
+            r.spec.number > release.spec.number
+                && r.component(Lane::Index) == release.component(Lane::Index)
+                && r.composition() != release.composition()
+        };
+        let again = self.releases_of(Lane::Index).rev().find(again);
+        again.or(Some(release))
     }
 
     /// Whether the component that is new in a release is served.
@@ -198,15 +239,19 @@ impl<'a> View<'a> {
         served.is_some() && served == release.component(lane)
     }
 
-    /// The components of what serves, but for that of a lane: what a release of the lane is built upon.
+    /// The components of what serves that a release of a lane is built upon: all but the lane's own, and but for adapters
+    /// that are not declared any more.
     pub fn beside(&self, lane: Lane<'_>) -> BTreeMap<&'a str, &'a str> {
         let served = self.desired().map(|d| d.components());
         let mut beside = served.unwrap_or_default();
-        beside.remove(lane.component());
+        beside.retain(|name, _| {
+            let index = *name == Lane::Index.component();
+            *name != lane.component() && (index || self.pipeline.adapter(name).is_some())
+        });
         beside
     }
 
-    /// Whether a release holds what serves, but for the component that is new in it.
+    /// Whether a release holds what serves and is declared, but for the component that is new in it.
     pub fn is_on_top(&self, release: &MemoryRelease) -> bool {
         let mut beside = release.components();
         beside.remove(release.lane().component());
@@ -245,10 +290,13 @@ impl<'a> View<'a> {
         let anchor = baseline
             .map(|b| self.anchor_of(b))
             .filter(|a| Some(a.name()) != baseline.map(|b| b.name()));
+        let mut adapters = self.beside(Lane::Index);
+        adapters.remove(Lane::Index.component());
         Subjects {
             baseline: baseline.map(|r| r.name().to_owned()),
             anchor: anchor.map(|r| r.name().to_owned()),
             suite_data: self.world.suite_data.clone(),
+            adapters: adapters.into_keys().map(str::to_owned).collect(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a plan is made from: everything that is so, as the shell knows it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,10 +28,10 @@ pub struct World {
     /// The digest of each suite's data as it stands now, by suite. A verdict holds for this data
     /// only; a suite that is absent here is told apart by its spec alone.
     pub suite_data: BTreeMap<String, Digest>,
-    /// The newest finished probe of each source, by source. Durable, or else sources are looked at
+    /// The newest finished probe of each source, by [`Probe::key`]. Durable, or else sources are looked at
     /// again after a restart.
     pub looks: BTreeMap<String, Look>,
-    /// Sources that are being probed now.
+    /// What is being probed now, by [`Probe::key`].
     pub probing: BTreeSet<String>,
     /// When a watched source last told of a change, by source. After a restart the shell hints at
     /// every watched source of which changes may have been missed.
@@ -41,8 +42,8 @@ pub struct World {
     pub outcomes: Vec<StepOutcome>,
     /// Steps that are dispatched and have not ended.
     pub in_flight: BTreeSet<StepKey>,
-    /// What the attempt at work last said of how far it is. It may be lost.
-    pub reported: Option<Reported>,
+    /// What attempts at work last said of how far they are, by run. It may be lost.
+    pub reported: BTreeMap<String, Reported>,
     /// The pipeline's releases, in any order.
     pub releases: Vec<MemoryRelease>,
     /// What is served.
@@ -89,6 +90,9 @@ pub struct Built {
 pub struct Intents {
     /// Run now: any new token starts one run. The token of the newest request stays.
     pub refresh: Option<String>,
+    /// The same for adapters, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tune: BTreeMap<String, String>,
     /// `loci rollback`: serve this release (by number) and promote nothing, until it is taken back
     /// (`loci resume`). Stronger than `spec.rollout.pin`.
     pub hold: Option<i64>,
@@ -108,6 +112,25 @@ pub struct Probe {
     pub basis: Digest,
     /// The due time that the probe stands for; none when a watch asked for it.
     pub due: Option<Timestamp>,
+    /// The adapter that is trained on the source; none when it is indexed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+}
+
+impl Probe {
+    /// What tells probes of one pipeline apart that are at work at the same time: the source, and for which adapter it is
+    /// looked at.
+    pub fn key(&self) -> String {
+        key(self.adapter.as_deref(), &self.source).into_owned()
+    }
+}
+
+/// The key of looks at a source, for an adapter or for the index. Names have no slashes.
+pub(crate) fn key<'a>(adapter: Option<&str>, source: &'a str) -> Cow<'a, str> {
+    match adapter {
+        Some(adapter) => format!("{adapter}/{source}").into(),
+        None => source.into(),
+    }
 }
 
 /// What a probe found.
@@ -187,6 +210,10 @@ pub enum StepResult {
     Embed(Embedded),
     /// Of Assemble.
     Assemble(Assembled),
+    /// Of Collect.
+    Collect(Collected),
+    /// Of Train.
+    Train(Trained),
     /// Of Evaluate.
     Evaluate(Evaluated),
 }
@@ -198,6 +225,8 @@ impl StepResult {
             Self::Snapshot(s) => s.output,
             Self::Embed(e) => e.output,
             Self::Assemble(a) => a.revision,
+            Self::Collect(c) => c.output,
+            Self::Train(t) => t.output,
             Self::Evaluate(e) => e.output,
         }
     }
@@ -259,6 +288,40 @@ pub struct Assembled {
     pub summary: String,
 }
 
+/// What Collect made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Collected {
+    /// The dataset's manifest in the store.
+    pub output: Digest,
+    /// Equal for equal examples.
+    pub content: Digest,
+    /// Examples to train on.
+    pub total: u64,
+    /// Those that the last training had not.
+    pub new: u64,
+    /// Why that is not worth a training, for people.
+    pub not_enough: Option<String>,
+    /// For people.
+    pub summary: String,
+}
+
+/// What Train made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trained {
+    /// The adapter's manifest in the store.
+    pub output: Digest,
+    /// The digest of the adapter itself.
+    pub adapter: Digest,
+    /// The digest of the base model's weights.
+    pub base_digest: Digest,
+    /// Its rank.
+    pub rank: u32,
+    /// For people.
+    pub summary: String,
+}
+
 /// What Evaluate made: the scores of the candidate and of those that it is compared with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -290,6 +353,9 @@ pub struct Subjects {
     pub anchor: Option<String>,
     /// The suites' data, as [`World::suite_data`] had them.
     pub suite_data: BTreeMap<String, Digest>,
+    /// The adapters of the baseline that the candidate is put upon, unless it has one of its own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub adapters: BTreeSet<String>,
 }
 
 /// What is served, and what could be.

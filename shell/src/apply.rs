@@ -119,12 +119,13 @@ impl Controller {
     pub(crate) async fn forget(&mut self, run: &str) -> Result<()> {
         self.world.outcomes.retain(|o| o.key.run != run);
         self.world.in_flight.retain(|k| k.run != run);
+        self.world.reported.remove(run);
         self.keep().await
     }
 
     /// Has a source looked at. A bus that is away costs time, and nothing is said of the source.
     fn probe(&mut self, probe: Probe) {
-        self.world.probing.insert(probe.source.clone());
+        self.world.probing.insert(probe.key());
         let (dispatch, news) = (self.shared.dispatch.clone(), self.news.clone());
         let pipeline = self.declared.pipeline.clone();
         tokio::spawn(async move {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
@@ -132,7 +132,7 @@ impl Controller {
             runs,
             outcomes: kept.outcomes,
             in_flight: Default::default(),
-            reported: None,
+            reported: Default::default(),
             releases,
             serving: Serving {
                 desired: kept.desired,
@@ -216,18 +216,22 @@ impl Controller {
                 self.world.outcomes.push(*outcome);
                 self.keep().await?;
             }
-            News::Progress(reported) => self.world.reported = Some(reported),
+            News::Progress(reported) => {
+                let run = reported.key.run.clone();
+                self.world.reported.insert(run, reported);
+            }
             News::Look(look) => {
-                let source = look.probe.source.clone();
-                self.world.probing.remove(&source);
-                let before = self.world.looks.get(&source).map(|l| &l.result);
+                let key = look.probe.key();
+                self.world.probing.remove(&key);
+                let before = self.world.looks.get(&key).map(|l| &l.result);
                 if let Err(reason) = &look.result
                     && before != Some(&look.result)
                 {
+                    let source = &look.probe.source;
                     let trouble = format!("source {source} cannot be read: {reason}");
                     self.keeper.tell(Told::Trouble(trouble));
                 }
-                self.world.looks.insert(source, *look);
+                self.world.looks.insert(key, *look);
                 self.keep().await?;
             }
             News::Hint(source) => {
@@ -328,6 +332,13 @@ impl Controller {
     pub(crate) fn prepare(&mut self, name: &str) -> Result<()> {
         let release = self.world.releases.iter().find(|r| r.name_any() == name);
         let release = release.with_context(|| format!("release {name} is not there"))?;
+        if let Some(adapter) = release.spec.adapters.first() {
+            let why = anyhow!("serving adapter {} is not built yet", adapter.name);
+            self.world.serving.preparing.insert(name.to_owned());
+            // A closed channel is a loop that has ended.
+            let _ = self.news.send(News::Loaded(name.to_owned(), Err(why)));
+            return Ok(());
+        }
         let model = &release.spec.embedder.model;
         let own = *model == self.declared.pipeline.model;
         let load = Load {

@@ -1,31 +1,28 @@
 //! Between plan and bus: steps go out as work items, and come back as outcomes.
 
 mod again;
+mod answers;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use futures::StreamExt;
 use jiff::Timestamp;
-use loci_bus::{Dispatcher, Event, Events, Outcome, Progress, WorkItem};
+use loci_bus::{Dispatcher, Event, Events, Progress, WorkItem};
 use loci_digest::Digest;
 use loci_plan::spec::DEFAULT_CLASS;
-use loci_plan::{
-    Difference, Evaluated, Look, Pipeline, Probe, StepFailure, StepInput, StepKey, StepOutcome,
-    StepResult, Subjects,
-};
+use loci_plan::{Pipeline, Probe, StepInput, StepKey, Subjects};
 use loci_store::Store;
-use loci_worker::step::{
-    self, EVALUATION, Fetch, FetchItem, ProbeOutput, StepOutput, SuiteEvaluation,
-};
+use loci_worker::step::{Fetch, FetchItem};
 use tokio::sync::mpsc;
 
 use crate::controller::Declared;
-use crate::items::{Crew, blank, full_name, namespace, payload, priority, sources, subjects};
+use crate::items::{
+    Crew, blank, full_name, namespace, payload, priority, sources, sources_of, subjects,
+};
 use crate::live::{Asked, Live};
 use crate::news::News;
-use crate::results::{assembled, count, embedded, snapshot};
 
 /// The class of workers that compute in this process, whatever class pipelines name.
 pub const CLASS: &str = DEFAULT_CLASS;
@@ -81,26 +78,24 @@ impl Dispatch {
             key: key.clone(),
             subjects: subjects(input),
         };
-        let work = payload(declared, input);
-        let priority = priority(requested, work.as_ref());
         let payload = match input {
-            StepInput::Snapshot { previous } => {
+            StepInput::Snapshot { previous, adapter } => {
                 let run = key.run.clone();
                 let snapshot = Fetch::Snapshot {
                     run,
                     previous: *previous,
-                    sources: sources(pipeline).collect(),
+                    sources: sources_of(pipeline, adapter.as_deref()),
                 };
                 serde_json::to_value(self.fetch_item(pipeline, snapshot))?
             }
-            _ => serde_json::to_value(work)?,
+            _ => serde_json::to_value(payload(declared, input)?)?,
         };
         let item = WorkItem {
             // With the uid: a run of a pipeline of this name that is gone may have had this run's name.
             id: Digest::of_json(&(full_name(pipeline), &pipeline.uid, key))?.to_hex(),
             run: key.run.clone(),
             step: key.step.as_str().to_owned(),
-            priority,
+            priority: priority(requested, input),
             class: self.class(pipeline, input),
             ..blank(pipeline, payload)
         };
@@ -121,7 +116,12 @@ impl Dispatch {
         let source = sources(pipeline).find(|s| s.source.name == probe.source);
         let source = source.with_context(|| format!("there is no source {}", probe.source))?;
         let of = ("loci/probe/v1", full_name(pipeline), &source, &probe.basis);
-        let id = Digest::of_json(&of)?.to_hex();
+        // Two adapters may have the same source looked at for the same change.
+        let id = match &probe.adapter {
+            None => Digest::of_json(&of)?,
+            Some(adapter) => Digest::of_json(&(of, adapter))?,
+        };
+        let id = id.to_hex();
         let basis = probe.basis;
         let payload = self.fetch_item(pipeline, Fetch::Probe { source, basis });
         let item = WorkItem {
@@ -264,114 +264,6 @@ impl Dispatch {
             }
         }
         Ok(())
-    }
-
-    async fn answer(&self, live: Live, outcome: Outcome) {
-        let failed = |reason: &str, message: String, retryable| StepFailure {
-            reason: reason.to_owned(),
-            message,
-            retryable,
-        };
-        let unreadable = |e: anyhow::Error| failed("UnreadableResult", format!("{e:#}"), true);
-        let output = match outcome {
-            Outcome::Done { output } => {
-                serde_json::from_value::<StepOutput>(output).map_err(|e| unreadable(e.into()))
-            }
-            Outcome::Failed {
-                reason,
-                message,
-                retryable,
-            } => Err(failed(&reason, message, retryable)),
-            Outcome::Cancelled => match live.asked {
-                Asked::Step { .. } => return,
-                Asked::Probe { .. } => Err(failed("Cancelled", "nobody looked".to_owned(), true)),
-            },
-        };
-        let news = match live.asked {
-            Asked::Probe { probe, time } => {
-                let result = match output {
-                    Ok(StepOutput::Probe(ProbeOutput { changed: true })) => Ok(Difference::Changed),
-                    Ok(StepOutput::Probe(ProbeOutput { changed: false })) => {
-                        Ok(Difference::Unchanged)
-                    }
-                    Ok(_) => Err("a look was answered by a step".to_owned()),
-                    Err(failure) => Err(failure.message),
-                };
-                News::Look(Box::new(Look {
-                    probe,
-                    time,
-                    result,
-                }))
-            }
-            Asked::Step { key, subjects } => {
-                let result = match output {
-                    Ok(output) => {
-                        let result = self.result(&live.pipeline, &subjects, output).await;
-                        result.map_err(unreadable)
-                    }
-                    Err(failure) => Err(failure),
-                };
-                News::Outcome(Box::new(StepOutcome {
-                    key,
-                    time: Timestamp::now(),
-                    result,
-                }))
-            }
-        };
-        // A closed channel is a controller that has ended.
-        let _ = live.reply.send(news);
-    }
-
-    async fn result(
-        &self,
-        pipeline: &Pipeline,
-        subjects: &Subjects,
-        output: StepOutput,
-    ) -> Result<StepResult> {
-        Ok(match output {
-            StepOutput::Probe(_) => bail!("a step was answered by a look"),
-            StepOutput::Collect(_) => bail!("a step was answered by a dataset"),
-            StepOutput::Train(_) => bail!("a step was answered by an adapter"),
-            StepOutput::Snapshot(o) => StepResult::Snapshot(snapshot(o)),
-            StepOutput::Embed(o) => StepResult::Embed(embedded(o)?),
-            StepOutput::Assemble(o) => StepResult::Assemble(assembled(o)),
-            StepOutput::Evaluate(o) => {
-                StepResult::Evaluate(self.evaluated(pipeline, subjects, o).await?)
-            }
-        })
-    }
-
-    /// Scores come in the order of the dispatch: candidate, baseline, anchor.
-    async fn evaluated(
-        &self,
-        pipeline: &Pipeline,
-        subjects: &Subjects,
-        output: step::EvaluateOutput,
-    ) -> Result<Evaluated> {
-        let mut rows = Vec::new();
-        for row in &output.evaluations {
-            let mut scores = Vec::new();
-            for digest in row {
-                let evaluation: SuiteEvaluation =
-                    self.store.get_manifest(EVALUATION, digest).await?;
-                scores.push(evaluation.scores(&pipeline.metrics_of(&evaluation.suite)));
-            }
-            rows.push(scores);
-        }
-        let mut rows = rows.into_iter();
-        let candidate = rows.next().context("an evaluation without candidate")?;
-        let baseline = subjects.baseline.as_ref().and_then(|_| rows.next());
-        let anchor = subjects.anchor.as_ref().and_then(|_| rows.next());
-        let summary = format!("{} questions asked", count(output.asked));
-        Ok(Evaluated {
-            output: output.output,
-            subjects: subjects.clone(),
-            candidate,
-            baseline,
-            anchor,
-            base: None,
-            summary,
-        })
     }
 
     /// The class that reads a pipeline's sources; none when it is this process.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use anyhow::{Result, bail};
 use loci_bus::{Priority, WorkItem};
 use loci_digest::Digest;
 use loci_plan::metrics::Kind;
-use loci_plan::{Pipeline, StepInput, Subjects};
+use loci_plan::{Pipeline, StepInput, Subject, Subjects};
 use loci_worker::chunk::ChunkerConfig;
-use loci_worker::step::{self, SourceInput, SuiteInput, Upload};
+use loci_worker::step::{self, CollectInput, SourceInput, SuiteInput, Upload};
 
 use crate::controller::Declared;
 
@@ -47,6 +48,15 @@ pub(crate) fn sources(pipeline: &Pipeline) -> impl Iterator<Item = SourceInput> 
     })
 }
 
+/// Those that an adapter is trained on, or that are indexed.
+pub(crate) fn sources_of(pipeline: &Pipeline, adapter: Option<&str>) -> Vec<SourceInput> {
+    let read = |input: &SourceInput| {
+        let mut read = pipeline.read_by(adapter);
+        read.any(|source| source.name == input.source.name)
+    };
+    sources(pipeline).filter(read).collect()
+}
+
 /// An item that says what is to be done, and not yet for what.
 pub(crate) fn blank(pipeline: &Pipeline, payload: serde_json::Value) -> WorkItem {
     WorkItem {
@@ -74,19 +84,22 @@ pub(crate) fn subjects(input: &StepInput) -> Subjects {
 }
 
 /// How urgent a step is: those of a run that a person asked for come first, and a training waits for all that is short.
-pub(crate) fn priority(requested: bool, work: Option<&step::StepInput>) -> Priority {
-    match work {
-        Some(step::StepInput::Train(_)) => Priority::P2,
+pub(crate) fn priority(requested: bool, input: &StepInput) -> Priority {
+    match input {
+        StepInput::Train { .. } => Priority::P2,
         _ if requested => Priority::P0,
         _ => Priority::P1,
     }
 }
 
-/// What a worker is asked to do; none when that is a fetcher's part.
-pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Option<step::StepInput> {
+/// What a worker is asked to do.
+///
+/// # Errors
+/// When that is no worker's part, or nobody's yet.
+pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Result<step::StepInput> {
     let pipeline = &declared.pipeline;
-    Some(match input {
-        StepInput::Snapshot { .. } => return None,
+    Ok(match input {
+        StepInput::Snapshot { .. } => bail!("a snapshot is a fetcher's part"),
         StepInput::Embed { snapshot, previous } => step::StepInput::Embed {
             snapshot: *snapshot,
             previous: *previous,
@@ -97,65 +110,88 @@ pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Option<step::St
             },
         },
         StepInput::Assemble { change, .. } => step::StepInput::Assemble { delta: *change },
+        StepInput::Collect {
+            adapter,
+            snapshot,
+            last,
+            min_new,
+        } => {
+            let Some(adapter) = pipeline.adapter(adapter) else {
+                bail!("spec.adapters has no {adapter}");
+            };
+            let suites = declared.suites.iter();
+            step::StepInput::Collect(CollectInput {
+                snapshot: *snapshot,
+                sources: adapter.sources.iter().cloned().collect(),
+                suites: suites.map(|(name, data)| (name.clone(), *data)).collect(),
+                held_out: adapter.held_out,
+                min_examples: adapter.min_examples,
+                min_new_examples: *min_new,
+                last: *last,
+            })
+        }
+        StepInput::Train { adapter, .. } => {
+            bail!("adapter {adapter} is to be trained, and training is not built yet")
+        }
         StepInput::Evaluate {
-            revision,
+            candidate,
             baseline,
             anchor,
             ..
-        } => step::StepInput::Evaluate {
-            revisions: [Some(*revision), *baseline, *anchor]
-                .into_iter()
-                .flatten()
-                .collect(),
-            suites: pipeline
-                .suites
-                .iter()
-                .filter(|s| s.kind == Kind::Retrieval)
-                .filter_map(|s| {
-                    let data = *declared.suites.get(&s.name)?;
-                    Some(SuiteInput {
-                        name: s.name.clone(),
-                        data,
-                        depth: pipeline.depth_of(&s.name),
-                    })
-                })
-                .collect(),
-            // Of behaviour nobody can be asked before a pipeline has adapters, and the spec refuses such suites.
-            behaviors: Vec::new(),
-        },
+        } => {
+            let subjects = [Some(candidate), baseline.as_ref(), anchor.as_ref()];
+            let revisions = subjects.into_iter().flatten().map(revision);
+            step::StepInput::Evaluate {
+                revisions: revisions.collect::<Result<_>>()?,
+                suites: suites(declared),
+                // Of behaviour nobody can be asked before a pipeline has adapters, and the spec refuses such suites.
+                behaviors: Vec::new(),
+            }
+        }
     })
+}
+
+fn revision(subject: &Subject) -> Result<Digest> {
+    if let Some(adapter) = subject.adapters.keys().next() {
+        bail!("adapter {adapter} is to be judged, and judging adapters is not built yet");
+    }
+    Ok(subject.revision)
+}
+
+fn suites(declared: &Declared) -> Vec<SuiteInput> {
+    let suite = |name: &String| {
+        let data = *declared.suites.get(name)?;
+        Some(SuiteInput {
+            name: name.clone(),
+            data,
+            depth: declared.pipeline.depth_of(name),
+        })
+    };
+    let suites = declared.pipeline.suites.iter();
+    let suites = suites.filter(|s| s.kind == Kind::Retrieval);
+    suites.filter_map(|s| suite(&s.name)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn who_asked_comes_first_and_a_training_waits() {
-        let delta = Digest::of("delta");
-        let assemble = step::StepInput::Assemble { delta };
-        let train = json!({
-            "step": "train",
-            "run": "support-1",
-            "base": "hf://org/model@main",
-            "dataset": Digest::of("dataset"),
-            "lora": {"rank": 8, "alpha": "16", "dropout": "0", "targets": ["q_proj"]},
-            "training": {
-                "epochs": 1, "learningRate": 1e-4, "schedule": "cosine", "warmup": 0.0, "batchTokens": 1024, "seed": 0
-            },
-        });
-        let train: step::StepInput = serde_json::from_value(train).unwrap();
-        for (requested, work, expected) in [
-            (true, None, Priority::P0),
-            (true, Some(&assemble), Priority::P0),
-            (false, Some(&assemble), Priority::P1),
-            (false, None, Priority::P1),
-            (false, Some(&train), Priority::P2),
-            (true, Some(&train), Priority::P2),
+        let (change, dataset) = (Digest::of("change"), Digest::of("dataset"));
+        let assemble = StepInput::Assemble { change };
+        let train = StepInput::Train {
+            adapter: "escalation".into(),
+            dataset,
+            warm_start: None,
+        };
+        for (requested, input, expected) in [
+            (true, &assemble, Priority::P0),
+            (false, &assemble, Priority::P1),
+            (false, &train, Priority::P2),
+            (true, &train, Priority::P2),
         ] {
-            assert_eq!(priority(requested, work), expected, "{work:?}");
+            assert_eq!(priority(requested, input), expected, "{input:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What steps came to, for the plan and for people.
 
 use anyhow::{Context, Result};
-use loci_plan::{Assembled, Embedded, Snapshot, SourceSnapshot};
+use loci_plan::{Assembled, Collected, Embedded, Snapshot, SourceSnapshot};
 use loci_worker::step;
 
 /// A number with thousands separated: `12,345`.
@@ -80,5 +80,21 @@ pub(crate) fn assembled(output: step::AssembleOutput) -> Assembled {
         documents: output.documents,
         passages: output.passages,
         summary,
+    }
+}
+
+pub(crate) fn collected(output: step::CollectOutput) -> Collected {
+    Collected {
+        output: output.dataset,
+        content: output.content,
+        total: output.report.total.train,
+        new: output.new,
+        not_enough: output.not_enough,
+        summary: format!(
+            "{}; {} new, {} gone since the last training",
+            output.report,
+            count(output.new),
+            count(output.gone)
+        ),
     }
 }

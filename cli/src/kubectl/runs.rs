@@ -130,6 +130,7 @@ fn of(pipeline: &MemoryPipeline) -> MemoryRun {
         pipeline_ref: LocalRef { name: name.clone() },
         kind: RunKind::Refresh,
         adapter: None,
+        release: None,
         trigger: RunTrigger::Requested,
         generation: None,
         scheduled_time: None,

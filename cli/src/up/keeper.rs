@@ -166,6 +166,8 @@ fn step(outcome: &StepOutcome) -> String {
         Ok(StepResult::Snapshot(s)) => format!("{step:<9} {}", s.summary),
         Ok(StepResult::Embed(s)) => format!("{step:<9} {}", s.summary),
         Ok(StepResult::Assemble(s)) => format!("{step:<9} {}", s.summary),
+        Ok(StepResult::Collect(s)) => format!("{step:<9} {}", s.summary),
+        Ok(StepResult::Train(s)) => format!("{step:<9} {}", s.summary),
         Ok(StepResult::Evaluate(s)) => format!("{step:<9} {}", s.summary),
         Err(e) => format!("{step:<9} failed: {} ({})", e.message, e.reason),
     }

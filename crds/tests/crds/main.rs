@@ -1,6 +1,7 @@
 //! The schemas as a cluster gets them: described, bounded, strict; and every CEL rule can refuse.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod adapters;
 mod rules;
 mod schema;
 

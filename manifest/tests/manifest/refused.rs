@@ -152,8 +152,15 @@ fn rules_refuse_with_their_message_at_the_field() {
             &["18:5: spec.index.refresh: give interval or cron, not both"],
         ),
         (
-            with("  runs:\n", "  adapters: [{name: a}]\n"),
-            &["27:3: spec.adapters: adapters are not built yet: remove the field"],
+            with(
+                "  runs:\n",
+                "  adapters: [{name: a, base: \"hf://org/base@main\", sources: [notes]}]\n",
+            )
+            .replace("memory: episodic", "memory: procedural"),
+            &[
+                "15:13: spec.sources[2].memory: memory class procedural trains adapters, which are not built yet: what must be looked up is factual, episodic or profile",
+                "27:3: spec.adapters: adapters are not built yet: remove the field",
+            ],
         ),
         (
             with("name: support", &format!("name: {}", "a".repeat(41))),

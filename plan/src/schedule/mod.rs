@@ -1,4 +1,4 @@
-//! When sources are looked at: by interval, or by cron in a time zone, put off by a fixed jitter.
+//! When sources are looked at and adapters are trained: by interval, or by cron in a time zone, put off by a fixed jitter.
 //!
 //! Daylight saving follows vixie cron, as Kubernetes users know it. A job whose minute or hour begins
 //! with `*` follows elapsed time: it skips a gap and goes on through a doubled hour. Any other job
@@ -6,6 +6,7 @@
 //! and one in a doubled hour fires at the first of the two.
 
 mod calendar;
+mod window;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use loci_digest::Digest;
 
 pub use calendar::{Calendar, CalendarError};
+pub use window::{Hours, Window};
 
 use crate::clock::{after, before};
 

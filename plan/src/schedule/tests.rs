@@ -191,3 +191,34 @@ fn what_never_comes_is_refused() {
         assert!(Calendar::zone(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_window_is_open_from_each_of_its_times_on_for_so_long() {
+    let window = |cron, zone, hours: u64| {
+        let calendar = Calendar::new(cron, Calendar::zone(zone).unwrap()).unwrap();
+        Window::new(calendar, Duration::from_secs(hours * 3600))
+    };
+    let open = |until| Hours::Open(Some(at(until)));
+    let closed = |until| Hours::Closed(Some(at(until)));
+    let nights = [window("0 22 * * *", "UTC", 2)];
+    let now = |text| Hours::at(&nights, at(text));
+    assert_eq!(now("2026-01-01T21:59:59Z"), closed("2026-01-01T22:00:00Z"));
+    assert_eq!(now("2026-01-01T22:00:00Z"), open("2026-01-02T00:00:00Z"));
+    assert_eq!(now("2026-01-01T23:59:59Z"), open("2026-01-02T00:00:00Z"));
+    assert_eq!(now("2026-01-02T00:00:00Z"), closed("2026-01-02T22:00:00Z"));
+    // Of several, the one that is open longest counts; without any it is open always.
+    let both = [
+        window("0 22 * * *", "UTC", 2),
+        window("0 23 * * *", "UTC", 4),
+    ];
+    let late = Hours::at(&both, at("2026-01-01T23:30:00Z"));
+    assert_eq!(late, open("2026-01-02T03:00:00Z"));
+    assert_eq!(
+        Hours::at(&[], at("2026-01-01T23:30:00Z")),
+        Hours::Open(None)
+    );
+    // Berlin, 29 March 2026: from 01:30 +01 to 04:30 +02 are two hours.
+    let spring = [window("30 1 * * *", "Europe/Berlin", 2)];
+    let until = "2026-03-29T02:30:00Z";
+    assert_eq!(Hours::at(&spring, at("2026-03-29T02:29:59Z")), open(until));
+}

@@ -31,7 +31,7 @@ impl Fields {
         }
     }
 
-    fn take<T, E: ToString>(
+    pub(super) fn take<T, E: ToString>(
         &mut self,
         field: impl Into<String>,
         result: Result<T, E>,
@@ -197,20 +197,25 @@ impl Fields {
         if interval.is_some() {
             self.error("spec.index.refresh", "give interval or cron, not both");
         }
-        let zone = spec.time_zone.as_deref().unwrap_or("UTC");
-        let zone = self.take(field("timeZone"), Calendar::zone(zone))?;
-        let calendar = self.take(field("cron"), Calendar::new(cron, zone))?;
+        let calendar = self.calendar("spec.index.refresh", cron, spec.time_zone.as_deref())?;
         Some(Schedule::by(calendar, deadline).jittered(jitter, identity))
+    }
+
+    /// `cron` and `timeZone` of a field.
+    pub(super) fn calendar(
+        &mut self,
+        field: &str,
+        cron: &str,
+        zone: Option<&str>,
+    ) -> Option<Calendar> {
+        let zone = Calendar::zone(zone.unwrap_or("UTC"));
+        let zone = self.take(format!("{field}.timeZone"), zone)?;
+        self.take(format!("{field}.cron"), Calendar::new(cron, zone))
     }
 
     /// Fields of capabilities that are not built yet.
     pub(super) fn refuse_unbuilt(&mut self, spec: &MemoryPipelineSpec) {
         let unbuilt = [
-            (
-                "spec.adapters",
-                spec.adapters.is_some(),
-                "adapters are not built yet: remove the field",
-            ),
             (
                 "spec.budget",
                 spec.budget.is_some(),

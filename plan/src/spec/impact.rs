@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use super::Pipeline;
+use loci_crds::source::MemoryClass;
+
+use super::{Adapter, Pipeline, Source};
 
 /// What the change of a field sets off, from least to most.
 ///
 /// | field changed | impact |
 /// |---|---|
-/// | `suspend`, `index.refresh`, `index.freshness`, `index.maxDeletion`, `rollout`, `releases`, `runs`, `serving`, `deletionPolicy`, `workers` | [`Impact::None`]: holds from now on |
+/// | `suspend`, `index.refresh`, `index.freshness`, `index.maxDeletion`, `rollout`, `releases`, `runs`, `serving`, `deletionPolicy`, `workers`, what else `adapters` say | [`Impact::None`]: holds from now on |
 /// | `suites`, `gates` | [`Impact::Judge`]: holds for the next candidate; one that was rejected is judged again |
-/// | `sources` | [`Impact::Refresh`]: a run reads them; only changed documents are cut and embedded |
+/// | `adapters`: one taken out | [`Impact::Judge`]: a release without it is judged |
+/// | `sources` that are indexed | [`Impact::Refresh`]: a run reads them; only changed documents are cut and embedded |
 /// | `index.chunking` | [`Impact::Rechunk`]: every document is cut anew; passages that stay the same keep their vectors |
 /// | `embedder` | [`Impact::Rebuild`]: every passage is embedded anew |
+/// | `adapters`: base, sources, heldOut, lora, training; procedural `sources` | [`Impact::Retrain`]: the adapter's next run trains, however few examples are new; what is at work begins anew |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Impact {
     /// No run.
@@ -25,11 +29,15 @@ pub enum Impact {
     Rechunk,
     /// A run that embeds all passages.
     Rebuild,
+    /// No run at once, but the next fine-tune trains.
+    Retrain,
 }
 
 /// What the change from `old` to `new` sets off, by the field that does; nothing that stayed the same is listed.
 pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)> {
     let history = |p: &Pipeline| (p.release_history, p.release_min_age);
+    let gone = |a: &Adapter| new.adapter(&a.name).is_none();
+    let retrained = |a: &Adapter| old.adapter(&a.name).map(trained_by) != Some(trained_by(a));
     let fields = [
         (Impact::None, "spec.suspend", old.suspend != new.suspend),
         (
@@ -67,7 +75,27 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
         (Impact::None, "spec.workers", old.class != new.class),
         (Impact::Judge, "spec.suites", old.suites != new.suites),
         (Impact::Judge, "spec.gates", old.gates != new.gates),
-        (Impact::Refresh, "spec.sources", old.sources != new.sources),
+        (Impact::None, "spec.adapters", old.adapters != new.adapters),
+        (
+            Impact::Judge,
+            "spec.adapters",
+            old.adapters.iter().any(gone),
+        ),
+        (
+            Impact::Retrain,
+            "spec.adapters",
+            new.adapters.iter().any(retrained),
+        ),
+        (
+            Impact::Retrain,
+            "spec.sources",
+            procedural(old) != procedural(new),
+        ),
+        (
+            Impact::Refresh,
+            "spec.sources",
+            !old.read_by(None).eq(new.read_by(None)),
+        ),
         (
             Impact::Rechunk,
             "spec.index.chunking",
@@ -79,5 +107,16 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
         .into_iter()
         .filter(|f| f.2)
         .map(|(impact, field, _)| (impact, field))
+        .collect()
+}
+
+fn trained_by(adapter: &Adapter) -> (String, &[String]) {
+    (adapter.settings(), &adapter.sources)
+}
+
+fn procedural(pipeline: &Pipeline) -> Vec<&Source> {
+    let sources = pipeline.sources.iter();
+    sources
+        .filter(|s| s.memory == MemoryClass::Procedural)
         .collect()
 }

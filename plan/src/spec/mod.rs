@@ -1,5 +1,6 @@
 //! A pipeline's spec as typed values, validated once: nothing after this reads the raw resource.
 
+mod adapter;
 mod fields;
 mod impact;
 mod source;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use crate::metrics::{Kind, Metric};
 use crate::schedule::Schedule;
+pub use adapter::{Adapter, Lora, Training};
 use fields::Fields;
 pub use impact::{Impact, impact};
 pub use source::{Location, Paths, Reference, Source};
@@ -75,6 +77,8 @@ pub struct Pipeline {
     pub deletion_policy: DeletionPolicy,
     /// The class of workers that do the steps.
     pub class: String,
+    /// What is fine-tuned.
+    pub adapters: Vec<Adapter>,
 }
 
 /// How documents are cut into passages.
@@ -92,6 +96,15 @@ impl Pipeline {
     /// # Errors
     /// Every field that cannot be accepted, each with its reason.
     pub fn from_resource(resource: &MemoryPipeline) -> Result<Self, Vec<FieldError>> {
+        let mut fields = Fields::default();
+        fields.refuse_adapters(&resource.spec);
+        let pipeline = Self::read(resource, &mut fields);
+        fields.finish(pipeline)
+    }
+
+    /// The same with adapters, for tests until they are accepted.
+    #[doc(hidden)]
+    pub fn with_adapters(resource: &MemoryPipeline) -> Result<Self, Vec<FieldError>> {
         let mut fields = Fields::default();
         let pipeline = Self::read(resource, &mut fields);
         fields.finish(pipeline)
@@ -163,6 +176,7 @@ impl Pipeline {
             ),
             deletion_policy: spec.deletion_policy.unwrap_or_default(),
             class: fields.class("spec.workers.class", spec.workers.class.as_deref()),
+            adapters: fields.adapters(spec, &identity),
             name,
         }
     }
@@ -196,9 +210,10 @@ impl Pipeline {
             .unwrap_or(1)
     }
 
-    /// The digest of all that the index depends on: the embedder, the chunking, the sources.
+    /// The digest of all that the index depends on: the embedder, the chunking, the sources that are indexed.
     pub fn build_inputs(&self) -> String {
-        digest(&("loci/build/v1", &self.model, self.chunking, &self.sources))
+        let sources: Vec<_> = self.read_by(None).collect();
+        digest(&("loci/build/v1", &self.model, self.chunking, sources))
     }
 
     /// The digest of all in the spec that a verdict depends on: the suites and the gates.

@@ -102,7 +102,7 @@ impl Fields {
     }
 
     fn source(&mut self, field: &str, spec: &SourceSpec) -> Option<Source> {
-        if matches!(spec.memory, MemoryClass::Working | MemoryClass::Procedural) {
+        if spec.memory == MemoryClass::Working {
             let reason = format!(
                 "memory class {} is not built yet: use factual, episodic or profile",
                 spec.memory.as_str()

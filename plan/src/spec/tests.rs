@@ -1,5 +1,4 @@
 use super::*;
-use loci_crds::behavior::BuiltinSuite;
 use serde_json::{Value, json};
 
 fn resource(change: impl FnOnce(&mut Value)) -> MemoryPipeline {
@@ -48,6 +47,15 @@ fn defaults_are_filled_in() {
         (p.freshness, p.chunking.overlap_tokens),
         (Duration::from_secs(180), 20)
     );
+}
+
+/// Declares an adapter and what it is trained on.
+fn with_adapter(s: &mut Value) {
+    let runbooks =
+        json!({"name": "runbooks", "memory": "procedural", "directory": {"path": "runbooks"}});
+    s["sources"].as_array_mut().unwrap().push(runbooks);
+    s["adapters"] =
+        json!([{"name": "escalation", "base": "hf://org/base@main", "sources": ["runbooks"]}]);
 }
 
 /// A wrong spec: what makes it wrong, the field that is named, a part of the reason.
@@ -163,11 +171,7 @@ fn what_cannot_be_accepted_is_named_with_its_reason() {
             "spec.rollout.pin",
             "from 1",
         ),
-        (
-            |s| s["adapters"] = json!([]),
-            "spec.adapters",
-            "not built yet",
-        ),
+        (with_adapter, "spec.adapters", "not built yet"),
     ];
     for (change, field, part) in cases {
         let errors = refused(change);
@@ -309,121 +313,5 @@ fn what_verdicts_of_stored_releases_depend_on_is_written_as_ever() {
     );
 }
 
-fn suite_of(spec: Value) -> (Option<Suite>, Vec<String>) {
-    let mut fields = Fields::default();
-    let suite = fields.suite(2, &serde_json::from_value(spec).unwrap());
-    let errors = fields.finish(()).err().unwrap_or_default();
-    (suite, errors.iter().map(ToString::to_string).collect())
-}
-
-#[test]
-fn behaviour_suites_are_read_and_refused_as_not_built() {
-    let of = |behavior: Value| suite_of(json!({"name": "s", "behavior": behavior}));
-    for (behavior, field) in [
-        (json!({"builtin": "arithmetic"}), "builtin"),
-        (json!({"builtin": "ability", "context": "none"}), "builtin"),
-        (json!({"data": {"file": "a"}}), "data.file"),
-        (
-            json!({"data": {"configMap": {"name": "m", "key": "k"}}}),
-            "data.configMap",
-        ),
-    ] {
-        let (suite, errors) = of(behavior);
-        let suite = suite.unwrap();
-        assert_eq!(suite.kind, Kind::Behavior);
-        assert_eq!(suite.field(2), format!("spec.suites[2].behavior.{field}"));
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        assert!(errors[0].starts_with("spec.suites[2].behavior: behavior suites judge adapters"));
-    }
-    for (behavior, expected) in [
-        (json!({}), "spec.suites[2].behavior: give exactly one"),
-        (
-            json!({"builtin": "ability", "data": {"file": "a"}}),
-            "spec.suites[2].behavior: give exactly one",
-        ),
-        (
-            json!({"builtin": "ability", "context": "retrieved"}),
-            "spec.suites[2].behavior.context: retrieved is not built yet",
-        ),
-        (
-            json!({"data": {}}),
-            "spec.suites[2].behavior.data: give exactly one",
-        ),
-    ] {
-        let (_, errors) = of(behavior);
-        assert!(
-            errors.iter().any(|e| e.starts_with(expected)),
-            "{expected}: {errors:?}"
-        );
-    }
-    let (neither, errors) = suite_of(json!({"name": "s"}));
-    assert_eq!(neither, None);
-    assert_eq!(
-        errors,
-        ["spec.suites[2]: give exactly one of retrieval, behavior"]
-    );
-}
-
-#[test]
-fn gates_fit_the_kind_of_their_suite() {
-    let suites = [Kind::Retrieval, Kind::Behavior].map(|kind| Suite {
-        name: format!("{kind:?}"),
-        data: SuiteData::File("a".into()),
-        kind,
-    });
-    let of = |suite: &str, metric: &str, gate: Value| {
-        let mut spec = json!({"suite": suite, "metric": metric});
-        spec.as_object_mut()
-            .unwrap()
-            .extend(gate.as_object().unwrap().clone());
-        let mut fields = Fields::default();
-        let gate = fields.gate(0, &serde_json::from_value(spec).unwrap(), &suites);
-        let errors = fields.finish(()).err().unwrap_or_default();
-        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        (gate, errors)
-    };
-    let floor = || json!({"floor": "0.5"});
-    assert_eq!(of("Retrieval", "mrr", floor()).1, [""; 0]);
-    assert_eq!(of("Behavior", "accuracy", floor()).1, [""; 0]);
-    for (suite, metric, way_out) in [
-        ("Retrieval", "accuracy", "use recallAtK"),
-        ("Behavior", "recallAt5", "use exactMatch"),
-        ("Behavior", "schemaValid", "schemaValid is not built yet"),
-    ] {
-        let errors = of(suite, metric, floor()).1;
-        assert!(
-            errors.len() == 1
-                && errors[0].starts_with("spec.gates[0].metric: ")
-                && errors[0].contains(way_out),
-            "{errors:?}"
-        );
-    }
-    let (gate, errors) = of("Behavior", "accuracy", json!({"minGain": "0.10"}));
-    assert_eq!(gate.unwrap().min_gain, Some(0.1));
-    assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(
-        errors[0].contains("adapters are not built yet"),
-        "{errors:?}"
-    );
-    let errors = of("Retrieval", "mrr", json!({"minGain": "0.10"})).1;
-    assert!(
-        errors
-            .iter()
-            .any(|e| e.contains("gates on behavior suites")),
-        "{errors:?}"
-    );
-}
-
-#[test]
-fn a_behaviour_suite_without_gates_is_scored_by_all_that_its_cases_have() {
-    let p = Pipeline {
-        suites: vec![Suite {
-            name: "b".into(),
-            data: SuiteData::Builtin(BuiltinSuite::Ability),
-            kind: Kind::Behavior,
-        }],
-        ..pipeline(|_| {})
-    };
-    assert_eq!(p.metrics_of("b"), Metric::BEHAVIOR);
-    assert_eq!(p.depth_of("b"), 0);
-}
+mod adapters;
+mod behavior;

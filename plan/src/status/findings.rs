@@ -3,15 +3,15 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use loci_crds::pipeline::SourceStatus;
 use loci_crds::release::{Outcome, ReleasePhase};
-use loci_crds::run::{RunPhase, RunTrigger, StepName};
+use loci_crds::run::RunPhase;
 use loci_crds::{MemoryRelease, MemoryRun};
 
+use super::work::{at_work, of_spec, rebase_due, rebasing};
 use crate::clock::after;
 use crate::conditions::{Finding, Truth};
 use crate::plan::Draft;
 use crate::rollout::{self, refusal};
-use crate::runs::{cause, owed};
-use crate::steps::RETRYING;
+use crate::runs::{cause, owed, rebase};
 use crate::view::{Lane, ReleaseView, RunView, SUPERSEDED, View};
 
 pub(super) fn ready(view: &View<'_>) -> Finding {
@@ -54,7 +54,7 @@ pub(super) fn ready(view: &View<'_>) -> Finding {
     Finding::new("Ready", false, reason, message)
 }
 
-fn message_of(run: &MemoryRun) -> String {
+pub(super) fn message_of(run: &MemoryRun) -> String {
     run.status
         .as_ref()
         .and_then(|s| s.message.clone())
@@ -77,36 +77,23 @@ pub(super) fn reconciling(view: &View<'_>) -> Finding {
     Finding::new("Reconciling", truth, reason, message)
 }
 
-/// Whether runs for this reason do what the spec asks for.
-fn of_spec(trigger: RunTrigger) -> bool {
-    matches!(trigger, RunTrigger::Initial | RunTrigger::SpecChanged)
-}
-
 fn under_way(view: &View<'_>) -> Option<(&'static str, String)> {
     let owed = owed(view).is_some_and(of_spec);
     match view.live(Lane::Index) {
         // A run that was started for another reason may be all that the spec waits for.
-        Some(run) if owed || of_spec(run.spec.trigger) => {
-            let name = run.name();
-            return Some(match absent(view, run) {
-                Some(class) => (
-                    "NoWorker",
-                    format!(
-                        "{name} waits: no worker of class {class} is there to do its next step"
-                    ),
-                ),
-                None => match run.reason() {
-                    RETRYING => (RETRYING, format!("{name}: {}", message_of(run))),
-                    _ => ("Running", format!("{name} is under way")),
-                },
-            });
-        }
+        Some(run) if owed || of_spec(run.spec.trigger) => return Some(at_work(view, run)),
         None if !view.pipeline.suspend
             && cause(view, &mut Draft::default()).is_some_and(|c| owed || of_spec(c.trigger)) =>
         {
             return Some(("RunDue", "a run for this generation is due".to_owned()));
         }
         _ => {}
+    }
+    if let Some(run) = rebasing(view) {
+        return Some(at_work(view, run));
+    }
+    if !view.pipeline.suspend && rebase_due(view) {
+        return Some(("RunDue", "a run for this generation is due".to_owned()));
     }
     let current = view.world.serving.current.as_deref();
     let awaited = match view.hold() {
@@ -117,18 +104,6 @@ fn under_way(view: &View<'_>) -> Option<(&'static str, String)> {
     };
     let awaited = awaited.filter(|_| stuck(view).is_none());
     awaited.map(|r| ("Promoting", format!("{} is being loaded", r.name())))
-}
-
-/// The class that a run's next step needs a worker of, when there is none.
-fn absent<'a>(view: &View<'a>, run: &MemoryRun) -> Option<&'a str> {
-    let workers = view.world.workers.as_ref()?;
-    let steps = &run.status.as_ref()?.steps;
-    let open = steps.iter().find(|s| s.completion_time.is_none())?;
-    let class = match open.name {
-        StepName::Snapshot => workers.fetch.as_deref()?,
-        StepName::Embed | StepName::Assemble | StepName::Evaluate => &view.pipeline.class,
-    };
-    (!workers.classes.contains(class)).then_some(class)
 }
 
 /// What a release that could not be loaded repeatedly says.
@@ -151,14 +126,28 @@ fn switching<'a>(view: &View<'a>, current: &str) -> Option<&'a MemoryRelease> {
 
 /// Whether a release was built because the spec asks for it, or is the first by this spec.
 fn wanted(view: &View<'_>, release: &MemoryRelease) -> bool {
-    let run_of = |release: &MemoryRelease| {
-        let run = view.runs.iter().find(|run| run.name() == release.spec.run);
-        run.copied()
-    };
     let served = view.world.serving.current.as_deref();
-    let served = served.and_then(|name| run_of(view.release(name)?));
+    let served = served.and_then(|name| indexer(view, view.release(name)?));
     let outdated = served.is_some_and(|r| r.inputs() != Some(&view.pipeline.build_inputs()));
-    outdated || run_of(release).is_some_and(|run| of_spec(run.spec.trigger))
+    outdated || maker(view, release).is_some_and(|run| of_spec(run.spec.trigger))
+}
+
+/// The run that made a release.
+fn maker<'a>(view: &View<'a>, release: &MemoryRelease) -> Option<&'a MemoryRun> {
+    let run = view.runs.iter().find(|run| run.name() == release.spec.run);
+    run.copied()
+}
+
+/// The run that built the index of a release: that made it, or one that it got its index from.
+fn indexer<'a>(view: &View<'a>, release: &MemoryRelease) -> Option<&'a MemoryRun> {
+    let built = |r: &&MemoryRun| r.lane() == Some(Lane::Index);
+    if release.lane() == Lane::Index && release.spec.adapters.is_empty() {
+        return maker(view, release).filter(built);
+    }
+    let content = release.component(Lane::Index);
+    let same = view.releases.iter().rev();
+    let same = same.filter(|r| r.component(Lane::Index) == content);
+    same.filter_map(|r| maker(view, r)).find(built)
 }
 
 /// Whether what the generation asks for cannot come about without a change from outside; never while it is
@@ -168,14 +157,14 @@ pub(super) fn stalled(view: &View<'_>, reconciling: &Finding) -> Finding {
         return Finding::new("Stalled", true, "HoldNotPossible", message);
     }
     let inputs = view.pipeline.build_inputs();
-    let given_up = |r: &&MemoryRun| match r.phase() {
+    let given_up = |r: &MemoryRun| match r.phase() {
         RunPhase::Failed => true,
         RunPhase::Cancelled => r.reason() != SUPERSEDED,
         _ => false,
     };
     let failed = view
         .newest_ended(Lane::Index)
-        .filter(given_up)
+        .filter(|r| given_up(r))
         .filter(|r| r.inputs() == Some(&inputs));
     let owed = owed(view).is_some_and(of_spec);
     let idle = view.live(Lane::Index).is_none() && reconciling.truth != Truth::True;
@@ -190,6 +179,19 @@ pub(super) fn stalled(view: &View<'_>, reconciling: &Finding) -> Finding {
                 message_of(run)
             ),
         );
+    }
+    let rebased = view.rebases().rev().find(|r| r.phase().is_terminal());
+    let unrebased = rebase::owed(view)
+        .into_iter()
+        .find(|o| of_spec(o.trigger))
+        .filter(|_| reconciling.truth != Truth::True);
+    if let Some(run) = rebased.filter(|r| given_up(r) && unrebased.is_some()) {
+        let message = format!(
+            "{}: {}; it is tried again at the next look",
+            run.name(),
+            message_of(run)
+        );
+        return Finding::new("Stalled", true, run.reason(), message);
     }
     let current = view.world.serving.current.as_deref();
     let held = view.hold().and_then(|hold| hold.release.ok());
@@ -215,16 +217,17 @@ pub(super) fn synced(view: &View<'_>, sources: &[SourceStatus]) -> Finding {
         .iter()
         .filter_map(|s| s.error.as_ref().map(|e| at(view, &s.name, e)))
         .collect();
-    if let Some(run) = view
-        .live(Lane::Index)
-        .filter(|r| r.phase() == RunPhase::Held)
-    {
+    let mut live = view.lanes().into_iter().filter_map(|lane| view.live(lane));
+    if let Some(run) = live.find(|r| r.phase() == RunPhase::Held) {
         return Finding::new("SourcesSynced", false, run.reason(), message_of(run));
     }
     if !failed.is_empty() {
         return Finding::new("SourcesSynced", false, "SourceFailed", failed.join("; "));
     }
-    if sources.iter().any(|s| s.last_success_time.is_none()) {
+    // What an adapter is trained on is read when it is trained.
+    let indexed = |s: &&SourceStatus| view.pipeline.read_by(None).any(|i| i.name == s.name);
+    let mut indexed = sources.iter().filter(indexed);
+    if indexed.any(|s| s.last_success_time.is_none()) {
         return Finding::new(
             "SourcesSynced",
             Truth::Unknown,
@@ -283,11 +286,14 @@ pub(super) fn index_fresh(view: &View<'_>, refreshed: Option<&Time>, draft: &mut
     Finding::new(kind, false, reason, message)
 }
 
-/// What the gates said of the newest release.
+/// What the gates said of the newest release: of each lane, and then of the worst.
 pub(super) fn gate_passed(view: &View<'_>) -> Finding {
     let kind = "GatePassed";
-    let judged = view.target().or_else(|| view.releases.last().copied());
-    let verdict = judged.and_then(|r| Some((r.name(), r.status.as_ref()?.verdict.as_ref()?)));
+    let index = view.target().or_else(|| view.releases.last().copied());
+    let adapters = view.lanes().into_iter().filter(|l| *l != Lane::Index);
+    let newest = adapters.filter_map(|lane| view.tip(lane)).chain(index);
+    let judged = newest.filter_map(|r| Some((r.name(), r.status.as_ref()?.verdict.as_ref()?)));
+    let verdict = judged.max_by_key(|(_, verdict)| severity(verdict.outcome));
     let Some((name, verdict)) = verdict else {
         return Finding::new(
             kind,
@@ -313,6 +319,15 @@ pub(super) fn gate_passed(view: &View<'_>) -> Finding {
         against.join("; ")
     };
     Finding::new(kind, truth, reason, format!("{name}: {detail}"))
+}
+
+/// Of equally bad verdicts the last counts: that of the index.
+fn severity(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Passed | Outcome::NotApplicable => 0,
+        Outcome::Inconclusive => 1,
+        Outcome::Failed => 2,
+    }
 }
 
 /// Budgets are refused so far, so that none can be used up.

@@ -1,6 +1,8 @@
-//! The pipeline's status: conditions, sources, what serves.
+//! The pipeline's status: conditions, sources, adapters, what serves.
 
+mod adapters;
 mod findings;
+mod work;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -63,10 +65,12 @@ pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus
         .iter()
         .map(|s| source(view, &s.name))
         .collect();
+    let indexed = |s: &&SourceStatus| view.pipeline.read_by(None).any(|i| i.name == s.name);
     let fresh = up_to_date(view)
         .then(|| {
             sources
                 .iter()
+                .filter(indexed)
                 .map(|s| s.last_success_time.clone())
                 .min()
                 .flatten()
@@ -101,10 +105,11 @@ pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus
         next_refresh_time: next_look(view).map(|t| Time(stamp(t).0)),
         last_refresh_time,
         sources,
+        adapters: adapters::statuses(view),
     }
 }
 
-/// The next look by schedule: one that is due now, or else the first to come.
+/// The next look at what is indexed, by schedule: one that is due now, or else the first to come.
 fn next_look(view: &View<'_>) -> Option<Timestamp> {
     if view.pipeline.suspend {
         return None;
@@ -115,7 +120,7 @@ fn next_look(view: &View<'_>) -> Option<Timestamp> {
             .due(last, view.now)
             .or_else(|| schedule.upcoming(last, view.now))
     };
-    let sources = view.pipeline.sources.iter();
+    let sources = view.pipeline.read_by(None);
     sources
         .filter_map(|s| next(view.last_look(Lane::Index, &s.name)?))
         .min()
@@ -132,13 +137,19 @@ fn source(view: &View<'_>, name: &str) -> SourceStatus {
         error: None,
     };
     let mut status = before.cloned().unwrap_or(empty);
-    if let Some((time, read)) = view.runs.iter().rev().find_map(|r| read(view, r, name)) {
+    let read = view.runs.iter().rev().find_map(|r| read(view, r, name));
+    if let Some((time, read)) = read {
         status.documents = read.documents as i64;
         status.skipped = read.skipped as i64;
         note(&mut status, time, read.error.as_ref());
     }
+    // Of several lanes, one may have looked before another read it.
+    let lanes = view.looking_at(name).into_iter();
+    let looks = lanes.filter_map(|lane| view.look(lane, name));
+    let look = looks.max_by_key(|l| l.time);
+    let look = look.filter(|l| read.is_none_or(|(time, _)| l.time >= time));
     // That it changed says nothing yet: the run that reads it will.
-    match view.look(Lane::Index, name) {
+    match look {
         Some(Look {
             time,
             result: Ok(Difference::Unchanged),
@@ -184,6 +195,9 @@ fn up_to_date(view: &View<'_>) -> bool {
         Some(l.probe.basis) == view.basis(Lane::Index) && l.result == Ok(Difference::Unchanged)
     };
     let looked = |name: &str| view.look(Lane::Index, name).is_some_and(unchanged);
-    let known = newest_good || view.pipeline.sources.iter().all(|s| looked(&s.name));
-    served && known && view.live(Lane::Index).is_none() && changed(view).next().is_none()
+    let known = newest_good || view.pipeline.read_by(None).all(|s| looked(&s.name));
+    served
+        && known
+        && view.live(Lane::Index).is_none()
+        && changed(view, Lane::Index).next().is_none()
 }

@@ -14,6 +14,14 @@ impl<'a> Lane<'a> {
         adapter.map_or(Self::Index, Self::Adapter)
     }
 
+    /// The adapter that it is about.
+    pub fn adapter(self) -> Option<&'a str> {
+        match self {
+            Self::Index => None,
+            Self::Adapter(name) => Some(name),
+        }
+    }
+
     /// Its component among those of a release: no adapter has an empty name.
     pub fn component(self) -> &'a str {
         match self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use loci_crds::release::{AdapterComponent, Outcome, ReleasePhase};
-use loci_crds::run::{RunPhase, StepName, StepStatus};
+use loci_crds::run::{RunKind, RunPhase, StepName, StepStatus};
 use loci_crds::{MemoryRelease, MemoryReleaseStatus, MemoryRun};
 use loci_digest::Digest;
 
@@ -13,7 +13,8 @@ use crate::spec::digest;
 
 pub(crate) trait RunView {
     fn name(&self) -> &str;
-    fn lane(&self) -> Lane<'_>;
+    /// The lane that it is of. None of a rebase: that builds nothing.
+    fn lane(&self) -> Option<Lane<'_>>;
     fn phase(&self) -> RunPhase;
     fn ended(&self) -> Option<Timestamp>;
     fn reason(&self) -> &str;
@@ -25,6 +26,8 @@ pub(crate) trait RunView {
     fn outputs(&self) -> Vec<Digest>;
     /// When the run read its sources, if it did.
     fn snapshot_time(&self) -> Option<Timestamp>;
+    /// The step that has begun and not ended.
+    fn open(&self) -> Option<StepName>;
 }
 
 impl RunView for MemoryRun {
@@ -32,8 +35,12 @@ impl RunView for MemoryRun {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    fn lane(&self) -> Lane<'_> {
-        Lane::of(self.spec.adapter.as_deref())
+    fn lane(&self) -> Option<Lane<'_>> {
+        match self.spec.kind {
+            RunKind::Refresh => Some(Lane::Index),
+            RunKind::FineTune => Some(Lane::of(self.spec.adapter.as_deref())),
+            RunKind::Rebase => None,
+        }
     }
 
     fn phase(&self) -> RunPhase {
@@ -72,6 +79,12 @@ impl RunView for MemoryRun {
     fn snapshot_time(&self) -> Option<Timestamp> {
         self.output(StepName::Snapshot)?;
         self.step(StepName::Snapshot).map(|s| s.start_time.0)
+    }
+
+    fn open(&self) -> Option<StepName> {
+        let steps = &self.status.as_ref()?.steps;
+        let open = steps.iter().find(|s| s.completion_time.is_none())?;
+        Some(open.name)
     }
 }
 

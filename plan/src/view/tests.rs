@@ -1,11 +1,16 @@
+use std::collections::BTreeSet;
+
 use loci_crds::MemoryPipeline;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::world::Serving;
 
-fn pipeline() -> Pipeline {
-    let spec = json!({
+/// A pipeline that declares these adapters.
+fn pipeline(adapters: &[&str]) -> Pipeline {
+    let adapter =
+        |name: &&str| json!({"name": name, "base": "hf://org/base@main", "sources": ["runbooks"]});
+    let mut spec = json!({
         "embedder": {"model": "hf://org/model@main"},
         "sources": [{"name": "notices", "memory": "episodic", "configMap": {"name": "notices"}}],
         "suites": [
@@ -17,11 +22,17 @@ fn pipeline() -> Pipeline {
             {"suite": "more", "metric": "mrr", "maxRegression": "0.1"},
         ],
     });
+    if !adapters.is_empty() {
+        let runbooks =
+            json!({"name": "runbooks", "memory": "procedural", "configMap": {"name": "r"}});
+        spec["sources"].as_array_mut().unwrap().push(runbooks);
+        spec["adapters"] = adapters.iter().map(adapter).collect();
+    }
     let resource = json!({
         "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline", "metadata": {"name": "support"}, "spec": spec,
     });
     let resource: MemoryPipeline = serde_json::from_value(resource).unwrap();
-    Pipeline::from_resource(&resource).unwrap()
+    Pipeline::with_adapters(&resource).unwrap()
 }
 
 /// A release of this number with this index; its anchor, and the adapters that are served with it.
@@ -47,7 +58,7 @@ fn release(number: i64, content: &str, adapters: &[&str]) -> MemoryRelease {
 
 fn world(releases: Vec<MemoryRelease>, desired: Option<&str>) -> World {
     World {
-        pipeline: pipeline(),
+        pipeline: pipeline(&[]),
         generation: 1,
         intents: Default::default(),
         suite_data: BTreeMap::from([
@@ -60,7 +71,7 @@ fn world(releases: Vec<MemoryRelease>, desired: Option<&str>) -> World {
         runs: Vec::new(),
         outcomes: Vec::new(),
         in_flight: BTreeSet::new(),
-        reported: None,
+        reported: BTreeMap::new(),
         releases,
         serving: Serving {
             desired: desired.map(str::to_owned),
@@ -124,4 +135,28 @@ fn a_verdict_of_one_lane_does_not_depend_on_the_components_of_another() {
     assert_eq!(bare.0, with.0);
     assert_ne!(bare.1, with.1);
     assert_eq!(with.1, keys(&["a", "b"]).1);
+}
+
+#[test]
+fn a_release_is_put_upon_what_serves_and_is_declared() {
+    let releases = vec![
+        release(1, "sha256:first", &[]),
+        release(2, "sha256:old", &["a", "b"]),
+    ];
+    let mut world = world(releases, Some("support-2"));
+    world.pipeline = pipeline(&["a", "c"]);
+    let view = View::new(Timestamp::UNIX_EPOCH, &world);
+    let beside = |lane| view.beside(lane).into_keys().collect::<Vec<_>>();
+    assert_eq!(beside(Lane::Index), ["a"]);
+    assert_eq!(beside(Lane::Adapter("a")), [""]);
+    assert_eq!(beside(Lane::Adapter("c")), ["", "a"]);
+    // An index with the adapter that serves is upon what serves, and one with another is not.
+    let mut candidate = release(2, "sha256:new", &["a"]);
+    assert!(view.is_on_top(&candidate));
+    candidate.spec.adapters[0].adapter = "another".to_owned();
+    assert!(!view.is_on_top(&candidate));
+    // Of that adapter it is.
+    candidate.spec.adapter = Some("a".to_owned());
+    candidate.spec.index.content_id = "sha256:old".to_owned();
+    assert!(view.is_on_top(&candidate));
 }

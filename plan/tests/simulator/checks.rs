@@ -1,16 +1,17 @@
 //! What must hold after every action.
 
+mod lanes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use loci_crds::release::{Outcome, ReleasePhase};
-use loci_crds::run::{RunPhase, RunTrigger, StepName};
-use loci_crds::{MemoryPipelineStatus, MemoryRelease};
-use loci_digest::Digest;
+use loci_crds::run::{RunKind, RunPhase, RunTrigger, StepName};
+use loci_crds::{MemoryPipelineStatus, MemoryRun};
 use loci_plan::{Action, Difference, Look, StepKey, StepResult, World};
 
-use crate::lookups::{basis, came_to, named, newest, phase, release_phase};
-use crate::outside::{Listing, Outside};
+use crate::lookups::{basis, came_to, lane, named, newest, phase, release_phase};
+use crate::outside::Outside;
 use crate::progress::is_written_seldom;
 use crate::waited;
 
@@ -23,8 +24,14 @@ pub struct Checks {
     requests: BTreeSet<String>,
     /// Due times for which a source was looked at.
     pub looks: BTreeSet<(String, Timestamp)>,
+    /// Due times for which an adapter was trained, unless its run gave way.
+    pub trainings: BTreeSet<(String, Timestamp)>,
+    /// Each kind of run that ever was, with what started it.
+    pub kinds: Vec<(RunKind, RunTrigger)>,
     attempts: BTreeMap<StepKey, String>,
     pub promotions: Vec<String>,
+    /// Adapters that are declared.
+    declared: BTreeSet<String>,
     /// How many more questions than what serves a release may lose, if not one.
     pub may_lose: Option<u64>,
     highest: i64,
@@ -47,6 +54,8 @@ impl Checks {
     /// What must hold for an action to be right.
     pub fn before(&mut self, now: Timestamp, world: &World, outside: &Outside, action: &Action) {
         waited::written(now, world, action);
+        let declared = world.pipeline.adapters.iter();
+        self.declared = declared.map(|a| a.name.clone()).collect();
         match action {
             Action::CreateRun { name, spec } => {
                 assert!(
@@ -57,22 +66,26 @@ impl Checks {
                     !world.pipeline.suspend,
                     "{now}: {name} starts though the pipeline is suspended"
                 );
-                let live = world
-                    .runs
-                    .iter()
-                    .filter(|r| !phase(r).is_terminal())
-                    .count();
+                self.kinds.push((spec.kind, spec.trigger));
+                let new = MemoryRun::new(name, spec.clone());
+                let beside = |r: &&MemoryRun| !phase(r).is_terminal() && lane(r) == lane(&new);
+                let live = world.runs.iter().filter(beside).count();
                 assert_eq!(live, 0, "{now}: {name} starts beside another");
+                if spec.kind == RunKind::FineTune {
+                    self.may_train(now, world, &new);
+                }
                 if let Some(request) = &spec.request {
                     assert!(
                         self.requests.insert(request.clone()),
                         "{now}: {request} is answered twice"
                     );
                 }
-                if matches!(
-                    spec.trigger,
-                    RunTrigger::Schedule | RunTrigger::SourceChanged
-                ) {
+                if spec.kind == RunKind::Refresh
+                    && matches!(
+                        spec.trigger,
+                        RunTrigger::Schedule | RunTrigger::SourceChanged
+                    )
+                {
                     self.is_called_for(now, world, outside);
                 }
             }
@@ -92,15 +105,22 @@ impl Checks {
                     .find(|r| r.metadata.name.as_ref() == Some(&key.run))
                     .unwrap();
                 assert_eq!(phase(run), RunPhase::Running, "{now}: {key:?}");
-                // The same attempt works on the same, but for the releases that it goes by: a person
-                // may change what serves while a crash keeps it from being made.
+                // The same attempt works on the same, but for the releases and the settings that it goes
+                // by: a person may change these while a crash keeps it from being made.
                 let input = format!("{input:?}");
                 let first = self
                     .attempts
                     .entry(key.clone())
                     .or_insert_with(|| input.clone());
                 assert!(
-                    *first == input || matches!(key.step, StepName::Embed | StepName::Evaluate),
+                    *first == input
+                        || matches!(
+                            key.step,
+                            StepName::Embed
+                                | StepName::Collect
+                                | StepName::Train
+                                | StepName::Evaluate
+                        ),
                     "{now}: {key:?}: {first} then {input}"
                 );
             }
@@ -135,7 +155,7 @@ impl Checks {
                 if let Some(due) = probe.due {
                     assert!(due <= now, "{now}: a probe before it is due");
                     assert!(
-                        !self.looks.contains(&(probe.source.clone(), due)),
+                        !self.looks.contains(&(probe.key(), due)),
                         "{now}: {due} is looked at twice"
                     );
                 }
@@ -168,7 +188,7 @@ impl Checks {
         let newest = newest(world).and_then(|r| r.status.as_ref());
         let replaces = newest.is_some_and(|s| s.reason.as_deref() == Some("Superseded"));
         assert!(
-            replaces || world.pipeline.sources.iter().any(|s| differs(&s.name)),
+            replaces || world.pipeline.read_by(None).any(|s| differs(&s.name)),
             "{now}: a run though nothing changed"
         );
     }
@@ -206,38 +226,6 @@ impl Checks {
         self.promotions.push(name.to_owned());
     }
 
-    /// By rule a release replaces only what is older and hardly better.
-    fn is_progress(
-        &self,
-        now: Timestamp,
-        outside: &Outside,
-        release: &MemoryRelease,
-        serving: Option<&MemoryRelease>,
-    ) {
-        let Some(serving) = serving else { return };
-        assert!(
-            release.spec.number > serving.spec.number,
-            "{now}: an older release returns"
-        );
-        let revision = |r: &MemoryRelease| -> Digest { r.spec.index.revision.parse().unwrap() };
-        let listing = |r| -> &Listing { &outside.store[&revision(r)] };
-        let (new, old) = (listing(release), listing(serving));
-        for (source, (version, _)) in new {
-            let before = old.get(source).map_or(0, |o| o.0);
-            assert!(
-                *version >= before,
-                "{now}: {source} goes back from {before} to {version}"
-            );
-        }
-        let lost = |r| outside.losses[&revision(r)];
-        assert!(
-            lost(release) <= lost(serving) + self.may_lose.unwrap_or(1),
-            "{now}: {} for {}",
-            lost(release),
-            lost(serving)
-        );
-    }
-
     /// What must hold of a world after any action.
     pub fn after(&mut self, world: &World, outside: &Outside) {
         let serving = world
@@ -246,18 +234,23 @@ impl Checks {
             .filter(|r| release_phase(r) == ReleasePhase::Serving)
             .count();
         assert!(serving <= 1, "{serving} releases say that they serve");
-        let working = world
-            .runs
-            .iter()
-            .filter(|r| matches!(phase(r), RunPhase::Running | RunPhase::Held))
-            .count();
-        assert!(working <= 1, "{working} runs at once");
+        let working = world.runs.iter();
+        let working = working.filter(|r| matches!(phase(r), RunPhase::Running | RunPhase::Held));
+        let mut lanes = BTreeSet::new();
+        for run in working {
+            let (kind, adapter) = lane(run);
+            let lane = (format!("{kind:?}"), adapter);
+            assert!(lanes.insert(lane), "two runs of one lane at once");
+        }
         for release in &world.releases {
-            let revision = release.spec.index.revision.parse().unwrap();
-            assert!(
-                outside.store.contains_key(&revision),
-                "the revision of a kept release was collected"
-            );
+            let adapters = release.spec.adapters.iter();
+            let adapters = adapters.flat_map(|a| [&a.manifest, &a.dataset]);
+            for part in adapters.chain([&release.spec.index.revision]) {
+                assert!(
+                    outside.store.contains_key(&part.parse().unwrap()),
+                    "what a kept release serves was collected"
+                );
+            }
             let verdict = release.status.as_ref().unwrap().verdict.as_ref().unwrap();
             let evaluation = verdict.evaluation.as_ref().map(|e| e.parse().unwrap());
             assert!(
@@ -286,11 +279,12 @@ impl Checks {
                     .all(|r| release_phase(r) != ReleasePhase::Withdrawn)
             );
         }
-        let ended = world.runs.iter().filter(|r| phase(r).is_terminal()).count();
-        assert!(
-            ended <= world.pipeline.run_history + 3
-                || world.runs.iter().any(|r| phase(r) == RunPhase::Running)
-        );
+        let running = world.runs.iter().any(|r| phase(r) == RunPhase::Running);
+        for run in &world.runs {
+            let ended = |r: &&MemoryRun| phase(r).is_terminal() && lane(r) == lane(run);
+            let ended = world.runs.iter().filter(ended).count();
+            assert!(ended <= world.pipeline.run_history + 3 || running);
+        }
     }
 
     /// A status says each thing once, and what is so.
@@ -334,7 +328,7 @@ impl Checks {
 
     pub fn looked(&mut self, look: &Look) {
         if let Some(due) = look.probe.due {
-            self.looks.insert((look.probe.source.clone(), due));
+            self.looks.insert((look.probe.key(), due));
         }
     }
 

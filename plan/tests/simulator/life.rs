@@ -1,13 +1,16 @@
 //! What happens to a pipeline over a year, drawn at random, and how it is brought to rest.
 
+mod adapters;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
-use loci_crds::release::{Outcome, ReleasePhase};
+use loci_crds::MemoryRelease;
+use loci_crds::release::Outcome;
 use loci_crds::run::RunPhase;
 use loci_crds::values::Fraction;
 
-use crate::lookups::{named, newest_good, phase, release_phase, rollback_target, snapshot_of};
+use crate::lookups::{named, newest_good, phase, rollback_target, snapshot_of};
 use crate::shell::{Shell, Trouble};
 
 /// Lets the pipeline live until `end`, with something happening every `pace` seconds or so.
@@ -16,6 +19,9 @@ pub fn live(shell: &mut Shell, end: Timestamp, pace: u64) {
         let pause = shell.draws.within(2 * pace);
         shell.run_until(end.min(shell.now.checked_add(pause).unwrap()));
         happen(shell);
+        if !shell.resource.spec.adapters.is_empty() {
+            adapters::happen(shell);
+        }
     }
 }
 
@@ -88,11 +94,13 @@ fn happen(shell: &mut Shell) {
                 .get(gone)
                 .filter(|r| phase(r).is_terminal());
             let name = ended.and_then(|r| r.metadata.name.clone());
-            let token = shell.world.intents.refresh.clone();
+            let intents = &shell.world.intents;
+            let mut tokens = vec![intents.refresh.clone()];
+            tokens.extend(intents.tune.values().cloned().map(Some));
             shell.world.runs.retain(|r| {
                 r.metadata.name != name
                     || name.is_none()
-                    || r.spec.request.is_some() && r.spec.request == token
+                    || r.spec.request.is_some() && tokens.contains(&r.spec.request)
             });
         }
     }
@@ -143,6 +151,7 @@ pub fn rest(shell: &mut Shell, pause: Duration) {
     shell.edit(|r| {
         r.spec.suspend = false;
         r.spec.index.max_deletion = None;
+        r.spec.adapters.iter_mut().for_each(adapters::calm);
     });
     for _ in 0..20 {
         approve(shell);
@@ -156,7 +165,7 @@ pub fn rest(shell: &mut Shell, pause: Duration) {
     assert!(world.in_flight.is_empty(), "work is under way");
     let run = newest_good(world).expect("a run succeeded");
     let read = &shell.outside.store[&snapshot_of(run).unwrap()];
-    for source in &world.pipeline.sources {
+    for source in world.pipeline.read_by(None) {
         let state = &shell.outside.sources[&source.name];
         assert_eq!(
             read[&source.name],
@@ -178,18 +187,23 @@ pub fn rest(shell: &mut Shell, pause: Duration) {
     let target = named(world, came_to).expect("the newest content has a release");
     let desired = named(world, world.serving.desired.as_deref());
     assert_eq!(world.serving.current, world.serving.desired);
-    if release_phase(target) != ReleasePhase::Serving {
-        let verdict = target.status.as_ref().unwrap().verdict.as_ref().unwrap();
+    let content = |r: &MemoryRelease| r.spec.index.content_id.clone();
+    if desired.map(content) != Some(content(target)) {
+        let of_it = world
+            .releases
+            .iter()
+            .filter(|r| content(r) == content(target));
+        let newest = of_it.max_by_key(|r| r.spec.number).unwrap();
+        let verdict = newest.status.as_ref().unwrap().verdict.as_ref().unwrap();
         assert_ne!(
             verdict.outcome,
             Outcome::Passed,
             "{came_to:?} passed and does not serve"
         );
-        let baseline = verdict.baseline.as_deref();
-        assert_eq!(
-            named(world, baseline).map(|r| &r.spec.index.content_id),
-            desired.map(|r| &r.spec.index.content_id)
-        );
+        // With the index that it was compared with.
+        if let Some(baseline) = named(world, verdict.baseline.as_deref()) {
+            assert_eq!(Some(content(baseline)), desired.map(content));
+        }
     } else {
         let fresh = world
             .status
@@ -199,4 +213,5 @@ pub fn rest(shell: &mut Shell, pause: Duration) {
             .unwrap();
         assert_eq!(fresh.status, "True", "{}", fresh.message);
     }
+    adapters::rested(shell);
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use loci_crds::release::ReleasePhase;
-use loci_crds::run::{RunPhase, StepName};
+use loci_crds::run::{RunKind, RunPhase, StepName};
 use loci_crds::{MemoryRelease, MemoryRun};
 use loci_digest::Digest;
 use loci_plan::{Built, World};
@@ -39,17 +39,48 @@ fn order(run: &&MemoryRun) -> (Option<Time>, Option<String>) {
     )
 }
 
-pub fn newest(world: &World) -> Option<&MemoryRun> {
-    world.runs.iter().max_by_key(order)
+/// What runs that must not be at work at the same time have in common.
+pub fn lane(run: &MemoryRun) -> (RunKind, Option<&str>) {
+    (run.spec.kind, run.spec.adapter.as_deref())
 }
 
-/// The newest run that succeeded.
-pub fn newest_good(world: &World) -> Option<&MemoryRun> {
-    let good = world
+/// The newest run of the index.
+pub fn newest(world: &World) -> Option<&MemoryRun> {
+    let runs = world
         .runs
         .iter()
-        .filter(|r| phase(r) == RunPhase::Succeeded);
+        .filter(|r| r.spec.kind == RunKind::Refresh);
+    runs.max_by_key(order)
+}
+
+/// The newest run of the index that succeeded.
+pub fn newest_good(world: &World) -> Option<&MemoryRun> {
+    let runs = world
+        .runs
+        .iter()
+        .filter(|r| r.spec.kind == RunKind::Refresh);
+    let good = runs.filter(|r| phase(r) == RunPhase::Succeeded);
     good.max_by_key(order)
+}
+
+/// The newest run of an adapter.
+pub fn newest_of<'a>(world: &'a World, adapter: &str) -> Option<&'a MemoryRun> {
+    let runs = world.runs.iter();
+    let runs = runs.filter(|r| r.spec.adapter.as_deref() == Some(adapter));
+    runs.max_by_key(order)
+}
+
+/// The newest release that an adapter's run, or that of the index, made.
+pub fn tip<'a>(world: &'a World, adapter: Option<&str>) -> Option<&'a MemoryRelease> {
+    let releases = world.releases.iter();
+    let of_lane = releases.filter(|r| r.spec.adapter.as_deref() == adapter);
+    of_lane.max_by_key(|r| r.spec.number)
+}
+
+/// The adapter of a name in a release, by digest.
+pub fn adapter<'a>(release: &'a MemoryRelease, name: &str) -> Option<&'a str> {
+    let mut adapters = release.spec.adapters.iter();
+    adapters.find(|a| a.name == name).map(|a| &*a.adapter)
 }
 
 /// What the newest good run came to, when that is gone.

@@ -20,6 +20,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use loci_crds::MemoryPipeline;
+use loci_crds::run::RunKind;
 use serde_json::{Value, json};
 
 use crate::shell::{Shell, Trouble};
@@ -47,6 +48,29 @@ pub fn pipeline(refresh: Value) -> MemoryPipeline {
         },
     }))
     .unwrap()
+}
+
+/// The same with two adapters, which share a source.
+pub fn adapted(refresh: Value) -> MemoryPipeline {
+    let mut resource = serde_json::to_value(pipeline(refresh)).unwrap();
+    let spec = &mut resource["spec"];
+    let sources = spec["sources"].as_array_mut().unwrap();
+    sources
+        .extend(["runbooks", "phrases"].map(
+            |name| json!({"name": name, "memory": "procedural", "directory": {"path": name}}),
+        ));
+    spec["adapters"] = json!([
+        {
+            "name": "escalation", "base": "hf://org/base@main", "sources": ["runbooks"],
+            "schedule": {"cron": "30 2 * * 0", "timeZone": "Europe/Berlin", "jitter": "10m"},
+            "minExamples": 10,
+        },
+        {
+            "name": "tone", "base": "hf://org/base@main", "sources": ["runbooks", "phrases"],
+            "trigger": {"newExamples": 15}, "minExamples": 10,
+        },
+    ]);
+    serde_json::from_value(resource).unwrap()
 }
 
 /// How many seeds a test draws from: `usual`, or what LOCI_SIMULATOR_SEEDS says.
@@ -116,6 +140,37 @@ fn a_year_with_all_kinds_of_trouble() {
 }
 
 #[test]
+fn a_year_with_adapters_and_all_kinds_of_trouble() {
+    let (mut trained, mut rebased) = (0, 0);
+    for seed in seeds(3) {
+        for (index, (refresh, watched)) in cadences().into_iter().enumerate() {
+            let seed = seed * 100 + index as u64;
+            seeded(seed, "a year with adapters", || {
+                let mut shell = Shell::new(adapted(refresh), start(), seed);
+                shell.watched = watched;
+                shell.training = Some(20 * 3600);
+                shell.trouble = Trouble {
+                    crash: 40,
+                    step: 12,
+                    prepare: 6,
+                    fatal: 4,
+                };
+                let end = start().checked_add(Duration::from_secs(365 * 86_400));
+                life::live(&mut shell, end.unwrap(), 8 * 3600);
+                life::rest(&mut shell, Duration::from_secs(86_400));
+                let kinds = |kind| shell.checks.kinds.iter().filter(|k| k.0 == kind).count();
+                trained += kinds(RunKind::FineTune);
+                rebased += kinds(RunKind::Rebase);
+            });
+        }
+    }
+    assert!(
+        trained > 100 && rebased > 20,
+        "hardly anything happened: {trained} trainings, {rebased} rebases"
+    );
+}
+
+#[test]
 fn short_lives_in_which_everything_happens_at_once() {
     for seed in seeds(150) {
         seeded(seed, "a week", || {
@@ -135,6 +190,26 @@ fn short_lives_in_which_everything_happens_at_once() {
                 900,
             );
             life::rest(&mut shell, Duration::from_secs(3600));
+        });
+    }
+}
+
+#[test]
+fn short_lives_with_adapters_in_which_everything_happens_at_once() {
+    for seed in seeds(150) {
+        seeded(seed, "three days with adapters", || {
+            let mut shell = Shell::new(adapted(json!({"interval": "10m"})), start(), seed);
+            shell.watched = seed % 2 == 0;
+            shell.training = Some(3 * 3600);
+            shell.trouble = Trouble {
+                crash: 15,
+                step: 6,
+                prepare: 3,
+                fatal: 4,
+            };
+            let end = start().checked_add(Duration::from_secs(3 * 86_400));
+            life::live(&mut shell, end.unwrap(), 900);
+            life::rest(&mut shell, Duration::from_secs(2 * 3600));
         });
     }
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use loci_digest::Digest;
 use loci_plan::gate::{QuestionScore, SuiteScores};
 use loci_plan::metrics::Metric;
+use loci_plan::spec::Adapter;
 use loci_plan::{
-    Assembled, Difference, Embedded, Evaluated, Pipeline, Snapshot, SourceSnapshot, StepFailure,
-    StepInput, StepResult,
+    Assembled, Collected, Difference, Embedded, Evaluated, Pipeline, Snapshot, SourceSnapshot,
+    StepFailure, StepInput, StepResult, Subject, Trained,
 };
 
 /// Questions of the suite.
@@ -33,7 +34,7 @@ pub struct Outside {
     pub store: BTreeMap<Digest, Listing>,
     /// Outputs by input key, as the store keeps them.
     records: BTreeMap<Digest, StepResult>,
-    /// How many of the questions a revision loses.
+    /// How many of the questions a revision loses, or an adapter.
     pub losses: BTreeMap<Digest, u64>,
     /// How many a revision with this version of a source loses; any few when absent.
     pub quality: BTreeMap<(String, u64), u64>,
@@ -78,7 +79,12 @@ impl Outside {
     ) -> Result<StepResult, StepFailure> {
         let snapshot_of = matches!(input, StepInput::Snapshot { .. }).then_some(run);
         let build = (&pipeline.model, pipeline.chunking.max_tokens);
-        let key = Digest::of(format!("{snapshot_of:?} {build:?} {input:?}"));
+        let settings = match input {
+            StepInput::Train { adapter, .. } => pipeline.adapter(adapter).map(Adapter::settings),
+            _ => None,
+        };
+        let key = format!("{snapshot_of:?} {build:?} {settings:?} {input:?}");
+        let key = Digest::of(key);
         if let Some(known) = self
             .records
             .get(&key)
@@ -87,7 +93,9 @@ impl Outside {
             return Ok(known.clone());
         }
         let made = match input {
-            StepInput::Snapshot { previous } => self.snapshot(pipeline, previous.as_ref())?,
+            StepInput::Snapshot { previous, adapter } => {
+                self.snapshot(pipeline, previous.as_ref(), adapter.as_deref())?
+            }
             StepInput::Embed { snapshot, previous } => {
                 previous.as_ref().map(|p| self.fetch(p)).transpose()?;
                 let listing = self.fetch(snapshot)?;
@@ -98,8 +106,21 @@ impl Outside {
                 })
             }
             StepInput::Assemble { change } => self.assemble(pipeline, change)?,
+            // How many are enough is not in the key of a dataset, either.
+            StepInput::Collect {
+                adapter,
+                snapshot,
+                last,
+                min_new,
+            } => {
+                let adapter = declared(pipeline, adapter)?;
+                return self.collect_examples(adapter, snapshot, last.as_ref(), *min_new);
+            }
+            StepInput::Train {
+                adapter, dataset, ..
+            } => self.train(declared(pipeline, adapter)?, dataset)?,
             StepInput::Evaluate {
-                revision,
+                candidate,
                 subjects,
                 baseline,
                 anchor,
@@ -108,7 +129,7 @@ impl Outside {
                 StepResult::Evaluate(Evaluated {
                     output,
                     subjects: subjects.clone(),
-                    candidate: self.ask(revision)?,
+                    candidate: self.ask(candidate)?,
                     baseline: baseline.as_ref().map(|b| self.ask(b)).transpose()?,
                     anchor: anchor.as_ref().map(|a| self.ask(a)).transpose()?,
                     base: None,
@@ -124,6 +145,7 @@ impl Outside {
         &mut self,
         pipeline: &Pipeline,
         previous: Option<&Digest>,
+        adapter: Option<&str>,
     ) -> Result<StepResult, StepFailure> {
         let before = previous
             .map(|p| self.fetch(p))
@@ -131,7 +153,7 @@ impl Outside {
             .unwrap_or_default();
         let mut listing = Listing::new();
         let mut sources = BTreeMap::new();
-        for source in &pipeline.sources {
+        for source in pipeline.read_by(adapter) {
             let state = &self.sources[&source.name];
             let last = before.get(&source.name).copied();
             let fails = state.failing || state.unreadable;
@@ -176,8 +198,8 @@ impl Outside {
             .fetch(&revision)?
             .into_iter()
             .find_map(|(name, (version, _))| self.quality.get(&(name, version)).copied());
-        let drawn = [0, 1, 2, 0, 1, 0, 6, 30][usize::from(content_id.as_bytes()[0] % 8)];
-        self.losses.insert(revision, set.unwrap_or(drawn));
+        self.losses
+            .insert(revision, set.unwrap_or(drawn(&content_id)));
         Ok(StepResult::Assemble(Assembled {
             revision,
             content_id,
@@ -188,9 +210,64 @@ impl Outside {
         }))
     }
 
-    fn ask(&self, revision: &Digest) -> Result<Vec<SuiteScores>, StepFailure> {
-        self.fetch(revision)?;
-        let lost = self.losses[revision];
+    /// Documents are examples. Those of a source that changed are all new.
+    fn collect_examples(
+        &mut self,
+        adapter: &Adapter,
+        snapshot: &Digest,
+        last: Option<&Digest>,
+        min_new: u64,
+    ) -> Result<StepResult, StepFailure> {
+        let listing = self.fetch(snapshot)?;
+        // As in a worker: what the last training was by may be gone.
+        let last = last.and_then(|l| self.store.get(l)).cloned();
+        let last = last.unwrap_or_default();
+        let total: u64 = listing.values().map(|l| l.1).sum();
+        let changed = listing
+            .iter()
+            .filter(|(name, state)| last.get(*name) != Some(*state));
+        let new: u64 = changed.map(|(_, state)| state.1).sum();
+        let few = total < adapter.min_examples || new < min_new;
+        let content = Digest::of(format!("dataset {listing:?}"));
+        Ok(StepResult::Collect(Collected {
+            output: self.put(format!("dataset {listing:?}"), listing),
+            content,
+            total,
+            new,
+            not_enough: few.then(|| format!("{new} of {total} examples are new")),
+            summary: String::new(),
+        }))
+    }
+
+    fn train(&mut self, adapter: &Adapter, dataset: &Digest) -> Result<StepResult, StepFailure> {
+        let listing = self.fetch(dataset)?;
+        let settings = adapter.settings();
+        let identity = Digest::of(format!("{settings} {listing:?}"));
+        let versions: Vec<_> = listing.iter().map(|(n, l)| (n.clone(), l.0)).collect();
+        let set = versions.iter().find_map(|v| self.quality.get(v).copied());
+        let output = self.put(format!("adapter {identity}"), listing);
+        self.losses.insert(output, set.unwrap_or(drawn(&identity)));
+        Ok(StepResult::Train(Trained {
+            output,
+            adapter: identity,
+            base_digest: Digest::of(&adapter.base),
+            rank: adapter.lora.rank,
+            summary: String::new(),
+        }))
+    }
+
+    /// How many questions a revision with these adapters loses.
+    pub fn lost<'a>(&self, parts: impl IntoIterator<Item = &'a Digest>) -> u64 {
+        let lost = parts.into_iter().map(|part| self.losses[part]);
+        lost.sum::<u64>().min(QUESTIONS)
+    }
+
+    fn ask(&self, subject: &Subject) -> Result<Vec<SuiteScores>, StepFailure> {
+        let parts = || subject.adapters.values().chain([&subject.revision]);
+        for part in parts() {
+            self.fetch(part)?;
+        }
+        let lost = self.lost(parts());
         let question = |i: u64| QuestionScore {
             id: i.to_string(),
             stale: false,
@@ -226,6 +303,22 @@ fn output(result: &StepResult) -> Digest {
         StepResult::Snapshot(s) => s.output,
         StepResult::Embed(e) => e.output,
         StepResult::Assemble(a) => a.revision,
+        StepResult::Collect(c) => c.output,
+        StepResult::Train(t) => t.output,
         StepResult::Evaluate(e) => e.output,
     }
+}
+
+/// An adapter, unless it was taken out of the spec just now.
+fn declared<'a>(pipeline: &'a Pipeline, name: &str) -> Result<&'a Adapter, StepFailure> {
+    pipeline.adapter(name).ok_or_else(|| StepFailure {
+        reason: "NoAdapter".into(),
+        message: format!("{name} is not declared"),
+        retryable: false,
+    })
+}
+
+/// How many questions are lost by what is made, as its digest has it.
+fn drawn(digest: &Digest) -> u64 {
+    [0, 1, 2, 0, 1, 0, 6, 30][usize::from(digest.as_bytes()[0] % 8)]
 }

@@ -39,6 +39,8 @@ pub struct Shell {
     pub crash_after: Option<u64>,
     pub actions: u64,
     pub watched: bool,
+    /// The most seconds that a training takes; it goes on until it is let go when that is not said.
+    pub training: Option<u64>,
     wake_at: Option<Timestamp>,
     steps: BTreeMap<StepKey, (Timestamp, StepInput)>,
     probes: BTreeMap<String, (Timestamp, Timestamp, Probe)>,
@@ -47,10 +49,15 @@ pub struct Shell {
     follows: Option<Timestamp>,
 }
 
+/// A resource as it is planned for, adapters included.
+fn typed(resource: &MemoryPipeline) -> Pipeline {
+    Pipeline::with_adapters(resource).unwrap()
+}
+
 /// A pipeline that was applied just now.
 pub fn empty(resource: &MemoryPipeline) -> World {
     World {
-        pipeline: Pipeline::from_resource(resource).unwrap(),
+        pipeline: typed(resource),
         generation: 1,
         intents: Default::default(),
         suite_data: BTreeMap::new(),
@@ -60,7 +67,7 @@ pub fn empty(resource: &MemoryPipeline) -> World {
         runs: Vec::new(),
         outcomes: Vec::new(),
         in_flight: BTreeSet::new(),
-        reported: None,
+        reported: BTreeMap::new(),
         releases: Vec::new(),
         serving: Serving::default(),
         status: Default::default(),
@@ -72,7 +79,7 @@ pub fn empty(resource: &MemoryPipeline) -> World {
 
 impl Shell {
     pub fn new(resource: MemoryPipeline, start: Timestamp, seed: u64) -> Self {
-        let pipeline = Pipeline::from_resource(&resource).unwrap();
+        let pipeline = typed(&resource);
         let mut outside = Outside::default();
         for source in &pipeline.sources {
             outside.change(&source.name, 20);
@@ -88,6 +95,7 @@ impl Shell {
             crash_after: None,
             actions: 0,
             watched: false,
+            training: Some(3600),
             wake_at: None,
             steps: BTreeMap::new(),
             probes: BTreeMap::new(),
@@ -99,7 +107,7 @@ impl Shell {
     /// Changes the spec as a person would.
     pub fn edit(&mut self, change: impl FnOnce(&mut MemoryPipeline)) {
         change(&mut self.resource);
-        self.world.pipeline = Pipeline::from_resource(&self.resource).unwrap();
+        self.world.pipeline = typed(&self.resource);
         self.world.generation += 1;
     }
 
@@ -162,7 +170,7 @@ impl Shell {
         self.resource.metadata.uid = Some(uid.to_owned());
         let created = self.second();
         self.world = World {
-            pipeline: Pipeline::from_resource(&self.resource).unwrap(),
+            pipeline: typed(&self.resource),
             generation: 1,
             hints: kept
                 .sources
@@ -186,10 +194,10 @@ impl Shell {
     fn settle(&mut self) {
         for _ in 0..200 {
             self.world.built = record(&self.world).built;
-            // One at a time is at work.
-            let at_work = self.steps.iter().next_back();
-            let at_work = at_work.map(|(key, (end, _))| progress::report(self.now, key, *end));
-            self.world.reported = at_work.or(self.world.reported.take());
+            for (key, (end, _)) in &self.steps {
+                let report = progress::report(self.now, key, *end);
+                self.world.reported.insert(key.run.clone(), report);
+            }
             let decision = plan(self.now, &self.world);
             if self.actions.is_multiple_of(16) {
                 assert_eq!(
@@ -234,7 +242,7 @@ impl Shell {
         self.loads.clear();
         self.follows = None;
         self.world.in_flight.clear();
-        self.world.reported = None;
+        self.world.reported.clear();
         self.world.probing.clear();
         self.world.hints.clear();
         let desired = self.world.serving.desired.take();
@@ -258,9 +266,8 @@ impl Shell {
         match action {
             Action::Probe(probe) => {
                 let done = self.after(20);
-                self.world.probing.insert(probe.source.clone());
-                self.probes
-                    .insert(probe.source.clone(), (done, self.now, probe));
+                self.world.probing.insert(probe.key());
+                self.probes.insert(probe.key(), (done, self.now, probe));
             }
             Action::CreateRun { name, spec } => {
                 let mut run = MemoryRun::new(&name, spec);
@@ -274,7 +281,11 @@ impl Shell {
                 self.run(&name).status = Some(*status);
             }
             Action::Dispatch { key, input } => {
-                let done = self.after(120);
+                let most = match input {
+                    StepInput::Train { .. } => self.training,
+                    _ => Some(120),
+                };
+                let done = most.map_or(Timestamp::MAX, |most| self.after(most));
                 self.world.in_flight.insert(key.clone());
                 self.steps.insert(key, (done, input));
             }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use loci_crds::release::ReleasePhase;
-use loci_crds::run::{RunPhase, RunTrigger};
+use loci_crds::run::{RunKind, RunPhase, RunTrigger};
 use loci_crds::{MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use loci_plan::{Action, World};
 use loci_testbed::kstatus::{Kstatus, kstatus, malformed};
@@ -24,8 +24,9 @@ pub fn pipeline(now: Timestamp, world: &World, status: &MemoryPipelineStatus) {
                 .conditions
                 .iter()
                 .any(|c| ["HoldNotPossible", "LoadFailed"].contains(&c.reason.as_str()));
-            let given_up = newest(world)
-                .is_some_and(|r| matches!(phase(r), RunPhase::Failed | RunPhase::Cancelled));
+            let ended = |r: &MemoryRun| matches!(phase(r), RunPhase::Failed | RunPhase::Cancelled);
+            let mut rebases = world.runs.iter().filter(|r| r.spec.kind == RunKind::Rebase);
+            let given_up = newest(world).is_some_and(ended) || rebases.any(ended);
             assert!(
                 held || given_up,
                 "{now}: failed, and nothing did: {status:#?}"
@@ -60,8 +61,18 @@ fn of_spec(run: &MemoryRun) -> bool {
     )
 }
 
+/// The release with the newest index; the newest, when that was put upon other adapters since.
 fn target(world: &World) -> Option<&MemoryRelease> {
-    named(world, Some(came_to(world)?))
+    let target = named(world, Some(came_to(world)?))?;
+    let again = |r: &&MemoryRelease| {
+        let (new, old) = (&r.spec, &target.spec);
+        new.adapter.is_none()
+            && new.number > old.number
+            && new.index.content_id == old.index.content_id
+            && new.adapters != old.adapters
+    };
+    let again = world.releases.iter().filter(again);
+    again.max_by_key(|r| r.spec.number).or(Some(target))
 }
 
 fn is_built(world: &World) -> bool {

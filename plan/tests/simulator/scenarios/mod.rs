@@ -1,8 +1,11 @@
 //! Single behaviours, told step by step.
 
+mod adapters;
+mod rebase;
 mod record;
 mod releases;
 mod runs;
+mod tuning;
 mod workers;
 
 use std::time::Duration;

@@ -5,22 +5,29 @@ use loci_plan::{Look, PrepareFailure, StepFailure, StepKey, StepOutcome};
 use super::{Shell, due};
 
 impl Shell {
+    /// All steps that are at work end now.
+    pub fn let_go(&mut self) {
+        for (end, _) in self.steps.values_mut() {
+            *end = self.now;
+        }
+    }
+
     /// Takes what has come to its end.
     pub(super) fn finish(&mut self) {
         for key in due(&self.steps, |s| s.0 <= self.now) {
             self.finish_step(key);
         }
-        for source in due(&self.probes, |p| p.0 <= self.now) {
-            let (_, time, probe) = self.probes.remove(&source).unwrap();
-            self.world.probing.remove(&source);
-            let result = self.outside.probe(&source, &probe.basis);
+        for key in due(&self.probes, |p| p.0 <= self.now) {
+            let (_, time, probe) = self.probes.remove(&key).unwrap();
+            self.world.probing.remove(&key);
+            let result = self.outside.probe(&probe.source, &probe.basis);
             let look = Look {
                 probe,
                 time,
                 result,
             };
             self.checks.looked(&look);
-            self.world.looks.insert(source, look);
+            self.world.looks.insert(key, look);
         }
         for name in due(&self.loads, |l| *l <= self.now) {
             self.finish_load(name);
@@ -78,11 +85,13 @@ impl Shell {
         else {
             return;
         };
-        let revision = release.spec.index.revision.parse().unwrap();
-        assert!(
-            self.outside.store.contains_key(&revision),
-            "the revision of {name} was collected"
-        );
+        let adapters = release.spec.adapters.iter().map(|a| &a.manifest);
+        for part in adapters.chain([&release.spec.index.revision]) {
+            assert!(
+                self.outside.store.contains_key(&part.parse().unwrap()),
+                "what {name} serves was collected"
+            );
+        }
         serving.failures.remove(&name);
         serving.prepared.insert(name.clone());
         if serving.desired.as_deref() == Some(&name) {

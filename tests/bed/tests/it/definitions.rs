@@ -71,7 +71,7 @@ async fn a_new_pipeline_says_that_nobody_looked_at_it() {
 #[tokio::test]
 async fn rules_refuse_on_the_server_what_they_refuse_offline() {
     let api = pipelines(installed().await).await;
-    let any = json!({"any": "thing"});
+    let adapter = json!({"name": "a", "base": "hf://org/base@main", "sources": ["runbooks"]});
     for (pointer, value, field, message) in [
         (
             "/spec/index/chunking",
@@ -87,7 +87,7 @@ async fn rules_refuse_on_the_server_what_they_refuse_offline() {
         ),
         (
             "/spec/adapters",
-            json!([any]),
+            json!([adapter]),
             "spec.adapters",
             "adapters are not built yet",
         ),

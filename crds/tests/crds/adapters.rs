@@ -1,0 +1,144 @@
+//! What rules say of adapters, and of runs that are about one.
+
+use loci_crds::{MemoryPipeline, MemoryRun};
+use serde_json::{Value, json};
+
+use crate::rules::{Case, Change, errors_of, pipeline, run, with};
+
+/// A pipeline with an adapter, which only the rules refuse that say that adapters are not built yet.
+fn adapted() -> Value {
+    let adapter =
+        json!({"name": "escalation", "base": "hf://org/base@main", "sources": ["runbooks"]});
+    let mut pipeline = with(pipeline(), &[("/spec/adapters", json!([adapter]))]);
+    let sources = pipeline["spec"]["sources"].as_array_mut().unwrap();
+    sources.extend([
+        json!({"name": "notices", "memory": "episodic", "configMap": {"name": "notices"}}),
+        json!({"name": "runbooks", "memory": "procedural", "directory": {"path": "runbooks"}}),
+    ]);
+    pipeline
+}
+
+/// What the rule says that refuses all adapters, until they are built.
+pub const UNBUILT: &str = "adapters are not built yet: remove the field";
+/// What that of sources says which only adapters have a use for.
+const PROCEDURAL: &str = "memory class procedural trains adapters";
+
+/// Pipelines with an adapter that one rule refuses, beside those that refuse all of them.
+pub fn refused_adapters() -> Vec<Case> {
+    let one = |pointer, value| vec![(pointer, value)];
+    vec![
+        (
+            one("/spec/adapters/0/sources", json!(["handbook", "runbooks"])),
+            "spec.adapters",
+            "an adapter is trained on procedural sources only",
+        ),
+        (
+            one("/spec/adapters/0/sources", json!(["runbooks", "runboks"])),
+            "spec.adapters",
+            "an adapter names a source that is not in sources, or one twice",
+        ),
+        (
+            one("/spec/adapters/0/sources", json!(["runbooks", "runbooks"])),
+            "spec.adapters",
+            "an adapter names a source that is not in sources, or one twice",
+        ),
+        (
+            one("/spec/sources/0/memory", json!("procedural")),
+            "spec.sources",
+            "a procedural source is what adapters are trained on, and none names it",
+        ),
+        (
+            vec![
+                ("/spec/sources/0/memory", json!("procedural")),
+                ("/spec/sources/1/memory", json!("procedural")),
+                (
+                    "/spec/adapters/0/sources",
+                    json!(["handbook", "notices", "runbooks"]),
+                ),
+            ],
+            "spec.sources",
+            "a release has an index",
+        ),
+        (
+            one("/spec/adapters/0/name", json!("base")),
+            "spec.adapters[0].name",
+            "`base` is the base model without an adapter",
+        ),
+        (
+            one("/spec/adapters/0/heldOut", json!("51%")),
+            "spec.adapters[0].heldOut",
+            "at most half of the examples is held out",
+        ),
+        (
+            one("/spec/adapters/0/context", json!("retrieved")),
+            "spec.adapters[0].context",
+            "training with retrieved passages is not built yet",
+        ),
+    ]
+}
+
+/// Runs that one rule refuses.
+pub fn refused_runs() -> Vec<Case> {
+    let adapter = "a fine-tune, and no other run, names an adapter";
+    let release = "a rebase, and no other run, names a release";
+    vec![
+        (vec![("/spec/kind", json!("FineTune"))], "spec", adapter),
+        (
+            vec![("/spec/adapter", json!("escalation"))],
+            "spec",
+            adapter,
+        ),
+        (vec![("/spec/kind", json!("Rebase"))], "spec", release),
+        (vec![("/spec/release", json!("support-1"))], "spec", release),
+    ]
+}
+
+/// What refuses a pipeline with an adapter, beside what refuses all of them.
+fn errors(changes: &[Change]) -> Vec<(String, String)> {
+    let pipeline: MemoryPipeline = serde_json::from_value(with(adapted(), changes)).unwrap();
+    let (unbuilt, others): (Vec<_>, Vec<_>) = errors_of(pipeline.validate_cel())
+        .into_iter()
+        .partition(|(_, m)| m == UNBUILT || m.starts_with(PROCEDURAL));
+    assert!(
+        unbuilt.iter().any(|(f, _)| f == "spec.adapters"),
+        "{unbuilt:?}"
+    );
+    others
+}
+
+#[test]
+fn every_rule_for_adapters_refuses_what_it_is_there_for() {
+    assert_eq!(errors(&[]), [], "the base is valid");
+    for (changes, field, message) in refused_adapters() {
+        let errors = errors(&changes);
+        assert!(
+            matches!(&errors[..], [(f, m)] if f == field && m.starts_with(message)),
+            "{changes:?}: {errors:?}"
+        );
+    }
+}
+
+#[test]
+fn a_run_names_what_its_kind_is_about() {
+    let of = |v: Value| serde_json::from_value::<MemoryRun>(v).unwrap();
+    for (changes, field, message) in refused_runs() {
+        let errors = errors_of(of(with(run(), &changes)).validate_cel());
+        assert_eq!(
+            errors,
+            [(field.to_owned(), message.to_owned())],
+            "{changes:?}"
+        );
+    }
+    for more in [
+        [
+            ("/spec/kind", json!("FineTune")),
+            ("/spec/adapter", json!("escalation")),
+        ],
+        [
+            ("/spec/kind", json!("Rebase")),
+            ("/spec/release", json!("support-1")),
+        ],
+    ] {
+        assert_eq!(errors_of(of(with(run(), &more)).validate_cel()), []);
+    }
+}

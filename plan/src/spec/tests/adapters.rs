@@ -1,0 +1,200 @@
+use loci_crds::adapter::ConcurrencyPolicy;
+
+use super::*;
+use crate::schedule::Hours;
+
+/// A pipeline with an adapter, past what refuses all of them.
+fn adapted(change: impl FnOnce(&mut Value)) -> Result<Pipeline, Vec<String>> {
+    let resource = resource(|s| {
+        with_adapter(s);
+        change(s);
+    });
+    let told = |errors: Vec<FieldError>| errors.iter().map(ToString::to_string).collect();
+    Pipeline::with_adapters(&resource).map_err(told)
+}
+
+fn pipeline(change: impl FnOnce(&mut Value)) -> Pipeline {
+    adapted(change).unwrap()
+}
+
+#[test]
+fn an_adapter_has_defaults() {
+    let p = pipeline(|_| {});
+    let a = p.adapter("escalation").unwrap();
+    assert_eq!(
+        (a.min_examples, a.min_new_examples, a.held_out),
+        (32, 1, 10)
+    );
+    assert_eq!((a.lora.rank, a.lora.alpha, a.lora.dropout), (8, 16, 0.0));
+    assert_eq!(a.lora.target_modules, ["q_proj", "v_proj"]);
+    assert_eq!(
+        (
+            a.training.epochs,
+            a.training.batch,
+            a.training.learning_rate
+        ),
+        (3, 8, 2e-4)
+    );
+    assert_eq!(
+        (a.schedule.is_none(), a.trigger, a.suspend),
+        (true, None, false)
+    );
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    assert_eq!(Hours::at(&a.windows, now), Hours::Open(None));
+    let names = |adapter| -> Vec<_> { p.read_by(adapter).map(|s| s.name.clone()).collect() };
+    assert_eq!(names(None), ["handbook"]);
+    assert_eq!(names(Some("escalation")), ["runbooks"]);
+    assert!(names(Some("other")).is_empty());
+
+    let p = pipeline(|s| {
+        s["adapters"][0]["schedule"] = json!({
+            "cron": "0 3 * * 0", "timeZone": "Europe/Berlin", "concurrencyPolicy": "Replace",
+        });
+    });
+    let a = p.adapter("escalation").unwrap();
+    assert_eq!(a.cron.as_deref(), Some("0 3 * * 0 Europe/Berlin"));
+    assert_eq!(a.concurrency, ConcurrencyPolicy::Replace);
+}
+
+#[test]
+fn what_adapters_cannot_be_is_named_with_its_reason() {
+    let cases: [Wrong; 14] = [
+        (
+            |s| s["adapters"][0]["sources"] = json!(["handbook", "runbooks"]),
+            "spec.adapters[0].sources[0]",
+            "\"handbook\" is factual: an adapter is trained on procedural sources only",
+        ),
+        (
+            |s| s["adapters"][0]["sources"] = json!(["runboks"]),
+            "spec.adapters[0].sources[0]",
+            "not in spec.sources",
+        ),
+        (
+            |s| s["adapters"][0]["sources"] = json!(["runbooks", "runbooks"]),
+            "spec.adapters[0].sources[1]",
+            "twice",
+        ),
+        (
+            |s| s["adapters"] = json!([]),
+            "spec.sources[1]",
+            "none names it",
+        ),
+        (
+            |s| s["sources"][0]["memory"] = json!("procedural"),
+            "spec.sources",
+            "a release has an index",
+        ),
+        (
+            |s| {
+                let twin = s["adapters"][0].clone();
+                s["adapters"].as_array_mut().unwrap().push(twin)
+            },
+            "spec.adapters[1]",
+            "twice",
+        ),
+        (
+            |s| s["adapters"][0]["name"] = json!("base"),
+            "spec.adapters[0].name",
+            "another name",
+        ),
+        (
+            |s| s["adapters"][0]["base"] = json!("hf://org/base"),
+            "spec.adapters[0].base",
+            "@revision",
+        ),
+        (
+            |s| s["adapters"][0]["heldOut"] = json!("60%"),
+            "spec.adapters[0].heldOut",
+            "half",
+        ),
+        (
+            |s| s["adapters"][0]["context"] = json!("retrieved"),
+            "spec.adapters[0].context",
+            "not built yet",
+        ),
+        (
+            |s| s["adapters"][0]["schedule"] = json!({"cron": "0 0 30 2 *"}),
+            "spec.adapters[0].schedule.cron",
+            "never comes",
+        ),
+        (
+            |s| {
+                s["adapters"][0]["windows"] =
+                    json!([{"cron": "0 22 * * *", "timeZone": "Mars", "duration": "8h"}])
+            },
+            "spec.adapters[0].windows[0].timeZone",
+            "IANA",
+        ),
+        (
+            |s| s["adapters"][0]["training"] = json!({"learningRate": "0"}),
+            "spec.adapters[0].training.learningRate",
+            "learns nothing",
+        ),
+        (
+            |s| s["adapters"][0]["lora"] = json!({"rank": 0}),
+            "spec.adapters[0].lora.rank",
+            "1 to 256",
+        ),
+    ];
+    for (change, field, part) in cases {
+        let errors = adapted(change).unwrap_err();
+        let told = |e: &String| e.starts_with(&format!("{field}: ")) && e.contains(part);
+        assert!(errors.iter().any(told), "{field}: {errors:?}");
+    }
+}
+
+#[test]
+fn an_adapter_changes_nothing_for_the_index() {
+    let resource = resource(|_| {});
+    let without = Pipeline::from_resource(&resource).unwrap();
+    let with = pipeline(|_| {});
+    assert_eq!(without.build_inputs(), with.build_inputs());
+    assert_eq!(without.gate_inputs(), with.gate_inputs());
+}
+
+#[test]
+fn what_an_adapter_depends_on_is_what_has_it_trained_anew() {
+    let old = pipeline(|_| {});
+    let inputs = |p: &Pipeline| p.adapter("escalation").map(|a| p.adapter_inputs(a));
+    let of = |change: fn(&mut Value)| {
+        let new = pipeline(change);
+        let worst = impact(&old, &new).into_iter().next_back();
+        assert_eq!(
+            inputs(&old) != inputs(&new),
+            worst.is_some_and(|w| w.0 == Impact::Retrain),
+            "{worst:?}"
+        );
+        worst
+    };
+    let settings = Some((Impact::Retrain, "spec.adapters"));
+    assert_eq!(of(|_| {}), None);
+    assert_eq!(
+        of(|s| s["adapters"][0]["lora"] = json!({"rank": 16})),
+        settings
+    );
+    assert_eq!(
+        of(|s| s["adapters"][0]["training"] = json!({"epochs": 5})),
+        settings
+    );
+    assert_eq!(
+        of(|s| s["adapters"][0]["base"] = json!("hf://org/base@v2")),
+        settings
+    );
+    assert_eq!(
+        of(|s| s["sources"][1]["directory"]["path"] = json!("elsewhere")),
+        Some((Impact::Retrain, "spec.sources"))
+    );
+    // A default that is written out changes nothing, nor does when and how often it is trained.
+    assert_eq!(of(|s| s["adapters"][0]["lora"] = json!({"rank": 8})), None);
+    assert_eq!(
+        of(|s| {
+            s["adapters"][0]["schedule"] = json!({"cron": "0 3 * * 0"});
+            s["adapters"][0]["minNewExamples"] = json!(20);
+        }),
+        Some((Impact::None, "spec.adapters"))
+    );
+    let resource = resource(|_| {});
+    let without = Pipeline::from_resource(&resource).unwrap();
+    let gone: Vec<_> = impact(&old, &without).into_iter().collect();
+    assert!(gone.contains(&(Impact::Judge, "spec.adapters")), "{gone:?}");
+}
