@@ -21,6 +21,10 @@ pub struct BehaviorSuite {
     /// A suite that comes with Loci.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub builtin: Option<BuiltinSuite>,
+    /// The adapters whose training it judges, by name; all of them when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 63)))]
+    pub adapters: Vec<String>,
     /// What the model is given beside the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<PromptContext>,

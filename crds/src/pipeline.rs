@@ -36,14 +36,16 @@ use crate::values::{GoDuration, Percent};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("!has(self.adapters)").message("adapters are not built yet: remove the field").field_path(".adapters"),
+    validation = Rule::new("!has(self.adapters) || self.adapters.all(a, a.base == self.adapters[0].base)").message("all adapters of a pipeline have the same base: a release answers chats with one model").field_path(".adapters"),
     validation = Rule::new("!has(self.adapters) || self.sources.all(s, s.memory == 'procedural' || !self.adapters.exists(a, s.name in a.sources))").message("an adapter is trained on procedural sources only: what changes or must be cited is looked up, so leave it to the index").field_path(".adapters"),
     validation = Rule::new("!has(self.adapters) || self.adapters.all(a, self.sources.filter(s, s.name in a.sources).size() == a.sources.size())").message("an adapter names a source that is not in sources, or one twice").field_path(".adapters"),
-    validation = Rule::new("!has(self.adapters) || self.sources.all(s, s.memory != 'procedural' || self.adapters.exists(a, s.name in a.sources))").message("a procedural source is what adapters are trained on, and none names it: name it in one's sources, or remove it").field_path(".sources"),
-    validation = Rule::new("!has(self.adapters) || self.sources.exists(s, s.memory != 'procedural')").message("a release has an index: declare a source that is looked up, of class factual, episodic or profile").field_path(".sources"),
-    validation = Rule::new("!has(self.budget)").message("budgets price fine-tuning, which is not built yet: remove the field").field_path(".budget"),
+    validation = Rule::new("self.sources.all(s, s.memory != 'procedural' || has(self.adapters) && self.adapters.exists(a, s.name in a.sources))").message("a procedural source is what adapters are trained on, and none names it: name it in one's sources, or remove it").field_path(".sources"),
+    validation = Rule::new("self.sources.exists(s, s.memory != 'procedural')").message("a release has an index: declare a source that is looked up, of class factual, episodic or profile").field_path(".sources"),
+    validation = Rule::new("!has(self.budget)").message("budgets are not built yet: remove the field").field_path(".budget"),
     validation = Rule::new("!has(self.gates) || self.gates.all(g, has(self.suites) && self.suites.exists(s, s.name == g.suite))").message("a gate names a suite that is not in suites").field_path(".gates"),
     validation = Rule::new("!has(self.gates) || !has(self.suites) || self.gates.all(g, self.suites.all(s, s.name != g.suite || has(s.behavior) == (g.metric in ['exactMatch', 'regexMatch', 'schemaValid', 'accuracy', 'likelihood', 'perplexity'])))").message("exactMatch, regexMatch, schemaValid, accuracy, likelihood and perplexity judge behavior suites, all other metrics retrieval suites").field_path(".gates"),
+    validation = Rule::new("!has(self.suites) || self.suites.all(s, !has(s.behavior) || has(self.adapters) && self.adapters.size() > 0)").message("behavior suites judge adapters, and the pipeline has none: declare one in adapters, or use retrieval").field_path(".suites"),
+    validation = Rule::new("!has(self.suites) || self.suites.all(s, !has(s.behavior) || !has(s.behavior.adapters) || !has(self.adapters) || s.behavior.adapters.all(n, self.adapters.exists(a, a.name == n)))").message("a suite names an adapter that is not in adapters").field_path(".suites"),
     validation = Rule::new("!has(self.gates) || !has(self.suites) || self.gates.all(g, !has(g.minGain) || self.suites.all(s, s.name != g.suite || has(s.behavior)))").message("minGain compares an adapter with its base model: give it to gates on behavior suites").field_path(".gates"),
 )]
 pub struct MemoryPipelineSpec {
@@ -84,7 +86,7 @@ pub struct MemoryPipelineSpec {
     /// What becomes of its releases and artefacts when the pipeline is deleted; Retain when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// Adapters to fine-tune. Not built yet, and refused.
+    /// Adapters to fine-tune, all of the same base. For `loci up` only so far: a cluster refuses them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -180,7 +182,7 @@ pub struct ChunkingSpec {
 /// How a candidate that passed comes to be served.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("!has(self.adapters)").message("adapters are not built yet: remove rollout.adapters"))]
+#[x_kube(validation = Rule::new("!has(self.adapters)").message("canaries are not built yet: remove rollout.adapters; an adapter that passes its gates is switched to at once"))]
 pub struct RolloutSpec {
     /// Rollout of index changes: gate, then switch.
     #[serde(default)]

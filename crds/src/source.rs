@@ -49,10 +49,7 @@ pub struct SourceSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), extend("example" = "handbook"))]
     pub name: String,
     /// The memory class of all that the source holds.
-    #[x_kube(
-        validation = Rule::new("self != 'working'").message("memory class working is not built yet: use factual, episodic or profile"),
-        validation = Rule::new("self != 'procedural'").message("memory class procedural trains adapters, which are not built yet: what must be looked up is factual, episodic or profile"),
-    )]
+    #[x_kube(validation = Rule::new("self != 'working'").message("memory class working is not built yet: use factual, episodic or profile"))]
     pub memory: MemoryClass,
     /// A Git repository.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -11,10 +11,7 @@ use crate::values::Fraction;
 /// A named set of questions with known answers: exactly one of retrieval, behavior.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(
-    validation = Rule::new("!has(self.behavior)").message("behavior suites judge adapters, which are not built yet: use retrieval"),
-    validation = Rule::new("has(self.retrieval) != has(self.behavior)").message("give exactly one of retrieval, behavior"),
-)]
+#[x_kube(validation = Rule::new("has(self.retrieval) != has(self.behavior)").message("give exactly one of retrieval, behavior"))]
 pub struct SuiteSpec {
     /// The suite's name, unique in the pipeline.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), extend("example" = "faq"))]
@@ -22,7 +19,7 @@ pub struct SuiteSpec {
     /// Questions with the documents or spans that answer them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<RetrievalSuite>,
-    /// Prompts with the behaviour that is expected. Not built yet, and refused.
+    /// Prompts with the behaviour that is expected. An adapter is asked before it is served, and the base model beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub behavior: Option<BehaviorSuite>,
 }
@@ -87,10 +84,7 @@ pub struct ConfigMapKey {
 /// What a candidate must hold on one metric of one suite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(
-    validation = Rule::new("!has(self.minGain)").message("minGain compares an adapter with its base model, and adapters are not built yet: use floor or maxRegression"),
-    validation = Rule::new("has(self.minGain) || has(self.floor) || has(self.maxRegression)").message("give floor, maxRegression or minGain"),
-)]
+#[x_kube(validation = Rule::new("has(self.minGain) || has(self.floor) || has(self.maxRegression)").message("give floor, maxRegression or minGain"))]
 pub struct GateSpec {
     /// A suite of this pipeline.
     #[schemars(length(min = 1, max = 63))]
@@ -105,7 +99,7 @@ pub struct GateSpec {
     /// The most that the mean may fall against the serving release and the anchor (one-sided 95 % bound).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_regression: Option<Fraction>,
-    /// The least gain of the mean over the base model without adapter (one-sided 95 % bound). Not built yet, and refused.
+    /// The least gain of the mean over the base model without adapter (one-sided 95 % bound). For gates on behavior suites.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_gain: Option<Fraction>,
 }

@@ -174,6 +174,7 @@ impl Warm {
             store: context.store.clone(),
             revisions: context.revisions.clone(),
             encoders: context.encoders.clone(),
+            decoders: context.decoders.clone(),
             recall: self.recall.clone(),
             dispatch,
             classes: self.bus.classes(),

@@ -149,6 +149,8 @@ pub enum StepInput {
     Evaluate {
         /// The candidate.
         candidate: Subject,
+        /// The adapter that is new in it: suites of behaviour are asked of that.
+        adapter: Option<String>,
         /// Who it is compared with, to be handed back in the result.
         subjects: Subjects,
         /// The baseline.

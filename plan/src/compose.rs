@@ -113,6 +113,17 @@ pub(crate) fn candidate(view: &View<'_>, run: &MemoryRun) -> Option<Subject> {
     subject(revision, &adapters)
 }
 
+/// The adapter that is new in what a run built: not of this content in what serves.
+pub(crate) fn new_adapter(view: &View<'_>, run: &MemoryRun) -> Option<String> {
+    if run.spec.kind == RunKind::Refresh {
+        return None;
+    }
+    let composed = Composed::of(view, run)?;
+    let serves = view.desired().and_then(|d| d.component(composed.lane()));
+    let adapter = composed.adapter.as_ref();
+    adapter.filter(|_| serves != composed.component()).cloned()
+}
+
 /// A release as Evaluate asks it.
 pub(crate) fn asked(release: &MemoryRelease) -> Option<Subject> {
     subject(release.revision()?, &release.spec.adapters)

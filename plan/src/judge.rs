@@ -1,7 +1,7 @@
 //! What becomes of what a run built: known already, or a release with its verdict.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use loci_crds::release::{Outcome, ReleasePhase, Verdict};
+use loci_crds::release::{AdapterComponent, Outcome, ReleasePhase, Verdict};
 use loci_crds::run::StepName;
 use loci_crds::source::LocalRef;
 use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus, MemoryRun};
@@ -12,7 +12,9 @@ use crate::compose::Composed;
 use crate::conditions::{Finding, conditions};
 use crate::gate;
 use crate::limits;
-use crate::view::{ReleaseView, RunView, View};
+use crate::metrics::Kind;
+use crate::spec::Gate;
+use crate::view::{Lane, ReleaseView, RunView, View};
 use crate::world::Evaluated;
 
 /// The release that makes a composition need no verdict, with the reason and a sentence: what serves is
@@ -85,8 +87,8 @@ pub(crate) fn release(
     let name = format!("{}-{number}", view.pipeline.name);
     let component = composed.component().unwrap_or_default();
     let verdict_inputs = view.verdict_key(composed.lane(), component);
-    let verdict = verdict(view, evaluated);
-    let anchor = anchor(view, &name, &verdict);
+    let verdict = verdict(view, &composed, evaluated);
+    let anchor = anchor(view, &name, &composed, &verdict);
     let phase = match verdict.outcome {
         Outcome::Passed | Outcome::NotApplicable => ReleasePhase::Candidate,
         Outcome::Failed => ReleasePhase::Rejected,
@@ -161,7 +163,7 @@ pub(crate) fn sentence(name: &str, phase: ReleasePhase) -> String {
     format!("{name} {what}")
 }
 
-fn verdict(view: &View<'_>, evaluated: Option<&Evaluated>) -> Verdict {
+fn verdict(view: &View<'_>, composed: &Composed, evaluated: Option<&Evaluated>) -> Verdict {
     let gates = evaluated.map(|e| {
         let scores = gate::Scores {
             candidate: &e.candidate,
@@ -174,10 +176,13 @@ fn verdict(view: &View<'_>, evaluated: Option<&Evaluated>) -> Verdict {
             anchor: e.subjects.anchor.is_some(),
             base: e.base.is_some(),
         };
-        view.pipeline
-            .gates
-            .iter()
-            .map(|g| gate::judge(g, &scores, expected))
+        let adapter = composed.adapter.as_deref().filter(|_| expected.base);
+        let gates = view.pipeline.gates.iter();
+        gates
+            .map(|g| match unasked(view, g, adapter) {
+                Some(why) => gate::unasked(g, why),
+                None => gate::judge(g, &scores, expected),
+            })
             .collect()
     });
     let gates: Vec<_> = gates.unwrap_or_default();
@@ -191,9 +196,21 @@ fn verdict(view: &View<'_>, evaluated: Option<&Evaluated>) -> Verdict {
     }
 }
 
+/// Why a gate on behaviour has nothing to judge in a candidate with this new adapter, or with none.
+fn unasked(view: &View<'_>, gate: &Gate, adapter: Option<&str>) -> Option<String> {
+    let mut suites = view.pipeline.suites.iter();
+    let suite = suites.find(|s| s.name == gate.suite && s.kind == Kind::Behavior)?;
+    match adapter {
+        None => Some("no adapter is new, so that all behaves as it did".to_owned()),
+        Some(name) if suite.judges(name) => None,
+        Some(name) => Some(format!("{name} is not among the adapters of the suite")),
+    }
+}
+
 /// The anchor from the promotion of the release `name` on: itself when it is on every gate as good
 /// as the anchor so far, else that one. So small losses are measured against the best, and cannot add up.
-fn anchor(view: &View<'_>, name: &str, verdict: &Verdict) -> String {
+/// Adapters that nobody was asked about must be the anchor's own.
+fn anchor(view: &View<'_>, name: &str, composed: &Composed, verdict: &Verdict) -> String {
     let Some(serving) = view.desired() else {
         return name.to_owned();
     };
@@ -206,7 +223,11 @@ fn anchor(view: &View<'_>, name: &str, verdict: &Verdict) -> String {
             (_, best) => best.is_none(),
         }
     });
-    if as_good {
+    let new = |a: &&AdapterComponent| composed.adapter.as_ref() == Some(&a.name);
+    let mut unasked = composed.adapters.iter().filter(|a| !new(a));
+    let known =
+        |a: &AdapterComponent| so_far.component(Lane::Adapter(&a.name)) == Some(&*a.adapter);
+    if as_good && unasked.all(known) {
         name.to_owned()
     } else {
         so_far.name().to_owned()

@@ -7,6 +7,7 @@ mod objects;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use loci_crds::release::AdapterComponent;
 use loci_crds::run::{RunPhase, StepName};
 use loci_crds::{MemoryRelease, MemoryRun, MemoryRunStatus};
 use loci_digest::Digest;
@@ -239,14 +240,22 @@ impl<'a> View<'a> {
         served.is_some() && served == release.component(lane)
     }
 
-    /// The components of what serves that a release of a lane is built upon: all but the lane's own, and but for adapters
-    /// that are not declared any more.
+    /// The components of what serves that a release of a lane is built upon: all but the lane's own, but for adapters that
+    /// are not declared any more, and beside an adapter those of another base: a release has one model.
     pub fn beside(&self, lane: Lane<'_>) -> BTreeMap<&'a str, &'a str> {
-        let served = self.desired().map(|d| d.components());
-        let mut beside = served.unwrap_or_default();
+        let Some(served) = self.desired() else {
+            return BTreeMap::new();
+        };
+        let own = lane.adapter().and_then(|name| self.pipeline.adapter(name));
+        let keeps = |a: &AdapterComponent| {
+            let fits = own.is_none_or(|own| own.base == a.base);
+            fits && self.pipeline.adapter(&a.name).is_some()
+        };
+        let mut beside = served.components();
         beside.retain(|name, _| {
+            let mut adapters = served.spec.adapters.iter();
             let index = *name == Lane::Index.component();
-            *name != lane.component() && (index || self.pipeline.adapter(name).is_some())
+            *name != lane.component() && (index || adapters.any(|a| a.name == *name && keeps(a)))
         });
         beside
     }

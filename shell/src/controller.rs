@@ -1,22 +1,23 @@
 //! One pipeline's loop: gather the world, plan, apply, wait.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
-use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
-use loci_digest::Digest;
-use loci_plan::{Pipeline, PrepareFailure, Serving, StepOutcome, Workers, World, plan};
+use loci_crds::release::AdapterComponent;
+use loci_crds::{MemoryPipelineStatus, MemoryRelease, MemoryRun};
+use loci_plan::{PrepareFailure, Serving, StepOutcome, Workers, World, plan};
 use loci_recall::Recall;
 use loci_store::Store;
-use loci_worker::step::{Encoders, Revisions};
+use loci_worker::step::{Decoders, Encoders, Revisions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::declared::Declared;
 use crate::dispatch::Dispatch;
-use crate::fleet::{Fleet, Load};
+use crate::fleet::{Fleet, Load, StoredAdapter};
 use crate::garbage::Garbage;
 use crate::items::full_name;
 use crate::keeper::{Keeper, Kept, Told};
@@ -31,8 +32,10 @@ pub struct Shared {
     pub store: Store,
     /// Unpacked revisions.
     pub revisions: Revisions,
-    /// Models.
+    /// Models that embed.
     pub encoders: Encoders,
+    /// Models that chat.
+    pub decoders: Decoders,
     /// Serving.
     pub recall: Recall,
     /// Steps.
@@ -49,21 +52,6 @@ pub struct Shared {
 
 /// Classes of workers.
 pub type Classes = Option<Arc<BTreeSet<String>>>;
-
-/// A declared pipeline.
-#[derive(Clone)]
-pub struct Declared {
-    /// The resource, with generation, uid and status.
-    pub resource: MemoryPipeline,
-    /// Its typed spec.
-    pub pipeline: Arc<Pipeline>,
-    /// The embedder's reference, absolute.
-    pub model: String,
-    /// The suites' data in the store.
-    pub suites: HashMap<String, Digest>,
-    /// Watched sources.
-    pub watched: Vec<String>,
-}
 
 /// The loop of one pipeline.
 pub struct Controller {
@@ -332,13 +320,8 @@ impl Controller {
     pub(crate) fn prepare(&mut self, name: &str) -> Result<()> {
         let release = self.world.releases.iter().find(|r| r.name_any() == name);
         let release = release.with_context(|| format!("release {name} is not there"))?;
-        if let Some(adapter) = release.spec.adapters.first() {
-            let why = anyhow!("serving adapter {} is not built yet", adapter.name);
-            self.world.serving.preparing.insert(name.to_owned());
-            // A closed channel is a loop that has ended.
-            let _ = self.news.send(News::Loaded(name.to_owned(), Err(why)));
-            return Ok(());
-        }
+        let adapter = |a: &AdapterComponent| StoredAdapter::of(a, self.declared.absolute(&a.base));
+        let adapters = release.spec.adapters.iter().map(adapter);
         let model = &release.spec.embedder.model;
         let own = *model == self.declared.pipeline.model;
         let load = Load {
@@ -346,6 +329,7 @@ impl Controller {
             release: name.to_owned(),
             revision: release.spec.index.revision.parse()?,
             model: if own { &self.declared.model } else { model }.clone(),
+            adapters: adapters.collect::<Result<_>>()?,
             latency_budget: self.declared.pipeline.latency_budget,
         };
         self.world.serving.preparing.insert(name.to_owned());

@@ -17,7 +17,8 @@ use loci_store::Store;
 use loci_worker::step::{Fetch, FetchItem};
 use tokio::sync::mpsc;
 
-use crate::controller::Declared;
+use crate::asks::asks;
+use crate::declared::Declared;
 use crate::items::{
     Crew, blank, full_name, namespace, payload, priority, sources, sources_of, subjects,
 };
@@ -77,6 +78,7 @@ impl Dispatch {
         let asked = Asked::Step {
             key: key.clone(),
             subjects: subjects(input),
+            asks: asks(declared, input),
         };
         let payload = match input {
             StepInput::Snapshot { previous, adapter } => {
@@ -88,7 +90,7 @@ impl Dispatch {
                 };
                 serde_json::to_value(self.fetch_item(pipeline, snapshot))?
             }
-            _ => serde_json::to_value(payload(declared, input)?)?,
+            _ => serde_json::to_value(payload(declared, &key.run, input)?)?,
         };
         let item = WorkItem {
             // With the uid: a run of a pipeline of this name that is gone may have had this run's name.

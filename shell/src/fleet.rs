@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use loci_crds::release::AdapterComponent;
 use loci_digest::Digest;
-use loci_recall::{LoadRequest, Prepared};
-use loci_worker::step::Hold;
+use loci_models::Decoder;
+use loci_recall::{LoadAdapter, LoadRequest, Prepared};
+use loci_worker::step::{ADAPTER, AdapterManifest, Hold};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::controller::{Declared, Shared};
+use crate::controller::Shared;
+use crate::declared::Declared;
 use crate::news::News;
 
 /// The serving side of one pipeline. It goes on serving whoever commands it.
@@ -49,8 +52,45 @@ pub struct Load {
     pub revision: Digest,
     /// Its embedder's reference.
     pub model: String,
+    /// Its adapters. The base of the first answers chats.
+    pub adapters: Vec<StoredAdapter>,
     /// Queries slower than this are counted.
     pub latency_budget: Option<Duration>,
+}
+
+/// An adapter in the store, to be loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredAdapter {
+    /// Its name in the pipeline.
+    pub name: String,
+    /// Its manifest in the store.
+    pub manifest: Digest,
+    /// The digest of the adapter itself: no other is loaded in its place.
+    pub adapter: Digest,
+    /// The base model's reference.
+    pub base: String,
+}
+
+impl StoredAdapter {
+    pub(crate) fn of(component: &AdapterComponent, base: &str) -> Result<Self> {
+        Ok(Self {
+            name: component.name.clone(),
+            manifest: component.manifest.parse()?,
+            adapter: component.adapter.parse()?,
+            base: base.to_owned(),
+        })
+    }
+
+    async fn load(&self, shared: &Shared, decoder: &Arc<Decoder>) -> Result<LoadAdapter> {
+        let found = shared.store.get_manifest(ADAPTER, &self.manifest).await;
+        let manifest: AdapterManifest = found?;
+        let (store, revisions) = (&shared.store, &shared.revisions);
+        Ok(LoadAdapter {
+            digest: self.adapter,
+            adapter: Arc::new(manifest.load(store, revisions, decoder).await?),
+            probes: manifest.probes,
+        })
+    }
 }
 
 /// A release that is loaded and warm. While it is kept, its revision's files are.
@@ -140,13 +180,23 @@ impl Load {
         let hold = shared.revisions.hold(self.revision);
         let directory = shared.revisions.directory(&self.revision).await?;
         let encoder = shared.encoders.get(&self.model).await?;
+        let (mut decoder, mut adapters) = (None, BTreeMap::new());
+        if let Some(first) = self.adapters.first() {
+            let base = shared.decoders.get(&first.base).await?;
+            for adapter in &self.adapters {
+                let loaded = adapter.load(shared, &base).await;
+                let loaded = loaded.with_context(|| format!("adapter {}", adapter.name))?;
+                adapters.insert(adapter.name.clone(), loaded);
+            }
+            decoder = Some(base);
+        }
         let request = LoadRequest {
             pipeline: self.pipeline,
             release: self.release,
             directory,
             encoder,
-            decoder: None,
-            adapters: BTreeMap::new(),
+            decoder,
+            adapters,
             latency_budget: self.latency_budget,
         };
         Ok((shared.recall.prepare(request).await?, hold))

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use loci_bus::{Priority, WorkItem};
+use loci_crds::adapter::LearningRateSchedule;
 use loci_digest::Digest;
+use loci_models::{LoraConfig, Schedule};
 use loci_plan::metrics::Kind;
-use loci_plan::{Pipeline, StepInput, Subject, Subjects};
+use loci_plan::spec::{Adapter, Lora, Training};
+use loci_plan::{Pipeline, StepInput, Subjects};
 use loci_worker::chunk::ChunkerConfig;
-use loci_worker::step::{self, CollectInput, SourceInput, SuiteInput, Upload};
+use loci_worker::step::{
+    self, CollectInput, SourceInput, SuiteInput, TrainInput, TrainingOptions, Upload,
+};
 
-use crate::controller::Declared;
+use crate::asks::behaviors;
+use crate::declared::Declared;
 
 /// Who takes the steps.
 #[derive(Clone)]
@@ -92,11 +98,15 @@ pub(crate) fn priority(requested: bool, input: &StepInput) -> Priority {
     }
 }
 
-/// What a worker is asked to do.
+/// What a worker is asked to do for a run.
 ///
 /// # Errors
-/// When that is no worker's part, or nobody's yet.
-pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Result<step::StepInput> {
+/// When that is no worker's part.
+pub(crate) fn payload(
+    declared: &Declared,
+    run: &str,
+    input: &StepInput,
+) -> Result<step::StepInput> {
     let pipeline = &declared.pipeline;
     Ok(match input {
         StepInput::Snapshot { .. } => bail!("a snapshot is a fetcher's part"),
@@ -116,9 +126,7 @@ pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Result<step::St
             last,
             min_new,
         } => {
-            let Some(adapter) = pipeline.adapter(adapter) else {
-                bail!("spec.adapters has no {adapter}");
-            };
+            let adapter = declared_as(pipeline, adapter)?;
             let suites = declared.suites.iter();
             step::StepInput::Collect(CollectInput {
                 snapshot: *snapshot,
@@ -130,8 +138,23 @@ pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Result<step::St
                 last: *last,
             })
         }
-        StepInput::Train { adapter, .. } => {
-            bail!("adapter {adapter} is to be trained, and training is not built yet")
+        StepInput::Train {
+            adapter,
+            dataset,
+            warm_start,
+        } => {
+            let adapter = declared_as(pipeline, adapter)?;
+            step::StepInput::Train(TrainInput {
+                run: run.to_owned(),
+                base: declared.absolute(&adapter.base).to_owned(),
+                dataset: *dataset,
+                lora: lora(&adapter.lora),
+                training: training(&adapter.training),
+                warm_start: *warm_start,
+                // The built-in runtime loads any, and there are no budgets yet.
+                max_lora_rank: None,
+                max_device_seconds: None,
+            })
         }
         StepInput::Evaluate {
             candidate,
@@ -140,22 +163,45 @@ pub(crate) fn payload(declared: &Declared, input: &StepInput) -> Result<step::St
             ..
         } => {
             let subjects = [Some(candidate), baseline.as_ref(), anchor.as_ref()];
-            let revisions = subjects.into_iter().flatten().map(revision);
+            let subjects = subjects.into_iter().flatten();
             step::StepInput::Evaluate {
-                revisions: revisions.collect::<Result<_>>()?,
+                revisions: subjects.map(|subject| subject.revision).collect(),
                 suites: suites(declared),
-                // Of behaviour nobody can be asked before a pipeline has adapters, and the spec refuses such suites.
-                behaviors: Vec::new(),
+                behaviors: behaviors(declared, input),
             }
         }
     })
 }
 
-fn revision(subject: &Subject) -> Result<Digest> {
-    if let Some(adapter) = subject.adapters.keys().next() {
-        bail!("adapter {adapter} is to be judged, and judging adapters is not built yet");
+fn declared_as<'a>(pipeline: &'a Pipeline, adapter: &str) -> Result<&'a Adapter> {
+    let found = pipeline.adapter(adapter);
+    found.with_context(|| format!("spec.adapters has no {adapter}"))
+}
+
+fn lora(lora: &Lora) -> LoraConfig {
+    LoraConfig {
+        rank: lora.rank as usize,
+        alpha: f64::from(lora.alpha),
+        dropout: lora.dropout,
+        targets: lora.target_modules.clone(),
     }
-    Ok(subject.revision)
+}
+
+fn training(training: &Training) -> TrainingOptions {
+    TrainingOptions {
+        epochs: training.epochs as usize,
+        learning_rate: training.learning_rate,
+        schedule: match training.schedule {
+            LearningRateSchedule::Cosine => Schedule::Cosine,
+            LearningRateSchedule::Linear => Schedule::Linear,
+            LearningRateSchedule::Constant => Schedule::Constant,
+        },
+        warmup: training.warmup,
+        weight_decay: training.weight_decay,
+        batch: training.batch as usize,
+        max_tokens: Some(training.max_tokens as usize),
+        seed: training.seed,
+    }
 }
 
 fn suites(declared: &Declared) -> Vec<SuiteInput> {

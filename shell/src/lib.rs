@@ -6,7 +6,9 @@
 //! out and come back by a [`Dispatch`]; [`Fleet`] is what serves.
 
 mod apply;
+mod asks;
 mod controller;
+mod declared;
 mod dispatch;
 mod fleet;
 mod garbage;
@@ -22,9 +24,10 @@ mod sweep;
 mod trainings;
 mod wait;
 
-pub use controller::{Classes, Controller, Declared, Shared};
+pub use controller::{Classes, Controller, Shared};
+pub use declared::Declared;
 pub use dispatch::{CLASS, Dispatch, FETCH, Progresses};
-pub use fleet::{Fleet, Load, LocalFleet};
+pub use fleet::{Fleet, Load, LocalFleet, StoredAdapter};
 pub use garbage::Garbage;
 pub use items::{Crew, Uploads, full_name};
 pub use keeper::{Keeper, Kept, Told};

@@ -8,6 +8,7 @@ use loci_bus::Progress;
 use loci_plan::{Pipeline, Probe, Reported, StepKey, Subjects};
 use tokio::sync::mpsc;
 
+use crate::asks::Ask;
 use crate::news::News;
 
 /// How often a pipeline's loop hears of progress, at most.
@@ -45,8 +46,16 @@ impl Live {
 
 #[derive(Clone)]
 pub(crate) enum Asked {
-    Step { key: StepKey, subjects: Subjects },
-    Probe { probe: Probe, time: Timestamp },
+    Step {
+        key: StepKey,
+        subjects: Subjects,
+        /// What an evaluation asks about the adapter that is new in a candidate.
+        asks: Option<Vec<Ask>>,
+    },
+    Probe {
+        probe: Probe,
+        time: Timestamp,
+    },
 }
 
 impl Live {

@@ -1,7 +1,7 @@
 //! What steps came to, for the plan and for people.
 
 use anyhow::{Context, Result};
-use loci_plan::{Assembled, Collected, Embedded, Snapshot, SourceSnapshot};
+use loci_plan::{Assembled, Collected, Embedded, Snapshot, SourceSnapshot, Trained};
 use loci_worker::step;
 
 /// A number with thousands separated: `12,345`.
@@ -96,5 +96,15 @@ pub(crate) fn collected(output: step::CollectOutput) -> Collected {
             count(output.new),
             count(output.gone)
         ),
+    }
+}
+
+pub(crate) fn trained(output: step::TrainOutput) -> Trained {
+    Trained {
+        output: output.adapter,
+        adapter: output.content,
+        base_digest: output.base_weights,
+        rank: u32::try_from(output.rank).unwrap_or(u32::MAX),
+        summary: output.trained.to_string(),
     }
 }

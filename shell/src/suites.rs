@@ -102,6 +102,7 @@ mod tests {
             name: "s".into(),
             data: SuiteData::File("s.jsonl".into()),
             kind,
+            adapters: Vec::new(),
         }
     }
 
@@ -163,6 +164,7 @@ mod tests {
                 name: "s".into(),
                 data: SuiteData::Builtin(suite),
                 kind: Kind::Behavior,
+                adapters: Vec::new(),
             };
             let found = questions(
                 (0, &read),

@@ -184,8 +184,12 @@ pub async fn declare(
         .sources
         .iter()
         .filter(|s| matches!(s.location, Location::Directory { .. }));
+    let adapted = pipeline.adapters.first();
     let declared = Declared {
         model: loci_shell::model(&pipeline.model, &base)?,
+        base: adapted
+            .map(|a| loci_shell::model(&a.base, &base))
+            .transpose()?,
         watched: watched.map(|s| s.name.clone()).collect(),
         suites: digests,
         resource,

@@ -140,6 +140,7 @@ impl Up {
             store,
             revisions,
             encoders: context.encoders.clone(),
+            decoders: context.decoders.clone(),
             recall: recall.clone(),
             classes: tokio::sync::watch::channel(None).1,
             sources,

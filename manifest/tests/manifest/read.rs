@@ -176,4 +176,12 @@ spec:
             ),
         ]
     );
+    let adapters = "  adapters: [{name: a, base: \"hf://org/base@main\", sources: [notes]}]\n";
+    let trained = with("  runs:\n", adapters).replace("memory: episodic", "memory: procedural");
+    assert_eq!(
+        rendered(&for_cluster(&good(&trained))),
+        [
+            "pipeline.yaml:27:3: spec.adapters: replicas in a cluster do not load adapters yet; use loci up, or remove the field"
+        ]
+    );
 }

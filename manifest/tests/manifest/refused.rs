@@ -155,11 +155,9 @@ fn rules_refuse_with_their_message_at_the_field() {
             with(
                 "  runs:\n",
                 "  adapters: [{name: a, base: \"hf://org/base@main\", sources: [notes]}]\n",
-            )
-            .replace("memory: episodic", "memory: procedural"),
+            ),
             &[
-                "15:13: spec.sources[2].memory: memory class procedural trains adapters, which are not built yet: what must be looked up is factual, episodic or profile",
-                "27:3: spec.adapters: adapters are not built yet: remove the field",
+                "27:3: spec.adapters: an adapter is trained on procedural sources only: what changes or must be cited is looked up, so leave it to the index",
             ],
         ),
         (
@@ -177,7 +175,7 @@ fn rules_refuse_with_their_message_at_the_field() {
 
 #[test]
 fn all_that_is_wrong_is_said_once_and_in_order() {
-    let text = with("memory: episodic", "memory: procedural")
+    let text = with("memory: episodic", "memory: working")
         .replace("  suites:\n", "  suspend: \"no\"\n  suites:\n")
         .replace(
             "    http: {urls",
@@ -189,7 +187,7 @@ fn all_that_is_wrong_is_said_once_and_in_order() {
         &[
             "13:5: spec.sources[1].gti: unknown field; did you mean \"git\"?",
             "14:5: spec.sources[1].memory: written twice; it stands in line 12 already: keep one of them",
-            "17:13: spec.sources[2].memory: memory class procedural trains adapters, which are not built yet: what must be looked up is factual, episodic or profile",
+            "17:13: spec.sources[2].memory: memory class working is not built yet: use factual, episodic or profile",
             "24:12: spec.suspend: expected true or false, got text; write it without quotes, fraction or unit",
             "34:18: metadata.name: \"f/q\" is not written as it must be; it must match ^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$, for example \"support\"",
         ],

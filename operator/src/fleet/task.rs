@@ -215,6 +215,12 @@ impl Task {
 
     /// Beside what answers, one release at a time: a replica has memory for two.
     fn prepare(&mut self, load: Load) {
+        if let Some(adapter) = load.adapters.first() {
+            let name = &adapter.name;
+            let why = anyhow::anyhow!("adapter {name}: replicas do not load adapters yet");
+            self.tell(News::Loaded(load.release, Err(why)));
+            return;
+        }
         let (release, wanted) = self.wanted(load);
         let current = lock(&self.observed).current.clone();
         let answers = |name: &String| [&self.desired, &current].contains(&&Some(name.clone()));

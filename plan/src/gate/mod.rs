@@ -138,6 +138,11 @@ pub fn judge(gate: &Gate, scores: &Scores<'_>, compared: Compared) -> GateResult
     )
 }
 
+/// What a gate says whose suite was not asked, because there is nothing that it would judge.
+pub fn unasked(gate: &Gate, why: String) -> GateResult {
+    result(gate, Outcome::NotApplicable, why, None, &[])
+}
+
 /// What all gates of a release say together: `Passed` when each passed or does not apply.
 pub fn overall(gates: &[GateResult]) -> Outcome {
     let outcomes: Vec<_> = gates.iter().map(|g| g.outcome).collect();

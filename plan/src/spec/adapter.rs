@@ -122,25 +122,6 @@ impl Pipeline {
 }
 
 impl Fields {
-    /// Adapters are planned for, and refused until there is who trains and serves them.
-    pub(super) fn refuse_adapters(&mut self, spec: &MemoryPipelineSpec) {
-        if !spec.adapters.is_empty() {
-            self.error(
-                "spec.adapters",
-                "adapters are not built yet: remove the field",
-            );
-        }
-        let procedural = |s: &&(usize, &SourceSpec)| s.1.memory == MemoryClass::Procedural;
-        let sources: Vec<_> = spec.sources.iter().enumerate().collect();
-        for (i, source) in sources.iter().filter(procedural) {
-            let reason = format!(
-                "memory class {} is not built yet: use factual, episodic or profile",
-                source.memory.as_str()
-            );
-            self.error(format!("spec.sources[{i}].memory"), reason);
-        }
-    }
-
     pub(super) fn adapters(&mut self, spec: &MemoryPipelineSpec, identity: &str) -> Vec<Adapter> {
         let names = spec.adapters.iter().map(|a| a.name.as_str());
         self.unique("spec.adapters", names);
@@ -151,6 +132,14 @@ impl Fields {
             self.trained_on(&format!("spec.adapters[{i}].sources"), adapter, spec);
         }
         self.put_to_use(spec);
+        let bases = spec.adapters.iter().map(|a| &a.base).enumerate();
+        for (i, base) in bases.filter(|(_, base)| **base != spec.adapters[0].base) {
+            let reason = format!(
+                "\"{base}\" is not the base of the first: all adapters of a pipeline have the same, since a release answers chats with one model"
+            );
+            self.error(format!("spec.adapters[{i}].base"), reason);
+        }
+        self.judged(&spec.suites, &spec.adapters);
         adapters
     }
 

@@ -219,12 +219,12 @@ impl Fields {
             (
                 "spec.budget",
                 spec.budget.is_some(),
-                "budgets price fine-tuning, which is not built yet: remove the field",
+                "budgets are not built yet: remove the field",
             ),
             (
                 "spec.rollout.adapters",
                 spec.rollout.adapters.is_some(),
-                "adapters are not built yet: remove the field",
+                "canaries are not built yet: remove the field; an adapter that passes its gates is switched to at once",
             ),
             (
                 "spec.rollout.index.canary",

@@ -97,15 +97,6 @@ impl Pipeline {
     /// Every field that cannot be accepted, each with its reason.
     pub fn from_resource(resource: &MemoryPipeline) -> Result<Self, Vec<FieldError>> {
         let mut fields = Fields::default();
-        fields.refuse_adapters(&resource.spec);
-        let pipeline = Self::read(resource, &mut fields);
-        fields.finish(pipeline)
-    }
-
-    /// The same with adapters, for tests until they are accepted.
-    #[doc(hidden)]
-    pub fn with_adapters(resource: &MemoryPipeline) -> Result<Self, Vec<FieldError>> {
-        let mut fields = Fields::default();
         let pipeline = Self::read(resource, &mut fields);
         fields.finish(pipeline)
     }

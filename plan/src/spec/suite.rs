@@ -1,5 +1,6 @@
 //! Suites and gates as typed values.
 
+use loci_crds::adapter::AdapterSpec;
 use loci_crds::behavior::{BehaviorSuite, BuiltinSuite, PromptContext};
 use loci_crds::suite::{GateSpec, SuiteData as DataSpec, SuiteSpec};
 use serde::Serialize;
@@ -17,6 +18,9 @@ pub struct Suite {
     /// What it asks for.
     #[serde(skip_serializing_if = "Kind::is_retrieval")]
     pub kind: Kind,
+    /// The adapters that a suite of behaviour judges, by name; all of them when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
 }
 
 /// Where a suite's lines are.
@@ -52,6 +56,12 @@ pub struct Gate {
 }
 
 impl Suite {
+    /// Whether it judges an adapter.
+    pub fn judges(&self, adapter: &str) -> bool {
+        let named = || self.adapters.iter().any(|name| name == adapter);
+        self.kind == Kind::Behavior && (self.adapters.is_empty() || named())
+    }
+
     /// The field that says where its lines are, when it is the suite at `index` of the spec.
     pub fn field(&self, index: usize) -> String {
         let kind = match self.kind {
@@ -79,12 +89,6 @@ impl Fields {
 
     pub(super) fn suite(&mut self, index: usize, spec: &SuiteSpec) -> Option<Suite> {
         let field = format!("spec.suites[{index}]");
-        if spec.behavior.is_some() {
-            self.error(
-                format!("{field}.behavior"),
-                "behavior suites judge adapters, which are not built yet: use retrieval",
-            );
-        }
         let (kind, data) = match (&spec.retrieval, &spec.behavior) {
             (Some(retrieval), None) => {
                 let field = format!("{field}.retrieval.data");
@@ -103,7 +107,37 @@ impl Fields {
             name: spec.name.clone(),
             data,
             kind,
+            adapters: spec
+                .behavior
+                .iter()
+                .flat_map(|b| b.adapters.clone())
+                .collect(),
         })
+    }
+
+    /// Behaviour suites without an adapter that they judge.
+    pub(super) fn judged(&mut self, specs: &[SuiteSpec], adapters: &[AdapterSpec]) {
+        for (i, suite) in specs.iter().enumerate() {
+            let Some(behavior) = &suite.behavior else {
+                continue;
+            };
+            let field = format!("spec.suites[{i}].behavior");
+            if adapters.is_empty() {
+                let reason = "behavior suites judge adapters, and the pipeline has none: declare one in spec.adapters, or use retrieval";
+                self.error(field, reason);
+                continue;
+            }
+            let field = format!("{field}.adapters");
+            self.unique(&field, behavior.adapters.iter().map(String::as_str));
+            for (j, name) in behavior.adapters.iter().enumerate() {
+                if adapters.iter().all(|a| a.name != *name) {
+                    let reason = format!(
+                        "\"{name}\" is not in spec.adapters: add it there, or name one that is"
+                    );
+                    self.error(format!("{field}[{j}]"), reason);
+                }
+            }
+        }
     }
 
     fn behavior(&mut self, field: &str, spec: &BehaviorSuite) -> Option<SuiteData> {
@@ -166,9 +200,7 @@ impl Fields {
                 ),
             );
         }
-        if spec.min_gain.is_some() {
-            self.error(field("minGain"), "minGain compares an adapter with its base model, and adapters are not built yet: use floor or maxRegression");
-        } else if spec.floor.is_none() && spec.max_regression.is_none() {
+        if spec.floor.is_none() && spec.max_regression.is_none() && spec.min_gain.is_none() {
             self.error(
                 format!("spec.gates[{index}]"),
                 "give floor, maxRegression or minGain",

@@ -5,7 +5,7 @@ use loci_crds::run::{RunTrigger, StepName};
 use loci_digest::Digest;
 
 use crate::action::StepInput;
-use crate::compose::{asked, candidate};
+use crate::compose::{asked, candidate, new_adapter};
 use crate::spec::Adapter;
 use crate::view::{ReleaseView, RunView, View};
 
@@ -49,6 +49,7 @@ pub(super) fn input(view: &View<'_>, run: &MemoryRun, step: StepName) -> Option<
             let of = |name: &Option<String>| view.release(name.as_deref()?).and_then(asked);
             StepInput::Evaluate {
                 candidate: candidate(view, run)?,
+                adapter: new_adapter(view, run),
                 baseline: of(&subjects.baseline),
                 anchor: of(&subjects.anchor),
                 subjects,

@@ -32,7 +32,7 @@ fn pipeline(adapters: &[&str]) -> Pipeline {
         "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline", "metadata": {"name": "support"}, "spec": spec,
     });
     let resource: MemoryPipeline = serde_json::from_value(resource).unwrap();
-    Pipeline::with_adapters(&resource).unwrap()
+    Pipeline::from_resource(&resource).unwrap()
 }
 
 /// A release of this number with this index; its anchor, and the adapters that are served with it.

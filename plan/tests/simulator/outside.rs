@@ -121,18 +121,20 @@ impl Outside {
             } => self.train(declared(pipeline, adapter)?, dataset)?,
             StepInput::Evaluate {
                 candidate,
+                adapter,
                 subjects,
                 baseline,
                 anchor,
             } => {
+                let new = adapter.as_deref();
                 let output = self.put(format!("evaluation {input:?}"), Listing::new());
                 StepResult::Evaluate(Evaluated {
                     output,
                     subjects: subjects.clone(),
-                    candidate: self.ask(candidate)?,
-                    baseline: baseline.as_ref().map(|b| self.ask(b)).transpose()?,
-                    anchor: anchor.as_ref().map(|a| self.ask(a)).transpose()?,
-                    base: None,
+                    candidate: self.ask(candidate, new)?,
+                    baseline: baseline.as_ref().map(|b| self.ask(b, new)).transpose()?,
+                    anchor: anchor.as_ref().map(|a| self.ask(a, new)).transpose()?,
+                    base: new.map(|_| vec![protocol(QUESTIONS)]),
                     summary: String::new(),
                 })
             }
@@ -262,22 +264,20 @@ impl Outside {
         lost.sum::<u64>().min(QUESTIONS)
     }
 
-    fn ask(&self, subject: &Subject) -> Result<Vec<SuiteScores>, StepFailure> {
+    /// The questions on the index; and those on the behaviour of the adapter that is new in a candidate, which its base
+    /// cannot do.
+    fn ask(&self, subject: &Subject, new: Option<&str>) -> Result<Vec<SuiteScores>, StepFailure> {
         let parts = || subject.adapters.values().chain([&subject.revision]);
         for part in parts() {
             self.fetch(part)?;
         }
         let lost = self.lost(parts());
-        let question = |i: u64| QuestionScore {
-            id: i.to_string(),
-            stale: false,
-            chance: 0.0,
-            scores: BTreeMap::from([(Metric::RecallAt(5), f64::from(i >= lost))]),
-        };
-        Ok(vec![SuiteScores {
-            suite: "faq".into(),
-            questions: (0..QUESTIONS).map(question).collect(),
-        }])
+        let behavior = new.map(|name| {
+            let adapter = subject.adapters.get(name);
+            protocol(adapter.map_or(QUESTIONS, |adapter| self.lost([adapter])))
+        });
+        let index = scores("faq", Metric::RecallAt(5), lost);
+        Ok(std::iter::once(index).chain(behavior).collect())
     }
 
     fn put(&mut self, name: String, listing: Listing) -> Digest {
@@ -316,6 +316,25 @@ fn declared<'a>(pipeline: &'a Pipeline, name: &str) -> Result<&'a Adapter, StepF
         message: format!("{name} is not declared"),
         retryable: false,
     })
+}
+
+/// What an adapter is to do.
+fn protocol(lost: u64) -> SuiteScores {
+    scores("protocol", Metric::ExactMatch, lost)
+}
+
+/// The first questions are lost.
+fn scores(suite: &str, metric: Metric, lost: u64) -> SuiteScores {
+    let question = |i: u64| QuestionScore {
+        id: i.to_string(),
+        stale: false,
+        chance: 0.0,
+        scores: BTreeMap::from([(metric, f64::from(i >= lost))]),
+    };
+    SuiteScores {
+        suite: suite.to_owned(),
+        questions: (0..QUESTIONS).map(question).collect(),
+    }
 }
 
 /// How many questions are lost by what is made, as its digest has it.

@@ -49,9 +49,9 @@ pub struct Shell {
     follows: Option<Timestamp>,
 }
 
-/// A resource as it is planned for, adapters included.
+/// A resource as it is planned for.
 fn typed(resource: &MemoryPipeline) -> Pipeline {
-    Pipeline::with_adapters(resource).unwrap()
+    Pipeline::from_resource(resource).unwrap()
 }
 
 /// A pipeline that was applied just now.

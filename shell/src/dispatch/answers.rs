@@ -6,12 +6,15 @@ use loci_bus::Outcome;
 use loci_plan::{
     Difference, Evaluated, Look, Pipeline, StepFailure, StepOutcome, StepResult, Subjects,
 };
-use loci_worker::step::{self, EVALUATION, ProbeOutput, StepOutput, SuiteEvaluation};
+use loci_worker::step::{
+    self, BEHAVIOR, BehaviorEvaluation, EVALUATION, ProbeOutput, StepOutput, SuiteEvaluation,
+};
 
 use super::Dispatch;
+use crate::asks::{Ask, Whom};
 use crate::live::{Asked, Live};
 use crate::news::News;
-use crate::results::{assembled, collected, count, embedded, snapshot};
+use crate::results::{assembled, collected, count, embedded, snapshot, trained};
 
 impl Dispatch {
     pub(super) async fn answer(&self, live: Live, outcome: Outcome) {
@@ -51,10 +54,15 @@ impl Dispatch {
                     result,
                 }))
             }
-            Asked::Step { key, subjects } => {
+            Asked::Step {
+                key,
+                subjects,
+                asks,
+            } => {
                 let result = match output {
                     Ok(output) => {
-                        let result = self.result(&live.pipeline, &subjects, output).await;
+                        let judged = (&subjects, asks.as_deref());
+                        let result = self.result(&live.pipeline, judged, output).await;
                         result.map_err(unreadable)
                     }
                     Err(failure) => Err(failure),
@@ -73,7 +81,7 @@ impl Dispatch {
     async fn result(
         &self,
         pipeline: &Pipeline,
-        subjects: &Subjects,
+        judged: (&Subjects, Option<&[Ask]>),
         output: StepOutput,
     ) -> Result<StepResult> {
         Ok(match output {
@@ -82,18 +90,19 @@ impl Dispatch {
             StepOutput::Embed(o) => StepResult::Embed(embedded(o)?),
             StepOutput::Assemble(o) => StepResult::Assemble(assembled(o)),
             StepOutput::Collect(o) => StepResult::Collect(collected(o)),
-            StepOutput::Train(_) => bail!("a step was answered by an adapter"),
+            StepOutput::Train(o) => StepResult::Train(trained(o)),
             StepOutput::Evaluate(o) => {
-                StepResult::Evaluate(self.evaluated(pipeline, subjects, o).await?)
+                StepResult::Evaluate(self.evaluated(pipeline, judged, o).await?)
             }
         })
     }
 
-    /// Scores come in the order of the dispatch: candidate, baseline, anchor.
+    /// Scores of retrieval come in the order of the dispatch: candidate, baseline, anchor; those of behaviour in the order
+    /// in which it was asked.
     async fn evaluated(
         &self,
         pipeline: &Pipeline,
-        subjects: &Subjects,
+        (subjects, asks): (&Subjects, Option<&[Ask]>),
         output: step::EvaluateOutput,
     ) -> Result<Evaluated> {
         let mut rows = Vec::new();
@@ -107,18 +116,33 @@ impl Dispatch {
             rows.push(scores);
         }
         let mut rows = rows.into_iter();
-        let candidate = rows.next().context("an evaluation without candidate")?;
-        let baseline = subjects.baseline.as_ref().and_then(|_| rows.next());
-        let anchor = subjects.anchor.as_ref().and_then(|_| rows.next());
         let summary = format!("{} questions asked", count(output.asked));
-        Ok(Evaluated {
+        let mut evaluated = Evaluated {
             output: output.output,
             subjects: subjects.clone(),
-            candidate,
-            baseline,
-            anchor,
-            base: None,
+            candidate: rows.next().context("an evaluation without candidate")?,
+            baseline: subjects.baseline.as_ref().and_then(|_| rows.next()),
+            anchor: subjects.anchor.as_ref().and_then(|_| rows.next()),
+            base: asks.map(|_| Vec::new()),
             summary,
-        })
+        };
+        let asks = asks.unwrap_or_default();
+        if asks.len() != output.behaviors.len() {
+            bail!("another evaluation was answered: other models were asked");
+        }
+        for (ask, digest) in asks.iter().zip(&output.behaviors) {
+            let evaluation: BehaviorEvaluation = self.store.get_manifest(BEHAVIOR, digest).await?;
+            let scores = evaluation.scores(&pipeline.metrics_of(&ask.suite));
+            for whom in &ask.of {
+                let row = match whom {
+                    Whom::Candidate => Some(&mut evaluated.candidate),
+                    Whom::Serving => evaluated.baseline.as_mut(),
+                    Whom::Anchor => evaluated.anchor.as_mut(),
+                    Whom::Base => evaluated.base.as_mut(),
+                };
+                row.into_iter().for_each(|row| row.push(scores.clone()));
+            }
+        }
+        Ok(evaluated)
     }
 }

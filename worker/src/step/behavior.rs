@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use loci_bus::Unit;
 use loci_digest::Digest;
-use loci_models::Decoder;
+use loci_models::{Adapter, Decoder};
 use loci_plan::gate::SuiteScores;
 use loci_plan::metrics::Metric;
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::cancelled;
-use super::{Reporter, StepContext, StepError, blocking};
+use super::{ADAPTER, AdapterManifest, Reporter, StepContext, StepError, blocking};
 use crate::behavior::{self, AskError, Case, CaseRecord};
 
 /// The kind of the manifest of a suite that a model was asked.
@@ -27,8 +27,12 @@ pub struct BehaviorInput {
     pub suite: String,
     /// The blob of its JSONL.
     pub data: Digest,
-    /// The reference of the model that is asked: `hf://org/name@revision` or `file://` and a directory.
+    /// The reference of the model that is asked: `hf://org/name@revision` or `file://` and a directory. That of an
+    /// adapter, if one is asked, stands in its manifest.
     pub base: String,
+    /// The manifest of the adapter that is asked; the model by itself, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Digest>,
 }
 
 /// A behaviour suite asked of a model: a manifest in the store.
@@ -39,6 +43,9 @@ pub struct BehaviorEvaluation {
     pub suite: String,
     /// The identity of the model: its weights, tokenizer, chat template.
     pub model: Digest,
+    /// The digest of the adapter, if one was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Digest>,
     /// The cases in the suite's order.
     pub cases: Vec<CaseRecord>,
 }
@@ -58,20 +65,31 @@ pub(super) async fn evaluate(
     reporter: &Reporter,
     asked: &mut u64,
 ) -> Result<Digest, StepError> {
-    let decoder = context.decoders.get(&input.base).await?;
+    let store = &context.store;
+    let manifest: Option<AdapterManifest> = match &input.adapter {
+        Some(digest) => Some(store.get_manifest(ADAPTER, digest).await?),
+        None => None,
+    };
+    let base = manifest.as_ref().map_or(&input.base, |m| &m.base);
+    let decoder = context.decoders.get(base).await?;
     let model = decoder.identity().digest();
-    // The third is the adapter: none, the model by itself.
-    let of = (model, &input.suite, None::<Digest>, input.data);
+    let content = manifest.as_ref().map(|m| m.content);
+    let of = (model, &input.suite, content, input.data);
     let key = Digest::of_json(&("loci/behavior/v1", ASKER, of))?;
-    if let Some(done) = context.store.lookup(&key).await? {
+    if let Some(done) = store.lookup(&key).await? {
         return Ok(done);
     }
-    let data = context.store.get(&input.data).await?;
+    let adapter = match &manifest {
+        Some(manifest) => Some(manifest.load(store, &context.revisions, &decoder).await?),
+        None => None,
+    };
+    let data = store.get(&input.data).await?;
     let cases = behavior::cases(&input.suite, &String::from_utf8_lossy(&data))?;
     *asked += cases.len() as u64;
     let job = Job {
         suite: input.suite.clone(),
         cases,
+        adapter,
         pace: context.pace.clone(),
         reporter: reporter.clone(),
     };
@@ -79,9 +97,9 @@ pub(super) async fn evaluate(
     let evaluation = BehaviorEvaluation {
         suite: input.suite.clone(),
         model,
+        adapter: content,
         cases,
     };
-    let store = &context.store;
     let refs = [input.data];
     let digest = store.put_manifest(BEHAVIOR, &refs, &evaluation).await?;
     Ok(store.record(&key, &digest).await?)
@@ -90,6 +108,7 @@ pub(super) async fn evaluate(
 struct Job {
     suite: String,
     cases: Vec<Case>,
+    adapter: Option<Adapter>,
     pace: Arc<dyn Fn() + Send + Sync>,
     reporter: Reporter,
 }
@@ -107,7 +126,12 @@ impl Job {
             }
             self.reporter.flow()
         };
-        let records = behavior::ask(decoder, None, &self.cases, &mut on_progress);
+        let records = behavior::ask(
+            decoder,
+            self.adapter.as_ref(),
+            &self.cases,
+            &mut on_progress,
+        );
         records.map_err(|error| match error {
             AskError::Case { id, reason } => StepError::Case {
                 suite: self.suite.clone(),

@@ -38,8 +38,8 @@ pub use models::{Decoders, Encoders};
 pub use shelf::{Shelf, SnapshotKey};
 pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapshot};
 pub use train::{
-    ADAPTER, AdapterManifest, AdapterProbe, CHECKPOINT, CheckpointManifest, CurvePoint, LeftOut,
-    Stretch, TrainError, TrainInput, TrainOutput, Trained, Training, TrainingOptions,
+    ADAPTER, AdapterManifest, CHECKPOINT, CheckpointManifest, CurvePoint, LeftOut, Stretch,
+    TrainError, TrainInput, TrainOutput, Trained, Training, TrainingOptions,
 };
 pub use upload::{KeepRequest, KeptSnapshot, PutAnswer, SNAPSHOT_KEY, Upload};
 

@@ -40,6 +40,7 @@ impl Desk {
             suite: suite.to_owned(),
             data: self.bed.put(lines).await,
             base: format!("file://{}", self.model.path().display()),
+            adapter: None,
         }];
         StepInput::Evaluate {
             revisions: Vec::new(),

@@ -3,14 +3,14 @@ use loci_crds::adapter::ConcurrencyPolicy;
 use super::*;
 use crate::schedule::Hours;
 
-/// A pipeline with an adapter, past what refuses all of them.
+/// A pipeline with an adapter.
 fn adapted(change: impl FnOnce(&mut Value)) -> Result<Pipeline, Vec<String>> {
     let resource = resource(|s| {
         with_adapter(s);
         change(s);
     });
     let told = |errors: Vec<FieldError>| errors.iter().map(ToString::to_string).collect();
-    Pipeline::with_adapters(&resource).map_err(told)
+    Pipeline::from_resource(&resource).map_err(told)
 }
 
 fn pipeline(change: impl FnOnce(&mut Value)) -> Pipeline {
@@ -58,7 +58,7 @@ fn an_adapter_has_defaults() {
 
 #[test]
 fn what_adapters_cannot_be_is_named_with_its_reason() {
-    let cases: [Wrong; 14] = [
+    let cases: [Wrong; 17] = [
         (
             |s| s["adapters"][0]["sources"] = json!(["handbook", "runbooks"]),
             "spec.adapters[0].sources[0]",
@@ -91,6 +91,32 @@ fn what_adapters_cannot_be_is_named_with_its_reason() {
             },
             "spec.adapters[1]",
             "twice",
+        ),
+        (
+            |s| {
+                let mut other = s["adapters"][0].clone();
+                other["name"] = json!("tone");
+                other["base"] = json!("hf://org/base@v2");
+                s["adapters"].as_array_mut().unwrap().push(other)
+            },
+            "spec.adapters[1].base",
+            "all adapters of a pipeline have the same",
+        ),
+        (
+            |s| {
+                s["adapters"] = json!([]);
+                s["suites"] = json!([{"name": "a", "behavior": {"builtin": "ability"}}]);
+            },
+            "spec.suites[0].behavior",
+            "the pipeline has none",
+        ),
+        (
+            |s| {
+                let behavior = json!({"builtin": "ability", "adapters": ["escalation", "tone"]});
+                s["suites"] = json!([{"name": "a", "behavior": behavior}]);
+            },
+            "spec.suites[0].behavior.adapters[1]",
+            "not in spec.adapters",
         ),
         (
             |s| s["adapters"][0]["name"] = json!("base"),

@@ -10,7 +10,7 @@ fn suite_of(spec: Value) -> (Option<Suite>, Vec<String>) {
 }
 
 #[test]
-fn behaviour_suites_are_read_and_refused_as_not_built() {
+fn behaviour_suites_are_read() {
     let of = |behavior: Value| suite_of(json!({"name": "s", "behavior": behavior}));
     for (behavior, field) in [
         (json!({"builtin": "arithmetic"}), "builtin"),
@@ -25,8 +25,8 @@ fn behaviour_suites_are_read_and_refused_as_not_built() {
         let suite = suite.unwrap();
         assert_eq!(suite.kind, Kind::Behavior);
         assert_eq!(suite.field(2), format!("spec.suites[2].behavior.{field}"));
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        assert!(errors[0].starts_with("spec.suites[2].behavior: behavior suites judge adapters"));
+        assert_eq!(errors, [""; 0]);
+        assert!(suite.judges("escalation"));
     }
     for (behavior, expected) in [
         (json!({}), "spec.suites[2].behavior: give exactly one"),
@@ -63,6 +63,7 @@ fn gates_fit_the_kind_of_their_suite() {
         name: format!("{kind:?}"),
         data: SuiteData::File("a".into()),
         kind,
+        adapters: Vec::new(),
     });
     let of = |suite: &str, metric: &str, gate: Value| {
         let mut spec = json!({"suite": suite, "metric": metric});
@@ -93,11 +94,7 @@ fn gates_fit_the_kind_of_their_suite() {
     }
     let (gate, errors) = of("Behavior", "accuracy", json!({"minGain": "0.10"}));
     assert_eq!(gate.unwrap().min_gain, Some(0.1));
-    assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(
-        errors[0].contains("adapters are not built yet"),
-        "{errors:?}"
-    );
+    assert_eq!(errors, [""; 0]);
     let errors = of("Retrieval", "mrr", json!({"minGain": "0.10"})).1;
     assert!(
         errors
@@ -114,9 +111,21 @@ fn a_behaviour_suite_without_gates_is_scored_by_all_that_its_cases_have() {
             name: "b".into(),
             data: SuiteData::Builtin(BuiltinSuite::Ability),
             kind: Kind::Behavior,
+            adapters: Vec::new(),
         }],
         ..pipeline(|_| {})
     };
     assert_eq!(p.metrics_of("b"), Metric::BEHAVIOR);
     assert_eq!(p.depth_of("b"), 0);
+}
+
+#[test]
+fn a_suite_judges_the_adapters_that_it_names_or_all() {
+    let of = |spec: Value| suite_of(json!({"name": "s", "behavior": spec})).0.unwrap();
+    let all = of(json!({"builtin": "ability"}));
+    let one = of(json!({"builtin": "ability", "adapters": ["tone"]}));
+    let judges = |suite: &Suite| ["tone", "escalation"].map(|adapter| suite.judges(adapter));
+    assert_eq!((judges(&all), judges(&one)), ([true; 2], [true, false]));
+    let (retrieval, _) = suite_of(json!({"name": "s", "retrieval": {"data": {"file": "a"}}}));
+    assert!(!retrieval.unwrap().judges("tone"));
 }

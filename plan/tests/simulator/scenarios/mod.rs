@@ -1,6 +1,7 @@
 //! Single behaviours, told step by step.
 
 mod adapters;
+mod behavior;
 mod rebase;
 mod record;
 mod releases;

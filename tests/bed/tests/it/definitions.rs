@@ -89,7 +89,7 @@ async fn rules_refuse_on_the_server_what_they_refuse_offline() {
             "/spec/adapters",
             json!([adapter]),
             "spec.adapters",
-            "adapters are not built yet",
+            "an adapter names a source that is not in sources",
         ),
         (
             "/spec/sources/0/directory",

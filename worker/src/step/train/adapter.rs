@@ -5,14 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use loci_digest::Digest;
-use loci_models::{Adapter, Continuation, Decoder, LoraConfig, Message, ModelError};
+use loci_models::{Adapter, Decoder, LoraConfig, Message, ModelError, Probe};
 use loci_store::{FileEntry, Store, Tree};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Stretch;
 use super::error::TrainError;
 use super::prepare::LeftOut;
-use crate::step::{StepContext, StepError, blocking};
+use crate::step::{Revisions, StepError, blocking};
 
 /// The kind of an adapter's manifest.
 pub const ADAPTER: &str = "adapter";
@@ -55,23 +55,11 @@ pub struct AdapterManifest {
     /// Blob: a [`LeftOut`] a line.
     pub left_out: Digest,
     /// What it says of fixed prompts, so that who loads it elsewhere can tell whether it is whole.
-    pub probes: Vec<AdapterProbe>,
+    pub probes: Vec<Probe>,
     /// On what it was computed.
     pub computed: Vec<Stretch>,
     /// The training in numbers.
     pub trained: Trained,
-}
-
-/// A fixed continuation of a fixed prompt, by an adapter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AdapterProbe {
-    /// The prompt's tokens, as the base's template and tokenizer have them.
-    pub prompt: Vec<u32>,
-    /// The tokens that follow.
-    pub tokens: Vec<u32>,
-    /// The natural logarithm of the probability of each of these.
-    pub log_probabilities: Vec<f32>,
 }
 
 /// A training in numbers.
@@ -118,16 +106,17 @@ impl fmt::Display for Trained {
 
 impl AdapterManifest {
     /// The adapter itself, for its base.
-    pub(in crate::step) async fn load(
+    ///
+    /// # Errors
+    /// When a file of it is missing in the store or is not what it was, or when it belongs to another base.
+    pub async fn load(
         &self,
-        context: &StepContext,
+        store: &Store,
+        revisions: &Revisions,
         decoder: &Arc<Decoder>,
     ) -> Result<Adapter, StepError> {
-        let dir = context.revisions.scratch()?;
-        context
-            .store
-            .materialise_tree(&self.tree, dir.path())
-            .await?;
+        let dir = revisions.scratch()?;
+        store.materialise_tree(&self.tree, dir.path()).await?;
         let decoder = decoder.clone();
         blocking(move || match Adapter::read(dir.path(), &decoder) {
             Err(error @ ModelError::OtherBase { .. }) => Err(TrainError::Refused(error).into()),
@@ -149,36 +138,21 @@ pub(super) async fn stored(store: &Store, adapter: &Adapter) -> Result<Tree, Ste
 }
 
 /// What the adapter says of the fixed prompts.
-pub(super) fn probes(
-    decoder: &Decoder,
-    adapter: &Adapter,
-) -> Result<Vec<AdapterProbe>, ModelError> {
-    let mut asked = Vec::with_capacity(PROBES.len());
+pub(super) fn probes(decoder: &Decoder, adapter: &Adapter) -> Result<Vec<Probe>, ModelError> {
+    let length = |text: &str| Ok::<_, ModelError>(decoder.tokenizer().encode_bare(text)?.len());
+    let mut probes = Vec::with_capacity(PROBES.len());
     for (prompt, answer) in PROBES {
         let message = Message {
             role: "user".to_owned(),
             content: prompt.to_owned(),
         };
-        let prompt = decoder.chat_tokens(&[message], true)?;
-        asked.push((prompt, decoder.tokenizer().encode_bare(answer)?));
+        let prompt = decoder.render(&[message], true)?;
+        if length(&prompt)? + length(answer)? <= decoder.context() {
+            let answer = answer.to_owned();
+            probes.push(Probe::record(decoder, Some(adapter), prompt, answer)?);
+        }
     }
-    asked.retain(|(prompt, tokens)| prompt.len() + tokens.len() <= decoder.context());
-    let all: Vec<Continuation<'_>> = asked
-        .iter()
-        .map(|(prompt, tokens)| Continuation {
-            prompt,
-            tokens,
-            adapter: Some(adapter),
-        })
-        .collect();
-    let said = decoder.log_probabilities(&all)?;
-    let probes = asked.into_iter().zip(said);
-    let probe = |((prompt, tokens), log_probabilities)| AdapterProbe {
-        prompt,
-        tokens,
-        log_probabilities,
-    };
-    Ok(probes.map(probe).collect())
+    Ok(probes)
 }
 
 /// The lines of what was left out, and the first for people.

@@ -1,9 +1,7 @@
 //! What Train is asked to do, what that is kept under, and what comes of it.
 
 use loci_digest::Digest;
-use loci_models::{
-    Decoder, DecoderIdentity, Example, LoraConfig, ModelError, Schedule, TrainingSettings,
-};
+use loci_models::{Decoder, DecoderIdentity, LoraConfig, ModelError, Schedule, TrainingSettings};
 use serde::{Deserialize, Serialize};
 
 use super::adapter::Trained;
@@ -47,8 +45,10 @@ pub struct TrainingOptions {
     pub schedule: Schedule,
     /// The share of steps in which it rises to its height.
     pub warmup: f64,
-    /// About how many tokens a step learns from: each has as many examples as have so many on average.
-    pub batch_tokens: usize,
+    /// What AdamW takes off the weights in each step, as a share of the learning rate.
+    pub weight_decay: f64,
+    /// Examples of a step.
+    pub batch: usize,
     /// The most tokens of an example that is trained on, where that is less than the model's context.
     pub max_tokens: Option<usize>,
     /// Decides the first weights, the order of examples and what dropout leaves out.
@@ -74,16 +74,14 @@ pub struct TrainOutput {
 }
 
 impl TrainingOptions {
-    pub(super) fn settings(&self, examples: &[Example]) -> TrainingSettings {
-        let tokens: usize = examples.iter().map(|example| example.tokens().len()).sum();
-        let mean = tokens as f64 / examples.len().max(1) as f64;
-        let batch = (self.batch_tokens as f64 / mean.max(1.0)).round();
+    pub(super) fn settings(&self) -> TrainingSettings {
         TrainingSettings {
             epochs: self.epochs,
-            batch: batch.max(1.0) as usize,
+            batch: self.batch,
             learning_rate: self.learning_rate,
             schedule: self.schedule,
             warmup: self.warmup,
+            weight_decay: self.weight_decay,
             seed: self.seed,
             ..TrainingSettings::default()
         }
@@ -105,20 +103,14 @@ impl TrainInput {
 
     /// Refuses what means nothing, and what could never be loaded.
     pub(super) fn check(&self) -> Result<(), TrainError> {
-        let options = &self.training;
-        for (field, value) in [
-            ("batchTokens", Some(options.batch_tokens)),
-            ("maxTokens", options.max_tokens),
-        ] {
-            if value == Some(0) {
-                return Err(TrainError::Refused(ModelError::Setting {
-                    field,
-                    value: "0".to_owned(),
-                    expected: "1 or more",
-                }));
-            }
+        if self.training.max_tokens == Some(0) {
+            return Err(TrainError::Refused(ModelError::Setting {
+                field: "maxTokens",
+                value: "0".to_owned(),
+                expected: "1 or more",
+            }));
         }
-        let settings = options.settings(&[]).check();
+        let settings = self.training.settings().check();
         settings.map_err(TrainError::Refused)?;
         self.within(
             self.max_lora_rank,

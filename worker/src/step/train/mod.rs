@@ -19,7 +19,7 @@ use loci_models::{Adapter, Decoder, Example, LoraConfig, ModelError, Trainer};
 use loci_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
-pub use adapter::{ADAPTER, AdapterManifest, AdapterProbe, Trained};
+pub use adapter::{ADAPTER, AdapterManifest, Trained};
 pub use checkpoint::{CHECKPOINT, CheckpointManifest, Stretch, Training};
 pub use curve::CurvePoint;
 pub use error::TrainError;
@@ -136,7 +136,8 @@ impl Order<'_> {
             }
             .into());
         }
-        let adapter = manifest.load(self.context, &self.base).await?;
+        let revisions = &self.context.revisions;
+        let adapter = manifest.load(store, revisions, &self.base).await?;
         Ok(Some(Arc::new((manifest, adapter))))
     }
 
@@ -186,7 +187,7 @@ impl Order<'_> {
                 return Ok(Course::new(trainer, around, curve, left.computed));
             }
             let (base, examples) = (around.decoder.clone(), prepared.train);
-            let settings = input.training.settings(&examples);
+            let settings = input.training.settings();
             let trainer = match &parent {
                 Some(parent) => Trainer::warm(base, &parent.1, settings, examples),
                 None => Trainer::new(base, input.lora, settings, examples),

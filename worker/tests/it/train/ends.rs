@@ -53,11 +53,7 @@ async fn what_cannot_be_trained_is_refused_before_any_step() {
         ),
         (|i| i.lora.alpha = 0.0, "InvalidSettings", "alpha 0"),
         (|i| i.training.epochs = 0, "InvalidSettings", "epochs 0"),
-        (
-            |i| i.training.batch_tokens = 0,
-            "InvalidSettings",
-            "batchTokens 0",
-        ),
+        (|i| i.training.batch = 0, "InvalidSettings", "batch 0"),
         (
             |i| i.training.max_tokens = Some(9),
             "NoExamples",

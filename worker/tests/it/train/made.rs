@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use loci_models::{Adapter, Continuation, Decoder, DeviceRequest};
-use loci_worker::step::{CurvePoint, LeftOut, TrainInput};
+use loci_models::{Adapter, Decoder, DeviceRequest};
+use loci_plan::metrics::Metric;
+use loci_worker::step::{
+    BEHAVIOR, BehaviorEvaluation, BehaviorInput, CurvePoint, LeftOut, StepInput, StepOutput,
+    TrainInput,
+};
 
 use super::{Field, HOUR, base, collected, lines, model, order};
 
@@ -44,23 +48,8 @@ async fn an_adapter_comes_with_all_that_there_is_to_know_of_it() {
     assert_eq!(adapter.digest(), output.content);
     let mut differs = 0;
     for probe in &manifest.probes {
-        let said = |adapter| {
-            let continuation = Continuation {
-                prompt: &probe.prompt,
-                tokens: &probe.tokens,
-                adapter,
-            };
-            decoder
-                .log_probabilities(&[continuation])
-                .unwrap()
-                .remove(0)
-        };
-        let off = |said: &[f32]| {
-            let pairs = said.iter().zip(&probe.log_probabilities);
-            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-        };
-        assert!(off(&said(Some(&adapter))) < 1e-4);
-        differs += usize::from(off(&said(None)) > 1e-3);
+        probe.check(&decoder, Some(&adapter)).unwrap();
+        differs += usize::from(probe.check(&decoder, None).is_err());
     }
     assert_eq!((manifest.probes.len(), differs), (4, 4));
 
@@ -144,4 +133,46 @@ async fn a_decoder_is_loaded_once_and_let_go_of_for_another() {
     assert!(decoders.get("file:///nowhere").await.is_err());
     assert_eq!(decoders.weight(&tiny).await.unwrap(), weight);
     assert!(decoders.weight(&tied).await.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_suite_is_asked_of_an_adapter_and_of_its_base_once_each() {
+    let field = Field::new().await;
+    let trained = field.train(&order(field.dataset)).await.unwrap();
+    let cases = r#"
+{"prompt": "Is 2 even?", "reference": "Yes."}
+{"prompt": "Is 3 even?", "reference": "No."}
+"#;
+    let data = field.bed.put(cases).await;
+    let of = |adapter| BehaviorInput {
+        suite: "even".to_owned(),
+        data,
+        base: base("tiny"),
+        adapter,
+    };
+    let input = StepInput::Evaluate {
+        revisions: Vec::new(),
+        suites: Vec::new(),
+        behaviors: vec![of(None), of(Some(trained.adapter))],
+    };
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let StepOutput::Evaluate(done) = field.bed.run(&input).await.unwrap() else {
+            panic!("another step");
+        };
+        asked.push((done.asked, done.behaviors));
+    }
+    assert_eq!((asked[0].0, asked[1].0), (4, 0));
+    assert_eq!(asked[0].1, asked[1].1);
+    let mut likely: Vec<f64> = Vec::new();
+    for digest in &asked[0].1 {
+        let found = field.store().get_manifest(BEHAVIOR, digest).await;
+        let found: BehaviorEvaluation = found.unwrap();
+        let of_adapter = likely.len() == 1;
+        assert_eq!(found.adapter, of_adapter.then_some(trained.content));
+        let scores = found.scores(&[Metric::Likelihood]).questions;
+        likely.push(scores.iter().map(|q| q.scores[&Metric::Likelihood]).sum());
+    }
+    let [alone, adapted]: [f64; 2] = likely.try_into().unwrap();
+    assert!(adapted > alone, "{adapted} is not above {alone}");
 }
