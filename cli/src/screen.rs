@@ -88,10 +88,12 @@ impl Screen {
 }
 
 impl Progresses for Screen {
-    fn progress(&self, step: &str, progress: &Progress) {
+    fn progress(&self, step: &str, adapter: Option<&str>, progress: &Progress) {
         let message = progress.message.as_deref().unwrap_or_default();
         let note = format!("{} {message}", progress.unit);
-        self.show(&progress.id, step, (progress.done, progress.total), note);
+        // An index and adapters get further side by side.
+        let what = adapter.map_or_else(|| step.to_owned(), |adapter| format!("{step} {adapter}"));
+        self.show(&progress.id, &what, (progress.done, progress.total), note);
     }
 
     fn finished(&self, id: &str) {

@@ -199,6 +199,17 @@ pub fn release(release: &MemoryRelease, output: Output) -> Result<()> {
         release.spec.embedder.model,
         short(&release.spec.embedder.identity)
     );
+    for adapter in &release.spec.adapters {
+        let new = release.spec.adapter.as_ref() == Some(&adapter.name);
+        println!(
+            "adapter {} ({}{}), rank {}, on {}",
+            adapter.name,
+            short(&adapter.adapter),
+            if new { ", new in this release" } else { "" },
+            adapter.rank,
+            adapter.base
+        );
+    }
     if let Some(message) = &status.message {
         say!("{message}");
     }
@@ -226,6 +237,8 @@ pub fn release(release: &MemoryRelease, output: Output) -> Result<()> {
         "why",
     ]);
     for gate in verdict.gates {
+        // Of a suite that was not asked there is no mean.
+        let candidate = Some(gate.candidate).filter(|_| gate.questions > 0);
         let mean = |mean: Option<String>| mean.map_or_else(String::new, |m| shown(&gate.metric, m));
         table.add_row([
             gate.suite,
@@ -234,7 +247,7 @@ pub fn release(release: &MemoryRelease, output: Output) -> Result<()> {
             mean(gate.base),
             mean(gate.serving),
             mean(gate.anchor),
-            mean(Some(gate.candidate)),
+            mean(candidate),
             gate.bound.unwrap_or_default(),
             gate.questions.to_string(),
             gate.message,

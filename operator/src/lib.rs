@@ -35,7 +35,7 @@ mod warm;
 mod watch;
 mod work;
 
-pub use annotations::{APPROVE, CANCEL, REFRESH, ROLLBACK};
+pub use annotations::{APPROVE, CANCEL, FINETUNE, REFRESH, ROLLBACK};
 pub use cluster::PIPELINE;
 pub use fetchers::{FetcherOptions, FetcherTemplate, fetch};
 pub use fleet::{COMPONENT, Network, PORT, STATUS_PORT, Template, objects};

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::asks::asks;
 use crate::declared::Declared;
 use crate::items::{
-    Crew, blank, full_name, namespace, payload, priority, sources, sources_of, subjects,
+    Crew, adapter, blank, full_name, namespace, payload, priority, sources, sources_of, subjects,
 };
 use crate::live::{Asked, Live};
 use crate::news::News;
@@ -32,8 +32,8 @@ pub const FETCH: &str = "fetch";
 
 /// Who watches steps at work.
 pub trait Progresses: Send + Sync + 'static {
-    /// A step has come so far.
-    fn progress(&self, step: &str, progress: &Progress);
+    /// A step has come so far, of a run that is about this adapter, or about the index.
+    fn progress(&self, step: &str, adapter: Option<&str>, progress: &Progress);
     /// A work item has ended.
     fn finished(&self, id: &str);
 }
@@ -79,6 +79,7 @@ impl Dispatch {
             key: key.clone(),
             subjects: subjects(input),
             asks: asks(declared, input),
+            adapter: adapter(input),
         };
         let payload = match input {
             StepInput::Snapshot { previous, adapter } => {
@@ -248,10 +249,10 @@ impl Dispatch {
                 Event::Progress(progress) => {
                     let step = self.live().get_mut(&progress.id).and_then(|live| {
                         live.report(&progress);
-                        live.key().map(|key| key.step)
+                        Some((live.key()?.step, live.adapter().map(str::to_owned)))
                     });
-                    if let (Some(step), Some(watching)) = (step, &watching) {
-                        watching.progress(step.as_str(), &progress);
+                    if let (Some((step, adapter)), Some(watching)) = (step, &watching) {
+                        watching.progress(step.as_str(), adapter.as_deref(), &progress);
                     }
                 }
                 Event::Finished { id, outcome, .. } => {

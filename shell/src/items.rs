@@ -89,6 +89,19 @@ pub(crate) fn subjects(input: &StepInput) -> Subjects {
     }
 }
 
+/// The adapter that a step is about; none when that is the index.
+pub(crate) fn adapter(input: &StepInput) -> Option<String> {
+    match input {
+        StepInput::Snapshot { adapter, .. } | StepInput::Evaluate { adapter, .. } => {
+            adapter.clone()
+        }
+        StepInput::Collect { adapter, .. } | StepInput::Train { adapter, .. } => {
+            Some(adapter.clone())
+        }
+        StepInput::Embed { .. } | StepInput::Assemble { .. } => None,
+    }
+}
+
 /// How urgent a step is: those of a run that a person asked for come first, and a training waits for all that is short.
 pub(crate) fn priority(requested: bool, input: &StepInput) -> Priority {
     match input {

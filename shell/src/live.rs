@@ -51,6 +51,8 @@ pub(crate) enum Asked {
         subjects: Subjects,
         /// What an evaluation asks about the adapter that is new in a candidate.
         asks: Option<Vec<Ask>>,
+        /// The adapter that the run is about.
+        adapter: Option<String>,
     },
     Probe {
         probe: Probe,
@@ -62,6 +64,14 @@ impl Live {
     pub(crate) fn key(&self) -> Option<&StepKey> {
         match &self.asked {
             Asked::Step { key, .. } => Some(key),
+            Asked::Probe { .. } => None,
+        }
+    }
+
+    /// The adapter that a step is about; none when that is the index.
+    pub(crate) fn adapter(&self) -> Option<&str> {
+        match &self.asked {
+            Asked::Step { adapter, .. } => adapter.as_deref(),
             Asked::Probe { .. } => None,
         }
     }

@@ -1,13 +1,14 @@
 //! Commands that ask something of a running `loci up`, or of the next one.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use kube::ResourceExt;
+use loci_crds::MemoryPipeline;
 
 use super::{Shared, one_pipeline};
 use crate::show::{self, say};
-use crate::state::intents;
+use crate::state::{intents, read_json};
 
 /// The pipeline to ask.
 #[derive(Debug, Args)]
@@ -45,6 +46,15 @@ pub struct Approve {
 /// `loci refresh`.
 #[derive(Debug, Args)]
 pub struct Refresh {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// `loci tune`.
+#[derive(Debug, Args)]
+pub struct Tune {
+    /// The adapter; by default the only one
+    adapter: Option<String>,
     #[command(flatten)]
     which: Which,
 }
@@ -98,5 +108,28 @@ impl Refresh {
             shared.output,
             &format!("{name} looks at all its sources now"),
         )
+    }
+}
+
+impl Tune {
+    /// Asks for it.
+    pub fn run(self, shared: &Shared) -> Result<()> {
+        let (name, state) = one_pipeline(shared, self.which.pipeline.as_deref())?;
+        let pipeline: Option<MemoryPipeline> = read_json(&state.resource())?;
+        let pipeline = pipeline.with_context(|| format!("{name} is not declared any more"))?;
+        let adapters = pipeline.spec.adapters.into_iter().map(|a| a.name);
+        let adapters: Vec<String> = adapters.collect();
+        let known = show::names(adapters.iter().cloned());
+        let adapter = match (self.adapter, &adapters[..]) {
+            (_, []) => bail!("{name} has no adapters: declare one in spec.adapters"),
+            (Some(wanted), all) if all.contains(&wanted) => wanted,
+            (Some(wanted), _) => bail!("{name} has no adapter {wanted}: it has {known}"),
+            (None, [only]) => only.clone(),
+            (None, _) => bail!("say which adapter: {known}"),
+        };
+        let token = Timestamp::now().to_string();
+        intents::change(&state, |i| _ = i.tune.insert(adapter.clone(), token))?;
+        let text = format!("{name} trains {adapter} now, if what it learns from changed");
+        say(shared.output, &text)
     }
 }

@@ -73,6 +73,8 @@ enum Command {
     Approve(intend::Approve),
     /// Looks at all sources now
     Refresh(intend::Refresh),
+    /// Trains an adapter now
+    Tune(intend::Tune),
     /// Says where this memory belongs and what it costs
     Advise(advise::Advise),
     #[command(subcommand)]
@@ -111,6 +113,7 @@ impl Cli {
             Command::Resume(resume) => resume.run(&shared),
             Command::Approve(approve) => approve.run(&shared),
             Command::Refresh(refresh) => refresh.run(&shared),
+            Command::Tune(tune) => tune.run(&shared),
             Command::Advise(advise) => advise.run(&shared),
             Command::Bench(bench) => bench.run(&shared).await,
             Command::Operator(operator) => operator.run(&shared).await,

@@ -57,8 +57,11 @@ impl Files {
         if let Some(verdict) = &status.verdict {
             text.push_str(&format!(", gates {:?}", verdict.outcome));
             for gate in &verdict.gates {
-                let told = format!("; {} {} {}", gate.suite, gate.metric, gate.candidate);
-                text.push_str(&told);
+                let said = match gate.questions {
+                    0 => format!("{:?}", gate.outcome),
+                    _ => gate.candidate.clone(),
+                };
+                text.push_str(&format!("; {} {} {said}", gate.suite, gate.metric));
             }
         }
         self.screen.line(text);

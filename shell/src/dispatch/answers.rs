@@ -58,6 +58,7 @@ impl Dispatch {
                 key,
                 subjects,
                 asks,
+                ..
             } => {
                 let result = match output {
                     Ok(output) => {
