@@ -28,6 +28,12 @@ fn a_wrong_manifest_is_refused_at_the_place_that_is_wrong() {
         (good.replace("suite: faq,", "suite: fax,"), "fax"),
         (format!("{good}  adapters: [{{name: a}}]\n"), "adapters"),
         (
+            format!(
+                "{good}  adapters: [{{name: a, base: \"hf://org/base@main\", sources: [docs]}}]\n"
+            ),
+            "an adapter is trained on procedural sources only",
+        ),
+        (
             good.replace(
                 "retrieval: {data: {file: suite.jsonl}}",
                 "behavior: {builtin: arithmetic}",

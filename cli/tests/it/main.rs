@@ -1,6 +1,7 @@
 //! `loci` as its users run it: the built program, real models, real files, real HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod adapters;
 mod admission;
 mod bench;
 mod cluster;

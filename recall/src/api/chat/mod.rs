@@ -145,7 +145,7 @@ fn choose(recall: &Recall, model: Option<&str>) -> Result<Chosen, ApiError> {
         .map_err(|e| ApiError::lookup("model", e))?;
     let Some(chat) = loaded.chat.clone() else {
         let message = format!(
-            "{} has no model to chat with: declare an adapter (spec.adapters), whose base answers chats, or ask /v1/retrieve for passages",
+            "{} has no model to chat with: declare an adapter (spec.adapters): once a release has one, it and its base answer; or ask /v1/retrieve for passages",
             loaded.pipeline
         );
         return Err(unknown("no_chat_model", message));
