@@ -9,6 +9,7 @@ use std::time::Duration;
 use loci_crds::source::MemoryClass;
 use serde::Serialize;
 
+use crate::metrics::Kind;
 use crate::spec::{Location, Pipeline};
 
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -93,7 +94,8 @@ fn add(all: &mut Vec<Advice>, level: Level, field: impl Into<String>, text: impl
 }
 
 fn judging(pipeline: &Pipeline, all: &mut Vec<Advice>) {
-    if pipeline.gates.is_empty() {
+    let mut gates = pipeline.gates.iter();
+    if gates.all(|g| g.metric.kind() == Kind::Behavior) {
         let text = "nothing judges a new index before it is served: add a retrieval suite of 50 questions or more and a gate on it";
         add(all, Level::Warning, "spec.gates", text);
     } else if pipeline.gates.iter().all(|g| g.max_regression.is_none()) {
@@ -273,6 +275,22 @@ mod tests {
                 .any(|a| a.field == "spec.sources[0].memory" && a.text.contains("adapter"))
         );
         assert!(all.is_sorted_by_key(|a| a.level));
+    }
+
+    #[test]
+    fn gates_on_behaviour_judge_no_index() {
+        let runbooks = json!({"name": "r", "memory": "procedural", "configMap": {"name": "r"}});
+        let notices = json!({"name": "n", "memory": "factual", "configMap": {"name": "n"}});
+        let adapted = pipeline(json!({
+            "sources": [notices, runbooks],
+            "adapters": [{"name": "a", "base": "hf://org/base@main", "sources": ["r"]}],
+            "suites": [{"name": "sums", "behavior": {"builtin": "arithmetic"}}],
+            "gates": [{"suite": "sums", "metric": "accuracy", "maxRegression": "0.03"}],
+        }));
+        let all = advise(&adapted, None, &PRICES);
+        let gates: Vec<_> = all.iter().filter(|a| a.field == "spec.gates").collect();
+        assert_eq!(gates.len(), 1, "{gates:?}");
+        assert!(gates[0].text.contains("nothing judges a new index"));
     }
 
     #[test]

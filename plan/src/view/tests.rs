@@ -159,4 +159,13 @@ fn a_release_is_put_upon_what_serves_and_is_declared() {
     candidate.spec.adapter = Some("a".to_owned());
     candidate.spec.index.content_id = "sha256:old".to_owned();
     assert!(view.is_on_top(&candidate));
+    // An adapter of another base leaves those of the old one out; an index keeps what serves.
+    let mut changed = world.clone();
+    for adapter in &mut changed.pipeline.adapters {
+        adapter.base = "hf://org/base@v2".to_owned();
+    }
+    let view = View::new(Timestamp::UNIX_EPOCH, &changed);
+    let beside = |lane| view.beside(lane).into_keys().collect::<Vec<_>>();
+    assert_eq!(beside(Lane::Adapter("c")), [""]);
+    assert_eq!(beside(Lane::Index), ["a"]);
 }

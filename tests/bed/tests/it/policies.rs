@@ -86,6 +86,23 @@ async fn policies_count_for_what_changes_and_judge_the_largest_pipeline() {
         assert!(said.contains(field), "{field} {said}");
     }
 
+    let source = |name: &str, memory: &str| json!({"name": name, "memory": memory, "configMap": {"name": name}});
+    let adapted = json!({
+        "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline", "metadata": {"name": "adapted"},
+        "spec": {
+            "embedder": {"model": "hf://org/model@main"},
+            "sources": [source("notices", "episodic"), source("runbooks", "procedural")],
+            "adapters": [{"name": "a", "base": "hf://org/base@main", "sources": ["runbooks"]}],
+        },
+    });
+    let adapted: MemoryPipeline = serde_json::from_value(adapted).unwrap();
+    let (code, said) = refusal(api.create(&dry, &adapted).await);
+    assert_eq!(code, 422, "{said}");
+    assert!(
+        said.contains("spec.adapters: replicas in a cluster do not load adapters yet"),
+        "{said}"
+    );
+
     // What was stored before can be annotated and deleted, but not changed into more of the same.
     let by = PatchParams::default();
     let note = Patch::Merge(json!({"metadata": {"annotations": {"loci.dev/refresh": "1"}}}));
