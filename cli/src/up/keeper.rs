@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
+use loci_crds::release::ReleasePhase;
 use loci_crds::{
     MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryReleaseStatus, MemoryRun,
     MemoryRunSpec, MemoryRunStatus,
@@ -65,6 +66,18 @@ impl Files {
             }
         }
         self.screen.line(text);
+        let new = release.spec.adapter.as_deref();
+        if let Some(adapter) = new.filter(|_| status.phase == ReleasePhase::Serving) {
+            self.tell_chat(adapter);
+        }
+    }
+
+    fn tell_chat(&self, adapter: &str) {
+        let (question, url) = (&self.question, &self.url);
+        let model = format!("{}:{adapter}", self.resource.name_any());
+        self.screen.plain(format!(
+            "\nChat with {adapter}:\n  curl -s {url}/v1/chat/completions -H 'content-type: application/json' -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"{question}\"}}]}}'\n",
+        ));
     }
 
     fn tell_run(&self, run: &MemoryRun) {
