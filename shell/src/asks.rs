@@ -22,7 +22,7 @@ pub(crate) struct Ask {
     pub(crate) suite: String,
     data: Digest,
     /// The adapter's manifest; none of the base model by itself.
-    adapter: Option<Digest>,
+    pub(crate) adapter: Option<Digest>,
     /// Whose scores these are: of several, where they are the same model.
     pub(crate) of: Vec<Whom>,
 }

@@ -3,11 +3,13 @@
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use loci_bus::Outcome;
+use loci_digest::Digest;
 use loci_plan::{
     Difference, Evaluated, Look, Pipeline, StepFailure, StepOutcome, StepResult, Subjects,
 };
 use loci_worker::step::{
-    self, BEHAVIOR, BehaviorEvaluation, EVALUATION, ProbeOutput, StepOutput, SuiteEvaluation,
+    self, ADAPTER, AdapterManifest, BEHAVIOR, BehaviorEvaluation, EVALUATION, ProbeOutput,
+    StepOutput, SuiteEvaluation,
 };
 
 use super::Dispatch;
@@ -128,11 +130,16 @@ impl Dispatch {
             summary,
         };
         let asks = asks.unwrap_or_default();
+        let another = "another evaluation was answered: what serves has changed meanwhile";
         if asks.len() != output.behaviors.len() {
-            bail!("another evaluation was answered: other models were asked");
+            bail!(another);
         }
         for (ask, digest) in asks.iter().zip(&output.behaviors) {
             let evaluation: BehaviorEvaluation = self.store.get_manifest(BEHAVIOR, digest).await?;
+            let asked = (&ask.suite, self.content(ask.adapter).await?);
+            if (&evaluation.suite, evaluation.adapter) != asked {
+                bail!(another);
+            }
             let scores = evaluation.scores(&pipeline.metrics_of(&ask.suite));
             for whom in &ask.of {
                 let row = match whom {
@@ -145,5 +152,14 @@ impl Dispatch {
             }
         }
         Ok(evaluated)
+    }
+
+    /// The digest of an adapter by that of its manifest.
+    async fn content(&self, adapter: Option<Digest>) -> Result<Option<Digest>> {
+        let Some(manifest) = adapter else {
+            return Ok(None);
+        };
+        let manifest: AdapterManifest = self.store.get_manifest(ADAPTER, &manifest).await?;
+        Ok(Some(manifest.content))
     }
 }
