@@ -94,7 +94,8 @@ mod tests {
             checkpoint,
             step: 7,
         };
-        let put = store.put_document(&name, &[checkpoint], &training, None);
+        let roots = [checkpoint];
+        let put = store.put_document(&name, &roots, &training, None);
         assert!(put.await.unwrap().is_some());
         (name, checkpoint)
     }
