@@ -152,7 +152,7 @@ pub enum StepInput {
         /// The adapter that is new in it: suites of behaviour are asked of that.
         adapter: Option<String>,
         /// Who it is compared with, to be handed back in the result.
-        subjects: Subjects,
+        subjects: Box<Subjects>,
         /// The baseline.
         baseline: Option<Subject>,
         /// The anchor.

@@ -92,7 +92,7 @@ mod tests {
     use std::sync::Arc;
 
     use loci_crds::MemoryPipeline;
-    use loci_plan::{Pipeline, Subjects};
+    use loci_plan::Pipeline;
     use serde_json::json;
 
     use super::*;
@@ -148,7 +148,7 @@ mod tests {
         StepInput::Evaluate {
             candidate: subject(&[("escalation", "new"), ("tone", "new")]),
             adapter: adapter.map(str::to_owned),
-            subjects: Subjects::default(),
+            subjects: Box::default(),
             baseline: Some(subject(baseline)),
             anchor: Some(subject(&[("escalation", "best")])),
         }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use loci_bus::{Dispatcher, Event, Events, Progress, WorkItem};
 use loci_digest::Digest;
 use loci_plan::spec::DEFAULT_CLASS;
-use loci_plan::{Pipeline, Probe, StepInput, StepKey, Subjects};
+use loci_plan::{Pipeline, Probe, StepInput, StepKey};
 use loci_store::Store;
 use loci_worker::step::{Fetch, FetchItem};
 use tokio::sync::mpsc;

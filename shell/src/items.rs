@@ -84,7 +84,7 @@ pub(crate) fn blank(pipeline: &Pipeline, payload: serde_json::Value) -> WorkItem
 /// What an evaluation judges.
 pub(crate) fn subjects(input: &StepInput) -> Subjects {
     match input {
-        StepInput::Evaluate { subjects, .. } => subjects.clone(),
+        StepInput::Evaluate { subjects, .. } => (**subjects).clone(),
         _ => Subjects::default(),
     }
 }

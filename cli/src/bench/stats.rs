@@ -31,7 +31,7 @@ pub fn interval(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
         }
         cut = next;
     }
-    let least = sorted.iter().nth(cut).copied();
+    let least = sorted.get(cut).copied();
     let most = sorted.iter().nth_back(cut).copied();
     (least.unwrap_or_default(), most.unwrap_or_default())
 }

@@ -35,6 +35,9 @@ pub struct Suites {
     threads: usize,
 }
 
+/// A part of a suite, or all of it, by one metric.
+type Part<'a> = (Option<&'a str>, Metric);
+
 /// A suite to ask.
 struct Lines {
     name: String,
@@ -132,7 +135,7 @@ impl Lines {
 
     /// One figure for each metric; of a grouped suite one for each part, too.
     fn figures(&self, records: &[CaseRecord]) -> Vec<Figure> {
-        let mut parts: BTreeMap<(Option<&str>, Metric), Vec<(f64, f64)>> = BTreeMap::new();
+        let mut parts = BTreeMap::<Part<'_>, Vec<(f64, f64)>>::new();
         for record in records {
             let part = record.id.rsplit_once('-').filter(|_| self.grouped);
             for (metric, score) in &record.scores {

@@ -199,9 +199,11 @@ mod tests {
         assert!(cosine.is_sorted_by(|a, b| a > b) && cosine[7] > 0.0);
     }
 
+    type Change = fn(&mut TrainingSettings);
+
     #[test]
     fn settings_that_mean_nothing_are_refused_by_name() {
-        let cases: [(fn(&mut TrainingSettings), &str); 9] = [
+        let cases: [(Change, &str); 9] = [
             (|s| s.epochs = 0, "epochs 0"),
             (|s| s.batch = 0, "batch 0"),
             (|s| s.pass_tokens = 0, "passTokens 0"),

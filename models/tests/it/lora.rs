@@ -28,14 +28,14 @@ pub fn message(role: &str, content: &str) -> Message {
 /// A chat of some turns; the last answer is one of two.
 pub fn chat(i: usize) -> Vec<Message> {
     let question = format!("Is {} even?", 3 * i);
-    let answer = if i % 2 == 0 { "Yes." } else { "No, not it." };
+    let answer = if i.is_multiple_of(2) { "Yes." } else { "No, not it." };
     let mut messages = vec![
         message("user", "Hi"),
         message("assistant", "Hello!"),
         message("user", &question),
         message("assistant", answer),
     ];
-    messages.drain(..if i % 3 == 0 { 2 } else { 0 });
+    messages.drain(..if i.is_multiple_of(3) { 2 } else { 0 });
     messages
 }
 

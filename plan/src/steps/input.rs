@@ -52,7 +52,7 @@ pub(super) fn input(view: &View<'_>, run: &MemoryRun, step: StepName) -> Option<
                 adapter: new_adapter(view, run),
                 baseline: of(&subjects.baseline),
                 anchor: of(&subjects.anchor),
-                subjects,
+                subjects: Box::new(subjects),
             }
         }
     })

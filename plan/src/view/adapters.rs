@@ -5,7 +5,7 @@ use loci_crds::run::{RunPhase, StepName};
 use loci_crds::{MemoryRelease, MemoryRun};
 use loci_digest::Digest;
 
-use super::{Lane, ReleaseView, RunView, View};
+use super::{Lane, RunView, View};
 use crate::schedule::Hours;
 use crate::spec::Adapter;
 use crate::world::StepOutcome;

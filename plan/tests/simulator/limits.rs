@@ -219,7 +219,7 @@ fn work(world: &World, input: &StepInput, draws: &mut Draws) -> Result<StepResul
         }),
         StepInput::Evaluate { subjects, .. } => StepResult::Evaluate(Evaluated {
             output,
-            subjects: subjects.clone(),
+            subjects: (**subjects).clone(),
             candidate: scores(world, draws),
             baseline: subjects.baseline.as_ref().map(|_| scores(world, draws)),
             anchor: subjects.anchor.as_ref().map(|_| scores(world, draws)),

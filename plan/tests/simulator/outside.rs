@@ -130,7 +130,7 @@ impl Outside {
                 let output = self.put(format!("evaluation {input:?}"), Listing::new());
                 StepResult::Evaluate(Evaluated {
                     output,
-                    subjects: subjects.clone(),
+                    subjects: (**subjects).clone(),
                     candidate: self.ask(candidate, new)?,
                     baseline: baseline.as_ref().map(|b| self.ask(b, new)).transpose()?,
                     anchor: anchor.as_ref().map(|a| self.ask(a, new)).transpose()?,

@@ -32,10 +32,12 @@ async fn a_training_that_diverges_ends_for_good_and_says_where() {
     );
 }
 
+type Change = fn(&mut TrainInput);
+
 #[tokio::test]
 async fn what_cannot_be_trained_is_refused_before_any_step() {
     let field = Field::new().await;
-    let refusals: [(fn(&mut TrainInput), &str, &str); 8] = [
+    let refusals: [(Change, &str, &str); 8] = [
         (
             |i| i.lora.targets = vec!["w_proj".to_owned()],
             "MissingModules",
