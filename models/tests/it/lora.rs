@@ -28,7 +28,11 @@ pub fn message(role: &str, content: &str) -> Message {
 /// A chat of some turns; the last answer is one of two.
 pub fn chat(i: usize) -> Vec<Message> {
     let question = format!("Is {} even?", 3 * i);
-    let answer = if i.is_multiple_of(2) { "Yes." } else { "No, not it." };
+    let answer = if i.is_multiple_of(2) {
+        "Yes."
+    } else {
+        "No, not it."
+    };
     let mut messages = vec![
         message("user", "Hi"),
         message("assistant", "Hello!"),

@@ -72,7 +72,11 @@ pub fn message(role: &str, content: &str) -> Message {
 pub static ADAPTER: LazyLock<Arc<Adapter>> = LazyLock::new(|| {
     let decoder = tiny(4096, &[]);
     let example = |i: usize| {
-        let answer = if i.is_multiple_of(2) { "Yes." } else { "No, not it." };
+        let answer = if i.is_multiple_of(2) {
+            "Yes."
+        } else {
+            "No, not it."
+        };
         let turns = [
             message("user", &format!("Is {i} even?")),
             message("assistant", answer),
