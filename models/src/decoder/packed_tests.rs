@@ -115,6 +115,7 @@ fn packed(change: impl Fn(&mut Writer)) -> tempfile::TempDir {
         .meta("tokenizer.ggml.merges", Item::Texts(&merges))
         .meta("tokenizer.ggml.bos_token_id", Item::U32(1))
         .meta("tokenizer.ggml.eos_token_id", Item::U32(2))
+        .meta("tokenizer.ggml.eot_token_id", Item::U32(0))
         .meta("tokenizer.chat_template", Item::Text(&template));
     let bytes = fs::read(tiny().join("model.safetensors")).unwrap();
     for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {

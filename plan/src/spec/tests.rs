@@ -121,8 +121,8 @@ fn what_cannot_be_accepted_is_named_with_its_reason() {
         ),
         (
             |s| s["sources"][0]["memory"] = json!("procedural"),
-            "spec.sources[0].memory",
-            "not built yet",
+            "spec.sources[0]",
+            "none names it",
         ),
         (
             |s| {

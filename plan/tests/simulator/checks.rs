@@ -5,9 +5,10 @@ mod lanes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use loci_crds::release::{Outcome, ReleasePhase};
+use loci_crds::release::{GateResult, Outcome, ReleasePhase};
 use loci_crds::run::{RunKind, RunPhase, RunTrigger, StepName};
 use loci_crds::{MemoryPipelineStatus, MemoryRun};
+use loci_plan::metrics::Kind;
 use loci_plan::{Action, Difference, Look, StepKey, StepResult, World};
 
 use crate::lookups::{basis, came_to, lane, named, newest, phase, release_phase};
@@ -214,10 +215,13 @@ impl Checks {
                 !self.withdrawn.contains(&release.spec.index.content_id),
                 "{now}: {name} was rolled back"
             );
-            let not_compared = verdict
-                .gates
-                .iter()
-                .any(|g| g.outcome == Outcome::NotApplicable);
+            // Suites of behaviour are not asked of those who change none.
+            let behavior = |g: &&GateResult| {
+                let mut suites = world.pipeline.suites.iter();
+                suites.any(|s| s.name == g.suite && s.kind == Kind::Behavior)
+            };
+            let mut gates = verdict.gates.iter().filter(|g| !behavior(g));
+            let not_compared = gates.any(|g| g.outcome == Outcome::NotApplicable);
             assert!(
                 !not_compared || serving.is_none(),
                 "{now}: {name} was not compared with what serves"
