@@ -136,20 +136,17 @@ impl<'a> View<'a> {
     pub fn basis(&self, lane: Lane<'_>) -> Option<Digest> {
         let live = self.live(lane).and_then(|r| r.output(StepName::Snapshot));
         let read = || {
-            let ended = self.runs_of(lane).rev().filter(|r| r.phase().is_terminal());
-            let mut read = ended.filter_map(|r| r.output(StepName::Snapshot));
-            lane.adapter().and_then(|_| read.next())
+            lane.adapter()?;
+            self.last_read(lane, self.runs_of(lane).filter(|r| r.phase().is_terminal()))
         };
         live.or_else(read).or_else(|| self.last_listing(lane))
     }
 
     /// The snapshot of the newest run of a lane that succeeded; when nothing is known of one, that of its newest release.
     pub fn last_listing(&self, lane: Lane<'_>) -> Option<Digest> {
-        let built = self.built().filter(|_| lane == Lane::Index);
-        match (built, self.newest_succeeded(lane)) {
-            (Some(built), _) => Some(built.snapshot),
-            (None, Some(run)) => run.output(StepName::Snapshot),
-            (None, None) => self.releases_of(lane).rev().find_map(|r| r.snapshot()),
+        match self.built().filter(|_| lane == Lane::Index) {
+            Some(built) => Some(built.snapshot),
+            None => self.last_read(lane, self.newest_succeeded(lane).into_iter()),
         }
     }
 

@@ -5,7 +5,7 @@ use loci_crds::run::{RunPhase, StepName};
 use loci_crds::{MemoryRelease, MemoryRun};
 use loci_digest::Digest;
 
-use super::{Lane, RunView, View};
+use super::{Lane, ReleaseView, RunView, View};
 use crate::schedule::Hours;
 use crate::spec::Adapter;
 use crate::world::StepOutcome;
@@ -47,12 +47,42 @@ impl<'a> View<'a> {
         read.any(|s| s.name == source) || !declared && lane == Lane::Index
     }
 
-    /// The newest release of a lane: of the index that with the newest index.
+    /// The newest release of a lane: of the index that with the newest index, though its run may not say yet that it made it.
     pub fn tip(&self, lane: Lane<'_>) -> Option<&'a MemoryRelease> {
-        match lane {
-            Lane::Index => self.target(),
-            Lane::Adapter(_) => self.releases_of(lane).next_back(),
+        let newest = || self.releases_of(lane).next_back();
+        if lane != Lane::Index {
+            return newest();
         }
+        let live = self.live(lane);
+        let made = newest().filter(|r| live.is_some_and(|run| r.spec.run == run.name()));
+        made.or_else(|| self.target())
+    }
+
+    /// The snapshot of the newest of these runs of a lane, or that of its newest release: runs since may have been deleted.
+    pub fn last_read(
+        &self,
+        lane: Lane<'_>,
+        runs: impl DoubleEndedIterator<Item = &'a MemoryRun>,
+    ) -> Option<Digest> {
+        let mut runs = runs.rev();
+        let read = runs.find_map(|r| Some((r.ended(), r.output(StepName::Snapshot)?)));
+        let mut releases = self.releases_of(lane).rev();
+        let released = releases.find_map(|r| Some((self.brought(lane, r), r.snapshot()?)));
+        match (read, released) {
+            (Some((ended, _)), Some((made, snapshot))) if made > ended => Some(snapshot),
+            (Some((_, snapshot)), _) | (None, Some((_, snapshot))) => Some(snapshot),
+            (None, None) => None,
+        }
+    }
+
+    /// When what a release brought to its lane was first released: a rebase makes nothing new.
+    fn brought(&self, lane: Lane<'_>, release: &MemoryRelease) -> Option<Timestamp> {
+        let same = |r: &&MemoryRelease| r.component(lane) == release.component(lane);
+        let created = |r: &MemoryRelease| r.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        self.releases_of(lane)
+            .filter(same)
+            .filter_map(created)
+            .min()
     }
 
     /// The newest run of a lane that trained and succeeded.
