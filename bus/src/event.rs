@@ -52,6 +52,9 @@ pub struct Progress {
     /// What is being done, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Seconds on a device that the run has used, in all attempts together, where that is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_seconds: Option<u64>,
 }
 
 /// How an attempt ended.

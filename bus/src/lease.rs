@@ -50,6 +50,7 @@ pub struct Lease {
 pub struct Reporter {
     id: String,
     attempt: u32,
+    device_seconds: Option<u64>,
     claim: Arc<dyn Claim>,
 }
 
@@ -84,6 +85,7 @@ impl Lease {
         Reporter {
             id: self.item.id.clone(),
             attempt: self.item.attempt,
+            device_seconds: None,
             claim: Arc::clone(&self.claim),
         }
     }
@@ -133,6 +135,14 @@ impl fmt::Debug for Lease {
 }
 
 impl Reporter {
+    /// The same, for a run that has used so many seconds on a device.
+    pub fn with_device_seconds(&self, seconds: u64) -> Self {
+        Self {
+            device_seconds: Some(seconds),
+            ..self.clone()
+        }
+    }
+
     /// As [`Lease::progress`]. Ignored once the lease has ended.
     pub fn progress(&self, done: u64, total: Option<u64>, unit: Unit, message: Option<String>) {
         let (id, attempt) = (self.id.clone(), self.attempt);
@@ -143,6 +153,7 @@ impl Reporter {
             total,
             unit,
             message,
+            device_seconds: self.device_seconds,
         });
     }
 }

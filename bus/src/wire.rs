@@ -139,6 +139,7 @@ mod tests {
             total: None,
             unit: Unit::Chunks,
             message: None,
+            device_seconds: None,
         };
         let finished = Event::Finished {
             id: "a".into(),

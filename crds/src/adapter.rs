@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Pace;
 use crate::values::{Decimal, Fraction, GoDuration, Percent};
 
 /// A LoRA adapter of a base model, trained on what procedural sources hold.
@@ -227,6 +228,9 @@ pub struct AdapterStatus {
     /// How many examples the newest run that collected found to be new since the last training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new_examples: Option<i64>,
+    /// How long an example took in the newest training: estimates go by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// What is under way or in the way, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

@@ -8,6 +8,7 @@
 
 pub mod adapter;
 pub mod behavior;
+pub mod budget;
 mod machine;
 pub mod pipeline;
 pub mod release;

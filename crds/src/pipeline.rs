@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::{AdapterSpec, AdapterStatus};
+use crate::budget::{BudgetSpec, MonthCost};
 use crate::source::SourceSpec;
 use crate::suite::{GateSpec, SuiteSpec};
 use crate::values::{GoDuration, Percent};
@@ -41,7 +42,8 @@ use crate::values::{GoDuration, Percent};
     validation = Rule::new("!has(self.adapters) || self.adapters.all(a, self.sources.filter(s, s.name in a.sources).size() == a.sources.size())").message("an adapter names a source that is not in sources, or one twice").field_path(".adapters"),
     validation = Rule::new("self.sources.all(s, s.memory != 'procedural' || has(self.adapters) && self.adapters.exists(a, s.name in a.sources))").message("a procedural source is what adapters are trained on, and none names it: name it in one's sources, or remove it").field_path(".sources"),
     validation = Rule::new("self.sources.exists(s, s.memory != 'procedural')").message("a release has an index: declare a source that is looked up, of class factual, episodic or profile").field_path(".sources"),
-    validation = Rule::new("!has(self.budget)").message("budgets are not built yet: remove the field").field_path(".budget"),
+    validation = Rule::new("!has(self.budget) || has(self.adapters) && self.adapters.size() > 0").message("a budget is for training adapters, and the pipeline has none: declare one in adapters, or remove budget").field_path(".budget"),
+    validation = Rule::new("!has(self.budget) || self.budget.prices.exists(p, p.class == (has(self.workers) && has(self.workers.class) ? self.workers.class : 'cpu'))").message("a budget needs the price of the workers that train: add one to prices for the class in workers.class, or for cpu when that is absent").field_path(".budget"),
     validation = Rule::new("!has(self.gates) || self.gates.all(g, has(self.suites) && self.suites.exists(s, s.name == g.suite))").message("a gate names a suite that is not in suites").field_path(".gates"),
     validation = Rule::new("!has(self.gates) || !has(self.suites) || self.gates.all(g, self.suites.all(s, s.name != g.suite || has(s.behavior) == (g.metric in ['exactMatch', 'regexMatch', 'schemaValid', 'accuracy', 'likelihood', 'perplexity'])))").message("exactMatch, regexMatch, schemaValid, accuracy, likelihood and perplexity judge behavior suites, all other metrics retrieval suites").field_path(".gates"),
     validation = Rule::new("!has(self.suites) || self.suites.all(s, !has(s.behavior) || has(self.adapters) && self.adapters.size() > 0)").message("behavior suites judge adapters, and the pipeline has none: declare one in adapters, or use retrieval").field_path(".suites"),
@@ -91,10 +93,9 @@ pub struct MemoryPipelineSpec {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub adapters: Vec<AdapterSpec>,
-    /// Spending limits. Not built yet, and refused.
+    /// What training them may cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::any_object")]
-    pub budget: Option<BTreeMap<String, serde_json::Value>>,
+    pub budget: Option<BudgetSpec>,
     /// Which workers do the steps.
     #[serde(default)]
     pub workers: WorkersSpec,
@@ -289,6 +290,9 @@ pub struct MemoryPipelineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub adapters: Vec<AdapterStatus>,
+    /// What trainings have cost that began in this month; absent without a budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<MonthCost>,
 }
 
 impl Default for MemoryPipelineStatus {
@@ -303,6 +307,7 @@ impl Default for MemoryPipelineStatus {
             next_refresh_time: None,
             sources: Vec::new(),
             adapters: Vec::new(),
+            cost: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::RunCost;
 use crate::source::LocalRef;
 
 /// One execution of a pipeline: a refresh of its index, a fine-tune of an adapter, or a rebase. Its spec is immutable.
@@ -208,6 +209,9 @@ pub struct MemoryRunStatus {
     /// What a fine-tune collected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dataset: Option<DatasetStatus>,
+    /// What its training takes, estimated before it begins and counted while it is at work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<RunCost>,
     /// The release that came of it, or the one that already holds the same content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,

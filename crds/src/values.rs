@@ -69,6 +69,13 @@ string_value!(
     "2e-4"
 );
 
+string_value!(
+    /// An amount of money, not negative: `50`, `0.35`. Its currency is said beside it.
+    Money,
+    r"^[0-9]{1,12}(\.[0-9]{1,6})?$",
+    "50"
+);
+
 impl GoDuration {
     /// The duration that the text means.
     ///
@@ -122,6 +129,43 @@ impl Decimal {
     }
 }
 
+impl Money {
+    /// The largest amount, in millionths.
+    pub const MOST: u64 = 999_999_999_999_999_999;
+
+    /// The amount in millionths.
+    ///
+    /// # Errors
+    /// When the text is no amount, or has more than twelve digits before the point or six after it.
+    pub fn to_micros(&self) -> Result<u64, ValueError> {
+        let (whole, part) = self.0.split_once('.').unwrap_or((&self.0, "0"));
+        let digits = |text: &str, most: usize| {
+            let fits = (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+            fits.then(|| text.parse::<u64>().ok()).flatten()
+        };
+        let micros = digits(whole, 12).zip(digits(&format!("{part:0<6}"), 6));
+        micros
+            .filter(|_| !part.is_empty())
+            .map(|(whole, part)| whole * 1_000_000 + part)
+            .ok_or_else(|| ValueError {
+                text: self.0.clone(),
+                expected: "an amount: write it as \"50\" or \"0.35\"",
+            })
+    }
+
+    /// An amount in millionths, with two digits after the point at least. More than [`Money::MOST`] is that.
+    pub fn from_micros(micros: u64) -> Self {
+        let micros = micros.min(Self::MOST);
+        let part = format!("{:06}", micros % 1_000_000);
+        let kept = part.trim_end_matches('0').len().max(2);
+        Self(format!(
+            "{}.{}",
+            micros / 1_000_000,
+            part.get(..kept).unwrap_or(&part)
+        ))
+    }
+}
+
 impl Percent {
     /// The share that the text means, from 0 to 1.
     ///
@@ -156,6 +200,33 @@ mod tests {
         assert_eq!(Fraction("0.80".into()).to_f64(), Ok(0.8));
         assert_eq!(Percent("20%".into()).to_share(), Ok(0.2));
         assert_eq!(Decimal("2e-4".into()).to_f64(), Ok(2e-4));
+    }
+
+    #[test]
+    fn amounts_are_whole_millionths_and_come_back() {
+        for (text, micros, written) in [
+            ("50", 50_000_000, "50.00"),
+            ("0.35", 350_000, "0.35"),
+            ("0.000001", 1, "0.000001"),
+            ("007.1", 7_100_000, "7.10"),
+            ("999999999999.999999", Money::MOST, "999999999999.999999"),
+        ] {
+            assert_eq!(Money(text.into()).to_micros(), Ok(micros), "{text}");
+            assert_eq!(Money::from_micros(micros), Money(written.into()));
+        }
+        assert_eq!(Money::from_micros(u64::MAX).to_micros(), Ok(Money::MOST));
+        for bad in [
+            "",
+            ".5",
+            "5.",
+            "-1",
+            "1e3",
+            "1.0000001",
+            "1234567890123",
+            "5 USD",
+        ] {
+            assert!(Money(bad.into()).to_micros().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -144,6 +144,10 @@ pub enum StepInput {
         dataset: Digest,
         /// The adapter to begin with, if not with none.
         warm_start: Option<Digest>,
+        /// Seconds on a device that the run is known to have used.
+        device_seconds: u64,
+        /// The most that it may use, in all attempts together.
+        max_device_seconds: Option<u64>,
     },
     /// Ask the suites of the candidate and of those that it is compared with.
     Evaluate {

@@ -14,6 +14,7 @@
 
 pub mod action;
 pub mod advise;
+pub mod budget;
 mod clock;
 mod compose;
 mod conditions;

@@ -13,9 +13,16 @@ use crate::{history, rollout, runs, sources, status};
 pub(crate) struct Draft {
     pub actions: Vec<Action>,
     pub wake_at: Option<Timestamp>,
+    /// Money is set aside by an action.
+    books: bool,
 }
 
 impl Draft {
+    /// Whether money may be set aside: once in a plan, since only the next one sees what is left.
+    pub fn book(&mut self) -> bool {
+        !std::mem::replace(&mut self.books, true)
+    }
+
     pub fn act(&mut self, action: Action) {
         self.actions.push(action);
     }

@@ -102,6 +102,7 @@ mod tests {
             done,
             total: Some(100),
             unit: "chunks".to_owned(),
+            device_seconds: None,
         }
     }
 

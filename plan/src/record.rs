@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use loci_crds::budget::MonthCost;
 use loci_crds::pipeline::{DeletionPolicy, SourceStatus};
 use loci_crds::run::{RunPhase, StepName};
 use loci_crds::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus, MemoryRun};
@@ -37,6 +38,9 @@ pub struct PipelineRecord {
     /// The sources as the newest run counted them.
     #[serde(default)]
     pub sources: Vec<SourceStatus>,
+    /// What trainings have cost that began in the month of the newest writing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<MonthCost>,
     /// What steps of live runs made, by which they go on to their end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub results: Vec<StepOutcome>,
@@ -136,6 +140,7 @@ pub fn record(world: &World) -> PipelineRecord {
         built: built(world),
         releases,
         sources: world.status.sources.iter().map(counted).collect(),
+        cost: world.status.cost.clone(),
         results: results(world),
         missing_since: None,
         purged: false,

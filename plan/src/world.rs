@@ -176,6 +176,8 @@ pub struct Reported {
     pub total: Option<u64>,
     /// What is counted.
     pub unit: String,
+    /// Seconds on a device that its run has used, in all attempts together, where that is counted.
+    pub device_seconds: Option<u64>,
 }
 
 /// How an attempt ended.
@@ -318,6 +320,9 @@ pub struct Trained {
     pub base_digest: Digest,
     /// Its rank.
     pub rank: u32,
+    /// Seconds on a device that the run has used, in all attempts together.
+    #[serde(default)]
+    pub device_seconds: u64,
     /// For people.
     pub summary: String,
 }

@@ -362,6 +362,9 @@ fn status(declared: &Declared, taken: &Taken) -> MemoryPipelineStatus {
     if let Some(sources) = taken.unread.as_ref().filter(|_| status.sources.is_empty()) {
         status.sources.clone_from(sources);
     }
+    if status.cost.is_none() {
+        status.cost.clone_from(&taken.cost);
+    }
     status
 }
 

@@ -155,6 +155,8 @@ pub(crate) fn payload(
             adapter,
             dataset,
             warm_start,
+            device_seconds,
+            max_device_seconds,
         } => {
             let adapter = declared_as(pipeline, adapter)?;
             step::StepInput::Train(TrainInput {
@@ -164,9 +166,10 @@ pub(crate) fn payload(
                 lora: lora(&adapter.lora),
                 training: training(&adapter.training),
                 warm_start: *warm_start,
-                // The built-in runtime loads any, and there are no budgets yet.
+                // The built-in runtime loads any.
                 max_lora_rank: None,
-                max_device_seconds: None,
+                device_seconds: *device_seconds,
+                max_device_seconds: *max_device_seconds,
             })
         }
         StepInput::Evaluate {
@@ -243,6 +246,8 @@ mod tests {
             adapter: "escalation".into(),
             dataset,
             warm_start: None,
+            device_seconds: 0,
+            max_device_seconds: None,
         };
         for (requested, input, expected) in [
             (true, &assemble, Priority::P0),

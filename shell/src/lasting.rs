@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail};
 use kube::{Resource, ResourceExt};
+use loci_crds::budget::MonthCost;
 use loci_crds::pipeline::SourceStatus;
 use loci_crds::run::RunPhase;
 use loci_crds::{MemoryRelease, MemoryRun};
@@ -30,6 +31,8 @@ pub(crate) struct Taken {
     pub built: Option<Built>,
     /// The sources as the record has them, when no run tells of them.
     pub unread: Option<Vec<SourceStatus>>,
+    /// What trainings have cost, should the status not say so.
+    pub cost: Option<MonthCost>,
     /// The pointer has to be written.
     pub pointed: bool,
     /// What steps of a live run made.
@@ -105,6 +108,7 @@ impl Lasting {
         if ours && whole && good {
             return Ok(Taken {
                 built: record.built,
+                cost: record.cost,
                 results,
                 ..Taken::default()
             });
@@ -134,6 +138,7 @@ impl Lasting {
         Ok(Taken {
             built: restored.built,
             unread: (!good).then_some(record.sources),
+            cost: record.cost,
             pointed,
             results,
         })

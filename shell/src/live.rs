@@ -40,6 +40,7 @@ impl Live {
             done: progress.done,
             total: progress.total,
             unit: progress.unit.to_string(),
+            device_seconds: progress.device_seconds,
         }));
     }
 }

@@ -105,6 +105,7 @@ pub(crate) fn trained(output: step::TrainOutput) -> Trained {
         adapter: output.content,
         base_digest: output.base_weights,
         rank: u32::try_from(output.rank).unwrap_or(u32::MAX),
+        device_seconds: output.device_seconds.ceil() as u64,
         summary: output.trained.to_string(),
     }
 }

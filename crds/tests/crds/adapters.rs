@@ -18,6 +18,11 @@ pub fn adapted() -> Value {
     pipeline
 }
 
+/// A budget that has the price of one class of workers.
+pub fn budget(class: &str) -> Value {
+    json!({"currency": "USD", "perRun": "5", "perMonth": "20.50", "prices": [{"class": class, "deviceHour": "0.35"}]})
+}
+
 /// Pipelines with an adapter that one rule refuses.
 pub fn refused_adapters() -> Vec<Case> {
     let one = |pointer, value| vec![(pointer, value)];
@@ -76,6 +81,19 @@ pub fn refused_adapters() -> Vec<Case> {
             "spec.adapters[0].context",
             "training with retrieved passages is not built yet",
         ),
+        (
+            one("/spec/budget", budget("gpu")),
+            "spec.budget",
+            "a budget needs the price of the workers that train",
+        ),
+        (
+            vec![
+                ("/spec/budget", budget("cpu")),
+                ("/spec/workers", json!({"class": "gpu"})),
+            ],
+            "spec.budget",
+            "a budget needs the price of the workers that train",
+        ),
     ]
 }
 
@@ -104,6 +122,11 @@ fn errors(changes: &[Change]) -> Vec<(String, String)> {
 #[test]
 fn every_rule_for_adapters_refuses_what_it_is_there_for() {
     assert_eq!(errors(&[]), [], "the base is valid");
+    let paid = [
+        ("/spec/budget", budget("gpu")),
+        ("/spec/workers", json!({"class": "gpu"})),
+    ];
+    assert_eq!(errors(&paid), [], "and so is one that is paid for");
     for (changes, field, message) in refused_adapters() {
         let errors = errors(&changes);
         assert!(

@@ -78,9 +78,9 @@ fn refused_pipelines() -> Vec<Case> {
             "a pipeline's name has at most 40 characters",
         ),
         (
-            one("/spec/budget", any()),
+            one("/spec/budget", adapters::budget("cpu")),
             "spec.budget",
-            "budgets are not built yet",
+            "a budget is for training adapters, and the pipeline has none",
         ),
         (
             one("/spec/workers", json!({"class": "fetch-agents"})),

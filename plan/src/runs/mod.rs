@@ -14,6 +14,7 @@ use loci_crds::source::LocalRef;
 use loci_crds::{MemoryRun, MemoryRunSpec, MemoryRunStatus};
 
 use crate::action::Action;
+use crate::budget;
 use crate::clock::{after, stamp};
 use crate::conditions::{Finding, conditions};
 use crate::limits;
@@ -178,6 +179,7 @@ pub(crate) fn end(
 /// Writes a run's status, in bounds, and what its phase means to who waits for the run.
 pub(crate) fn update(view: &View<'_>, run: &MemoryRun, status: MemoryRunStatus) -> Action {
     let mut status = limits::run(status);
+    budget::charge(view, run, &mut status);
     let phase = format!("{:?}", status.phase);
     let reason = status.reason.as_ref().unwrap_or(&phase);
     let message = status.message.as_deref().unwrap_or("work is under way");

@@ -7,6 +7,7 @@ use loci_crds::adapter::ConcurrencyPolicy;
 use loci_crds::run::RunTrigger;
 
 use super::cause::{Cause, changed, requested};
+use crate::budget::{self, DEFERRED};
 use crate::clock::after;
 use crate::plan::Draft;
 use crate::spec::Adapter;
@@ -16,9 +17,15 @@ use crate::view::{Lane, RunView, SUPERSEDED, View};
 const PAUSE: Duration = Duration::from_secs(600);
 
 /// Why a run of an adapter is due now, when none is live; or else when one may be. Nothing is trained before there is an
-/// index to release it with.
+/// index to release it with, nor before there is money for it.
 pub(super) fn cause(view: &View<'_>, name: &str, draft: &mut Draft) -> Option<Cause> {
     let adapter = view.pipeline.adapter(name).filter(|a| !a.suspend)?;
+    let cause = wanted(view, adapter, draft)?;
+    budget::short(view, adapter).is_none().then_some(cause)
+}
+
+fn wanted(view: &View<'_>, adapter: &Adapter, draft: &mut Draft) -> Option<Cause> {
+    let name = adapter.name.as_str();
     let lane = Lane::Adapter(name);
     view.desired()?;
     if let Some(requested) = requested(view, lane) {
@@ -31,9 +38,10 @@ pub(super) fn cause(view: &View<'_>, name: &str, draft: &mut Draft) -> Option<Ca
         });
     }
     draft.wake(view.upcoming(adapter));
-    // Another takes the place of one that gave way.
+    // Another takes the place of one that gave way, or that there was no money for.
     let newest = view.newest_ended(lane);
-    if let Some(run) = newest.filter(|r| r.reason() == SUPERSEDED) {
+    let gave_way = |r: &&MemoryRun| [SUPERSEDED, DEFERRED].contains(&r.reason());
+    if let Some(run) = newest.filter(gave_way) {
         return Some(Cause {
             scheduled: run.spec.scheduled_time.as_ref().map(|t| t.0),
             ..Cause::of(run.spec.trigger)
@@ -68,5 +76,6 @@ pub(super) fn gives_way(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) -> 
         return false;
     };
     draft.wake(view.upcoming(adapter));
-    !view.pipeline.suspend && view.due(adapter).is_some()
+    let due = !view.pipeline.suspend && view.due(adapter).is_some();
+    due && budget::short(view, adapter).is_none()
 }

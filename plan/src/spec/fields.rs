@@ -217,11 +217,6 @@ impl Fields {
     pub(super) fn refuse_unbuilt(&mut self, spec: &MemoryPipelineSpec) {
         let unbuilt = [
             (
-                "spec.budget",
-                spec.budget.is_some(),
-                "budgets are not built yet: remove the field",
-            ),
-            (
                 "spec.rollout.adapters",
                 spec.rollout.adapters.is_some(),
                 "canaries are not built yet: remove the field; an adapter that passes its gates is switched to at once",

@@ -10,7 +10,7 @@ use super::{Adapter, Pipeline, Source};
 ///
 /// | field changed | impact |
 /// |---|---|
-/// | `suspend`, `index.refresh`, `index.freshness`, `index.maxDeletion`, `rollout`, `releases`, `runs`, `serving`, `deletionPolicy`, `workers`, what else `adapters` say | [`Impact::None`]: holds from now on |
+/// | `suspend`, `index.refresh`, `index.freshness`, `index.maxDeletion`, `rollout`, `releases`, `runs`, `serving`, `deletionPolicy`, `workers`, `budget`, what else `adapters` say | [`Impact::None`]: holds from now on |
 /// | `suites`, `gates` | [`Impact::Judge`]: holds for the next candidate; one that was rejected is judged again |
 /// | `adapters`: one taken out | [`Impact::Judge`]: a release without it is judged |
 /// | `sources` that are indexed | [`Impact::Refresh`]: a run reads them; only changed documents are cut and embedded |
@@ -73,6 +73,7 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
             old.deletion_policy != new.deletion_policy,
         ),
         (Impact::None, "spec.workers", old.class != new.class),
+        (Impact::None, "spec.budget", old.budget != new.budget),
         (Impact::Judge, "spec.suites", old.suites != new.suites),
         (Impact::Judge, "spec.gates", old.gates != new.gates),
         (Impact::None, "spec.adapters", old.adapters != new.adapters),

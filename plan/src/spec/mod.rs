@@ -1,6 +1,7 @@
 //! A pipeline's spec as typed values, validated once: nothing after this reads the raw resource.
 
 mod adapter;
+mod budget;
 mod fields;
 mod impact;
 mod source;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::metrics::{Kind, Metric};
 use crate::schedule::Schedule;
 pub use adapter::{Adapter, Lora, Training};
+pub use budget::Budget;
 use fields::Fields;
 pub use impact::{Impact, impact};
 pub use source::{Location, Paths, Reference, Source};
@@ -79,6 +81,8 @@ pub struct Pipeline {
     pub class: String,
     /// What is fine-tuned.
     pub adapters: Vec<Adapter>,
+    /// What training that may cost.
+    pub budget: Option<Budget>,
 }
 
 /// How documents are cut into passages.
@@ -123,6 +127,7 @@ impl Pipeline {
         let freshness = period.saturating_mul(FRESH_INTERVALS);
         let sources = fields.sources(&spec.sources);
         let suites = fields.suites(&spec.suites);
+        let class = fields.class("spec.workers.class", spec.workers.class.as_deref());
         Self {
             namespace: resource.metadata.namespace.clone(),
             uid: resource.metadata.uid.clone(),
@@ -166,8 +171,9 @@ impl Pipeline {
                 spec.serving.latency_budget.as_ref(),
             ),
             deletion_policy: spec.deletion_policy.unwrap_or_default(),
-            class: fields.class("spec.workers.class", spec.workers.class.as_deref()),
             adapters: fields.adapters(spec, &identity),
+            budget: fields.budget(spec, &class),
+            class,
             name,
         }
     }

@@ -8,6 +8,7 @@ use loci_crds::{MemoryRelease, MemoryRun};
 
 use super::findings::message_of;
 use super::work::absent;
+use crate::budget;
 use crate::clock::stamp;
 use crate::judge::sentence;
 use crate::limits;
@@ -42,6 +43,7 @@ fn status(view: &View<'_>, adapter: &Adapter) -> AdapterStatus {
         new_examples: collected
             .map(|d| d.new_examples)
             .or_else(|| before?.new_examples),
+        pace: budget::pace(view, adapter).or_else(|| before?.pace.clone()),
         message: message(view, adapter).map(|m| limits::clip(&m, limits::IN_SHORT)),
     }
 }
@@ -57,6 +59,9 @@ fn message(view: &View<'_>, adapter: &Adapter) -> Option<String> {
     }
     if view.desired().is_none() {
         return Some("it is trained once there is an index to release it with".to_owned());
+    }
+    if let Some(why) = budget::short(view, adapter) {
+        return Some(why);
     }
     let newest = view.newest_ended(lane);
     let unsuccessful =

@@ -330,12 +330,6 @@ fn severity(outcome: Outcome) -> u8 {
     }
 }
 
-/// Budgets are refused so far, so that none can be used up.
-pub(super) fn budget() -> Finding {
-    let message = "the pipeline declares no budget: nothing limits what its runs may cost";
-    Finding::new("BudgetAvailable", true, "NoBudget", message)
-}
-
 pub(super) fn serving(view: &View<'_>) -> Finding {
     let held = rollout::held(view).map(|(release, failure)| refusal(release.name(), failure));
     let Some(current) = view.world.serving.current.as_deref() else {

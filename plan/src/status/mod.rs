@@ -2,6 +2,7 @@
 
 mod adapters;
 mod findings;
+mod money;
 mod work;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use loci_crds::pipeline::SourceStatus;
 use loci_crds::run::{RunPhase, StepName};
 use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRun};
 
+use crate::budget::{self, Ledger};
 use crate::clock::stamp;
 use crate::conditions::{Finding, conditions};
 use crate::limits;
@@ -77,6 +79,10 @@ pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus
         })
         .flatten();
     let last_refresh_time = fresh.max(before.last_refresh_time.clone());
+    let cost = Ledger::of(view).and_then(|ledger| ledger.status());
+    if cost.is_some() {
+        draft.wake(Some(budget::next_month(view.now)));
+    }
     let reconciling = findings::reconciling(view);
     let stalled = findings::stalled(view, &reconciling);
     let findings = [
@@ -87,7 +93,7 @@ pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus
         findings::index_fresh(view, last_refresh_time.as_ref(), draft),
         findings::gate_passed(view),
         findings::serving(view),
-        findings::budget(),
+        money::available(view, cost.as_ref()),
     ];
     let hold = view.hold().and_then(|h| h.release.ok());
     let desired = view.desired();
@@ -106,6 +112,7 @@ pub(crate) fn status(view: &View<'_>, draft: &mut Draft) -> MemoryPipelineStatus
         last_refresh_time,
         sources,
         adapters: adapters::statuses(view),
+        cost,
     }
 }
 

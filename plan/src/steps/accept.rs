@@ -5,6 +5,7 @@ use loci_crds::{MemoryRelease, MemoryRun, MemoryRunStatus};
 
 use super::begin;
 use crate::action::Action;
+use crate::budget;
 use crate::compose::Composed;
 use crate::judge;
 use crate::plan::Draft;
@@ -149,7 +150,29 @@ fn accept_collected(
             let status = ended(view, run, status, RunPhase::Succeeded, reason, why);
             draft.act(update(view, run, status));
         }
+        None if draft.book() => let_go(view, run, status, collected.total, draft),
+        // Another training is let go first.
+        None => {}
+    }
+}
+
+/// A training begins when there is money for it.
+fn let_go(
+    view: &View<'_>,
+    run: &MemoryRun,
+    mut status: MemoryRunStatus,
+    examples: u64,
+    draft: &mut Draft,
+) {
+    let terms = budget::terms(view, run, examples);
+    status.cost = Some(terms.cost);
+    match terms.refused {
         None => begin(view, run, status, StepName::Train, draft),
+        Some(refused) => {
+            let (phase, reason) = (refused.phase, refused.reason);
+            let status = ended(view, run, status, phase, reason, &refused.message);
+            draft.act(update(view, run, status));
+        }
     }
 }
 

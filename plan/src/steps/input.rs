@@ -38,10 +38,14 @@ pub(super) fn input(view: &View<'_>, run: &MemoryRun, step: StepName) -> Option<
         }
         StepName::Train => {
             let adapter = adapter(view, run)?;
+            let cost = run.status.as_ref().and_then(|s| s.cost.as_ref());
+            let limit = cost.and_then(|c| c.max_device_seconds);
             StepInput::Train {
                 adapter: adapter.name.clone(),
                 dataset: output(StepName::Collect)?,
                 warm_start: warm_start(view, adapter),
+                device_seconds: cost.map_or(0, |c| c.device_seconds.unsigned_abs()),
+                max_device_seconds: limit.map(i64::unsigned_abs),
             }
         }
         StepName::Evaluate => {

@@ -4,10 +4,12 @@ mod accept;
 mod input;
 
 use jiff::Timestamp;
+use loci_crds::budget::RunCost;
 use loci_crds::run::{RunPhase, StepName, StepStatus};
 use loci_crds::{MemoryRun, MemoryRunStatus};
 
 use crate::action::Action;
+use crate::budget;
 use crate::clock::stamp;
 use crate::plan::Draft;
 use crate::progress;
@@ -82,10 +84,16 @@ pub(crate) fn advance(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {
 fn work(
     view: &View<'_>,
     run: &MemoryRun,
-    status: MemoryRunStatus,
+    mut status: MemoryRunStatus,
     key: StepKey,
     draft: &mut Draft,
 ) {
+    budget::charge(view, run, &mut status);
+    let cost = status.cost.as_ref().filter(|_| key.step == StepName::Train);
+    if let Some(cost) = cost.and_then(|cost| budget::changed(view, cost, run)) {
+        pay_anew(view, run, status, cost, draft);
+        return;
+    }
     let at_work = view.world.in_flight.contains(&key);
     let hours = view.hours(run, key.step);
     let (Hours::Open(until) | Hours::Closed(until)) = hours;
@@ -96,6 +104,36 @@ fn work(
         Hours::Closed(opens) if at_work => put_off(view, run, status, opens, draft),
         Hours::Closed(_) => {}
     }
+}
+
+/// Writes by which terms a training goes on, or ends, now that the budget is another. An attempt that was sent out with
+/// another limit is not waited for any more.
+fn pay_anew(
+    view: &View<'_>,
+    run: &MemoryRun,
+    mut status: MemoryRunStatus,
+    cost: RunCost,
+    draft: &mut Draft,
+) {
+    if !draft.book() {
+        return;
+    }
+    let limit = cost.max_device_seconds;
+    let before = status.cost.replace(cost);
+    let used_up = status.cost.as_ref().is_some_and(budget::is_used_up);
+    if used_up {
+        let cost = budget::sentence(&status).unwrap_or_default();
+        let message = format!("the budget has changed: {cost}");
+        let reason = budget::EXCEEDED;
+        status = ended(view, run, status, RunPhase::Failed, reason, &message);
+    } else if before.is_none_or(|before| before.max_device_seconds != limit) {
+        status.attempt += 1;
+        status.progress = None;
+        status.reason = Some("BudgetChanged".to_owned());
+        let message = "the budget has changed: it goes on from where it was, by that";
+        status.message = Some(message.to_owned());
+    }
+    draft.act(update(view, run, status));
 }
 
 /// Writes that an attempt is not waited for any more: its window has closed. The next plan has it stopped; the next attempt
@@ -127,11 +165,16 @@ fn fail(
 ) {
     let attempt = status.attempt;
     status.progress = None;
-    let message = format!(
+    let mut message = format!(
         "{} failed at attempt {attempt}: {}",
         step.as_str(),
         failure.message
     );
+    if step == StepName::Train && failure.reason == budget::EXCEEDED {
+        budget::used_up(&mut status);
+        let cost = budget::sentence(&status).into_iter();
+        message.extend(cost.flat_map(|cost| ["; ".to_owned(), cost]));
+    }
     // A training that was put off has begun more often than it has failed.
     let failures = match step {
         StepName::Train => view.failures(run, step),

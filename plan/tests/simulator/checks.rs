@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use loci_crds::release::{GateResult, Outcome, ReleasePhase};
 use loci_crds::run::{RunKind, RunPhase, RunTrigger, StepName};
+use loci_crds::values::Money;
 use loci_crds::{MemoryPipelineStatus, MemoryRun};
 use loci_plan::metrics::Kind;
 use loci_plan::{Action, Difference, Look, StepKey, StepResult, World};
@@ -310,6 +311,15 @@ impl Checks {
             status.last_refresh_time >= world.status.last_refresh_time,
             "{now}: freshness goes back"
         );
+        if let (Some(before), Some(after)) = (&world.status.cost, &status.cost)
+            && before.month == after.month
+        {
+            let micros = |money: &Money| money.to_micros().unwrap();
+            assert!(
+                micros(&after.spent) >= micros(&before.spent),
+                "{now}: what was spent comes back: {before:?}, {after:?}"
+            );
+        }
         if status.last_refresh_time > world.status.last_refresh_time {
             let content = |name| named(world, name).map(|r| &r.spec.index.content_id);
             let desired = world.serving.desired.as_deref();

@@ -152,6 +152,7 @@ pub fn rest(shell: &mut Shell, pause: Duration) {
         r.spec.suspend = false;
         r.spec.index.max_deletion = None;
         r.spec.adapters.iter_mut().for_each(adapters::calm);
+        r.spec.budget = None;
     });
     for _ in 0..20 {
         approve(shell);

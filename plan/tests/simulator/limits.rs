@@ -86,6 +86,11 @@ fn pipeline(draws: &mut Draws) -> MemoryPipeline {
             "sources": (0..32).map(source).collect::<Vec<_>>(),
             "suites": suites, "gates": gates,
             "adapters": (0..8).map(adapter).collect::<Vec<_>>(),
+            "workers": {"class": letters(40)},
+            "budget": {
+                "currency": "USD", "perRun": "999999999999.999999",
+                "prices": [{"class": letters(40), "deviceHour": "123456789012.345678"}],
+            },
         },
     }))
     .unwrap()
@@ -215,6 +220,7 @@ fn work(world: &World, input: &StepInput, draws: &mut Draws) -> Result<StepResul
             adapter: output,
             base_digest: output,
             rank: 256,
+            device_seconds: u64::MAX,
             summary: nasty(draws),
         }),
         StepInput::Evaluate { subjects, .. } => StepResult::Evaluate(Evaluated {

@@ -83,7 +83,17 @@ impl Outside {
             StepInput::Train { adapter, .. } => pipeline.adapter(adapter).map(Adapter::settings),
             _ => None,
         };
-        let key = format!("{snapshot_of:?} {build:?} {settings:?} {input:?}");
+        // What it may cost is not in the key of an adapter.
+        let of = match input {
+            StepInput::Train {
+                adapter,
+                dataset,
+                warm_start,
+                ..
+            } => format!("Train {adapter} {dataset} {warm_start:?}"),
+            _ => format!("{input:?}"),
+        };
+        let key = format!("{snapshot_of:?} {build:?} {settings:?} {of}");
         let key = Digest::of(key);
         if let Some(known) = self
             .records
@@ -254,6 +264,7 @@ impl Outside {
             adapter: identity,
             base_digest: Digest::of(&adapter.base),
             rank: adapter.lora.rank,
+            device_seconds: 0,
             summary: String::new(),
         }))
     }

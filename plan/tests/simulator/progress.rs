@@ -13,6 +13,7 @@ pub fn report(now: Timestamp, key: &StepKey, end: Timestamp) -> Reported {
         done: 1000_u64.saturating_sub(end.duration_since(now).as_secs().unsigned_abs()),
         total: Some(1000),
         unit: "chunks".to_owned(),
+        device_seconds: None,
     }
 }
 

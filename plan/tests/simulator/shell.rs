@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use loci_crds::{MemoryPipeline, MemoryRelease, MemoryRun};
+use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use loci_plan::{
     Action, Pipeline, Probe, Serving, StepInput, StepKey, World, plan, record, restore,
 };
@@ -43,6 +43,8 @@ pub struct Shell {
     pub training: Option<u64>,
     wake_at: Option<Timestamp>,
     steps: BTreeMap<StepKey, (Timestamp, StepInput)>,
+    /// When each attempt began.
+    begun: BTreeMap<StepKey, Timestamp>,
     probes: BTreeMap<String, (Timestamp, Timestamp, Probe)>,
     loads: BTreeMap<String, Timestamp>,
     /// When all replicas answer with what is to be served.
@@ -98,6 +100,7 @@ impl Shell {
             training: Some(3600),
             wake_at: None,
             steps: BTreeMap::new(),
+            begun: BTreeMap::new(),
             probes: BTreeMap::new(),
             loads: BTreeMap::new(),
             follows: None,
@@ -183,6 +186,10 @@ impl Shell {
                 ..Serving::default()
             },
             built: restored.built,
+            status: MemoryPipelineStatus {
+                cost: kept.cost.clone(),
+                ..MemoryPipelineStatus::default()
+            },
             ..empty(&self.resource)
         };
         for release in &mut self.world.releases {
@@ -194,8 +201,9 @@ impl Shell {
     fn settle(&mut self) {
         for _ in 0..200 {
             self.world.built = record(&self.world).built;
-            for (key, (end, _)) in &self.steps {
-                let report = progress::report(self.now, key, *end);
+            for (key, (end, input)) in &self.steps {
+                let mut report = progress::report(self.now, key, *end);
+                report.device_seconds = self.used(key, input);
                 self.world.reported.insert(key.run.clone(), report);
             }
             let decision = plan(self.now, &self.world);
@@ -286,7 +294,9 @@ impl Shell {
                     _ => Some(120),
                 };
                 let done = most.map_or(Timestamp::MAX, |most| self.after(most));
+                let done = done.min(self.stopped_at(&input));
                 self.world.in_flight.insert(key.clone());
+                self.begun.insert(key.clone(), self.now);
                 self.steps.insert(key, (done, input));
             }
             Action::Stop { run } => {

@@ -115,6 +115,14 @@ impl Reporter {
         self.bus.progress(done, total, unit, message);
     }
 
+    /// The same, for a run that has used so many seconds on a device.
+    pub(super) fn with_device_seconds(&self, seconds: u64) -> Self {
+        Self {
+            bus: self.bus.with_device_seconds(seconds),
+            ..self.clone()
+        }
+    }
+
     /// Says that the step can make way: it keeps what it has done.
     pub(super) fn offer_way(&self) {
         self.way.offer();

@@ -1,6 +1,7 @@
 //! What happens to adapters, and what has become of them in the end.
 
 use loci_crds::adapter::{AdapterSpec, ConcurrencyPolicy, TrainingTrigger, TrainingWindow};
+use loci_crds::budget::BudgetSpec;
 use loci_crds::release::Outcome;
 use loci_crds::run::RunPhase;
 use loci_crds::values::GoDuration;
@@ -42,6 +43,7 @@ pub fn happen(shell: &mut Shell) {
             }
         }),
         10 => declare_or_not(shell),
+        11 => shell.edit(|r| r.spec.budget = budget(more)),
         _ => {}
     }
 }
@@ -55,6 +57,21 @@ fn windows(nights: i32) -> Vec<TrainingWindow> {
         duration: GoDuration("9h".into()),
     };
     zones.iter().take(nights as usize).map(night).collect()
+}
+
+/// None, one that hardly any training fits in, or one for some.
+fn budget(more: i32) -> Option<BudgetSpec> {
+    let budget = |(run, month): &(&str, &str)| {
+        serde_json::from_value(json!({
+            "currency": "USD", "perRun": run, "perMonth": month,
+            "prices": [{"class": "cpu", "deviceHour": "1"}],
+        }))
+        .unwrap()
+    };
+    let some = [("0.50", "1"), ("8", "20.5")];
+    more.checked_sub(1)
+        .and_then(|i| some.get(i as usize))
+        .map(budget)
 }
 
 /// Takes the first adapter out, or declares it again. The other is trained on all its sources, too.

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod behavior;
+mod budget;
 mod rebase;
 mod record;
 mod releases;

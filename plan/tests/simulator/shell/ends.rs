@@ -1,6 +1,9 @@
 //! What the shell began comes to its end.
 
-use loci_plan::{Look, PrepareFailure, StepFailure, StepKey, StepOutcome};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use loci_plan::{Look, PrepareFailure, StepFailure, StepInput, StepKey, StepOutcome, StepResult};
 
 use super::{Shell, due};
 
@@ -9,6 +12,32 @@ impl Shell {
     pub fn let_go(&mut self) {
         for (end, _) in self.steps.values_mut() {
             *end = self.now;
+        }
+    }
+
+    /// Seconds on a device that the run of a training has used by now.
+    pub(super) fn used(&self, key: &StepKey, input: &StepInput) -> Option<u64> {
+        let StepInput::Train { device_seconds, .. } = input else {
+            return None;
+        };
+        let begun = self.begun[key];
+        let since = self.now.duration_since(begun).as_secs();
+        Some(device_seconds + since.unsigned_abs())
+    }
+
+    /// When a training that begins now has used all that it may.
+    pub(super) fn stopped_at(&self, input: &StepInput) -> Timestamp {
+        match input {
+            StepInput::Train {
+                device_seconds,
+                max_device_seconds: Some(most),
+                ..
+            } => {
+                let left = most.saturating_sub(*device_seconds);
+                let end = self.now.checked_add(Duration::from_secs(left));
+                end.unwrap_or(Timestamp::MAX)
+            }
+            _ => Timestamp::MAX,
         }
     }
 
@@ -39,6 +68,13 @@ impl Shell {
 
     fn finish_step(&mut self, key: StepKey) {
         let (_, input) = self.steps.remove(&key).unwrap();
+        let used = self.used(&key, &input);
+        let limit = match &input {
+            StepInput::Train {
+                max_device_seconds, ..
+            } => *max_device_seconds,
+            _ => None,
+        };
         self.world.in_flight.remove(&key);
         let result = if self.draws.once_in(self.trouble.step) {
             let retryable = !self.draws.once_in(self.trouble.fatal);
@@ -47,8 +83,18 @@ impl Shell {
                 message: "out of memory".into(),
                 retryable,
             })
+        } else if limit.is_some() && used >= limit {
+            Err(StepFailure {
+                reason: "BudgetExceeded".into(),
+                message: "it has used all that it may".into(),
+                retryable: false,
+            })
         } else {
-            self.outside.work(&self.world.pipeline, &key.run, &input)
+            let mut made = self.outside.work(&self.world.pipeline, &key.run, &input);
+            if let Ok(StepResult::Train(trained)) = &mut made {
+                trained.device_seconds = used.unwrap_or_default();
+            }
+            made
         };
         let outcome = StepOutcome {
             key,

@@ -163,7 +163,8 @@ impl Course {
         let rate = (self.curve.tokens() - self.tokens) as f64 / since.max(1e-3);
         let message = format!("loss {:.3}, {rate:.0} tokens/s", step.loss);
         let (done, steps) = (step.step as u64, Some(step.steps as u64));
-        let reporter = &self.around.reporter;
+        let used = self.used().ceil() as u64;
+        let reporter = self.around.reporter.with_device_seconds(used);
         reporter.report(done, steps, Unit::Steps, Some(message));
         Ok(())
     }

@@ -29,6 +29,9 @@ pub struct TrainInput {
     pub warm_start: Option<Digest>,
     /// The largest rank that what serves it can load, where there is a limit.
     pub max_lora_rank: Option<usize>,
+    /// Seconds on the device that the run is known to have used. What a checkpoint says counts instead when that is more.
+    #[serde(default)]
+    pub device_seconds: u64,
     /// Seconds on the device that the run may use, in all its attempts together.
     pub max_device_seconds: Option<u64>,
 }

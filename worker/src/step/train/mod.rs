@@ -173,7 +173,10 @@ impl Order<'_> {
         let around = Surroundings {
             decoder: self.base.clone(),
             held_out: prepared.held_out,
-            clock: Clock::new(desk.used(), self.input.max_device_seconds),
+            clock: Clock::new(
+                desk.used().max(self.input.device_seconds as f64),
+                self.input.max_device_seconds,
+            ),
             pace: self.context.pace.clone(),
             reporter: self.reporter.clone(),
             gone,

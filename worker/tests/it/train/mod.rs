@@ -67,6 +67,7 @@ fn order(dataset: Digest) -> TrainInput {
         },
         warm_start: None,
         max_lora_rank: None,
+        device_seconds: 0,
         max_device_seconds: None,
     }
 }
