@@ -139,7 +139,7 @@ mod tests {
             total: None,
             unit: Unit::Chunks,
             message: None,
-            device_seconds: None,
+            device_seconds: Some(7),
         };
         let finished = Event::Finished {
             id: "a".into(),
@@ -149,7 +149,7 @@ mod tests {
         for (event, body) in [
             (
                 Event::Progress(progress),
-                json!({"progress": {"id": "a", "attempt": 2, "done": 3, "unit": "chunks"}}),
+                json!({"progress": {"id": "a", "attempt": 2, "done": 3, "unit": "chunks", "deviceSeconds": 7}}),
             ),
             (
                 finished,

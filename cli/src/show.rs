@@ -1,6 +1,8 @@
 //! Runs, releases and what serves, as tables for people or JSON for programs: the same whether they come from a state
 //! directory or from a cluster.
 
+pub mod cost;
+
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -57,11 +59,15 @@ pub fn runs(mut runs: Vec<MemoryRun>, lead: Lead, output: Output) -> Result<()> 
         return output::json(&runs);
     }
     let now = Timestamp::now();
-    let headings = ["run", "trigger", "phase", "release", "age", "message"];
+    let mut headings = vec!["run", "trigger", "phase", "release", "age", "message"];
+    let paid = runs.iter().any(|r| cost::in_short(r).is_some());
+    if paid {
+        headings.insert(4, "cost");
+    }
     let mut table = output::table(&lead.headings(&headings));
     for run in &runs {
         let status = run.status.clone().unwrap_or_default();
-        let cells = vec![
+        let mut cells = vec![
             run.name_any(),
             format!("{:?}", run.spec.trigger),
             format!("{:?}", status.phase),
@@ -69,6 +75,9 @@ pub fn runs(mut runs: Vec<MemoryRun>, lead: Lead, output: Output) -> Result<()> 
             age_of(run, now),
             doing(run).or(status.message).unwrap_or_default(),
         ];
+        if paid {
+            cells.insert(4, cost::in_short(run).unwrap_or_default());
+        }
         let cells = lead.cells(run, &run.spec.pipeline_ref.name, cells);
         output::line(&mut table, cells);
     }
@@ -88,8 +97,9 @@ pub fn run(run: &MemoryRun, output: Output) -> Result<()> {
         run.spec.trigger,
         status.phase
     );
-    if let Some(message) = &status.message {
-        say!("{message}");
+    let told = [status.message.clone(), cost::of_run(run)];
+    for told in told.into_iter().flatten() {
+        say!("{told}");
     }
     let mut table = output::table(&["step", "took", "what it did"]);
     for step in &status.steps {
@@ -175,18 +185,21 @@ pub fn releases(mut releases: Vec<MemoryRelease>, lead: Lead, output: Output) ->
     Ok(())
 }
 
-/// Prints one release with what its gates said.
-pub fn release(release: &MemoryRelease, output: Output) -> Result<()> {
+/// Prints one release with what its gates said, and what the run that built it cost, if that is among `runs`.
+pub fn release(release: &MemoryRelease, runs: &[MemoryRun], output: Output) -> Result<()> {
     if output == Output::Json {
         return output::json(release);
     }
     let status = release.status.clone().unwrap_or_default();
     let index = &release.spec.index;
+    let built_by = runs.iter().find(|r| r.name_any() == release.spec.run);
+    let cost = built_by.and_then(cost::in_short);
     say!(
-        "{}  {:?}  built by {}",
+        "{}  {:?}  built by {}{}",
         release.name_any(),
         status.phase,
-        release.spec.run
+        release.spec.run,
+        cost.map(|c| format!(" for {c}")).unwrap_or_default()
     );
     say!(
         "{} documents, {} passages, content {}",
@@ -359,7 +372,8 @@ fn created(object: &impl Resource) -> Option<Timestamp> {
     time.map(|t| t.0)
 }
 
-fn short(digest: &str) -> String {
+/// The first digits of a digest.
+pub fn short(digest: &str) -> String {
     digest
         .strip_prefix("sha256:")
         .unwrap_or(digest)

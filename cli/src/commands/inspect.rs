@@ -1,10 +1,21 @@
-//! `loci runs` and `loci releases`.
+//! `loci status`, `loci runs` and `loci releases`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use loci_crds::MemoryPipeline;
 
 use super::{Shared, one_pipeline};
+use crate::kubectl::status::{self, State};
 use crate::show::{self, Lead};
+use crate::state::read_json;
+
+/// `loci status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The pipeline; needed when there are several
+    #[arg(long)]
+    pipeline: Option<String>,
+}
 
 /// `loci runs`.
 #[derive(Debug, Args)]
@@ -36,6 +47,17 @@ pub enum ReleasesCommand {
     },
 }
 
+impl Status {
+    /// Prints it.
+    pub fn run(self, shared: &Shared) -> Result<()> {
+        let (name, state) = one_pipeline(shared, self.pipeline.as_deref())?;
+        let pipeline: Option<MemoryPipeline> = read_json(&state.resource())?;
+        let pipeline = pipeline.with_context(|| format!("{name} is not declared any more"))?;
+        let (runs, releases) = (state.runs().list()?, state.releases().list()?);
+        status::print(&State::of(pipeline, runs, releases), shared.output)
+    }
+}
+
 impl Runs {
     /// Prints them.
     pub fn run(self, shared: &Shared) -> Result<()> {
@@ -59,7 +81,7 @@ impl Releases {
         match &self.command {
             Some(ReleasesCommand::Show { release }) => {
                 let found = show::find_release(&releases, release, (&pipeline, "loci"))?;
-                show::release(found, shared.output)
+                show::release(found, &state.runs().list()?, shared.output)
             }
             None => show::releases(releases, Lead::None, shared.output),
         }

@@ -61,6 +61,8 @@ enum Command {
     /// Checks files as `loci up` would, without running anything
     Validate(validate::Validate),
     Query(query::Query),
+    /// Says how a pipeline is: its conditions, sources, adapters, costs, and the release that serves
+    Status(inspect::Status),
     /// Lists runs, or shows one with its steps
     Runs(inspect::Runs),
     /// Lists releases, or shows one with its verdict
@@ -107,6 +109,7 @@ impl Cli {
             Command::Up(up) => up.run(&shared.state).await,
             Command::Validate(validate) => validate.run(&shared),
             Command::Query(query) => query.run(&shared).await,
+            Command::Status(status) => status.run(&shared),
             Command::Runs(runs) => runs.run(&shared),
             Command::Releases(releases) => releases.run(&shared),
             Command::Rollback(rollback) => rollback.run(&shared),

@@ -10,7 +10,7 @@ mod owned;
 mod query;
 mod releases;
 mod runs;
-mod status;
+pub mod status;
 
 use std::path::Path;
 

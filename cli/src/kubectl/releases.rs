@@ -30,7 +30,7 @@ impl Releases {
             let pipeline = kube::ResourceExt::name_any(&cluster.pipeline(wanted).await?);
             let releases = cluster.releases_of(&pipeline).await?;
             let found = show::find_release(&releases, release, (&pipeline, PROGRAM))?;
-            return show::release(found, output);
+            return show::release(found, &cluster.runs_of(&pipeline).await?, output);
         }
         if let Some(name) = wanted {
             cluster.pipeline(Some(name)).await?;

@@ -1,4 +1,4 @@
-//! `kubectl loci status`.
+//! `kubectl loci status`, and what it has in common with `loci status`.
 
 use anyhow::Result;
 use clap::Args;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Everywhere;
 use super::cluster::{Cluster, lead};
 use crate::output::{self, Output, age, count, say};
-use crate::show;
+use crate::show::{self, cost};
 
 /// `kubectl loci status`.
 #[derive(Debug, Args)]
@@ -26,11 +26,32 @@ pub struct Status {
 
 /// A pipeline, and what it does now.
 #[derive(Serialize)]
-struct State {
+pub struct State {
     pipeline: MemoryPipeline,
     run: Option<MemoryRun>,
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<MemoryRelease>,
+    #[serde(skip)]
+    runs: Vec<MemoryRun>,
+}
+
+impl State {
+    /// Of a pipeline with these runs and releases.
+    pub fn of(
+        pipeline: MemoryPipeline,
+        runs: Vec<MemoryRun>,
+        releases: Vec<MemoryRelease>,
+    ) -> Self {
+        let status = pipeline.status.as_ref();
+        let serving = status.and_then(|s| s.serving_release.clone());
+        let serves = |r: &MemoryRelease| Some(r.name_any()) == serving;
+        Self {
+            run: live(&runs, &pipeline).cloned(),
+            release: releases.into_iter().find(serves),
+            pipeline,
+            runs,
+        }
+    }
 }
 
 impl Status {
@@ -47,6 +68,7 @@ impl Status {
             run: live(&runs, &pipeline).cloned(),
             pipeline,
             release: None,
+            runs: Vec::new(),
         };
         let states: Vec<State> = pipelines.into_iter().map(state).collect();
         if output == Output::Json {
@@ -156,32 +178,45 @@ async fn one(cluster: &Cluster, name: &str, output: Output) -> Result<()> {
         Some(name) => cluster.api::<MemoryRelease>().get_opt(&name).await,
         None => Ok(None),
     };
-    let state = State {
-        run: live(&cluster.runs_of(name).await?, &pipeline).cloned(),
-        release: release.map_err(|e| cluster.explain(e))?,
-        pipeline,
-    };
+    let release = release.map_err(|e| cluster.explain(e))?;
+    let runs = cluster.runs_of(name).await?;
+    print(&State::of(pipeline, runs, Vec::from_iter(release)), output)
+}
+
+/// Prints a pipeline with all that is known of it.
+pub fn print(state: &State, output: Output) -> Result<()> {
     if output == Output::Json {
-        return output::json(&state);
+        return output::json(state);
     }
     let now = Timestamp::now();
     let status = state.pipeline.status.clone().unwrap_or_default();
     say!(
         "{}  fresh {}  next look {}",
-        name,
+        state.pipeline.name_any(),
         fresh(&status, now),
         next(&state.pipeline, &status, now)
     );
     if let Some(run) = &state.run {
         say!("{}  {}", run.name_any(), busy(run));
+        if let Some(cost) = cost::of_run(run) {
+            say!("{cost}");
+        }
+    }
+    if let Some(month) = &status.cost {
+        let budget = state.pipeline.spec.budget.as_ref();
+        say!("{}", cost::of_month(month, budget));
     }
     say!();
     conditions(&status, now);
     say!();
     sources(&status, now);
+    if !status.adapters.is_empty() {
+        say!();
+        adapters(&status, now);
+    }
     if let Some(release) = &state.release {
         say!();
-        show::release(release, output)?;
+        show::release(release, &state.runs, output)?;
     }
     Ok(())
 }
@@ -198,7 +233,7 @@ fn conditions(status: &MemoryPipelineStatus, now: Timestamp) {
     }
     output::print(
         &table,
-        "The operator has not looked at it yet: is one running, and does it watch this namespace?",
+        "Nobody has looked at it yet: is an operator running, and does it watch this namespace?",
     );
 }
 
@@ -215,6 +250,28 @@ fn sources(status: &MemoryPipelineStatus, now: Timestamp) {
         ]);
     }
     output::print(&table, "No source was read yet.");
+}
+
+fn adapters(status: &MemoryPipelineStatus, now: Timestamp) {
+    let mut table = output::table(&["adapter", "serves", "next", "newest run", "message"]);
+    for adapter in &status.adapters {
+        let next = adapter.next_time.as_ref().map(|t| match t.0 {
+            time if time <= now => "now".to_owned(),
+            time => format!("in {}", age(now, time)),
+        });
+        table.add_row([
+            adapter.name.clone(),
+            adapter
+                .adapter
+                .as_deref()
+                .map(show::short)
+                .unwrap_or_default(),
+            next.unwrap_or_default(),
+            adapter.last_run.clone().unwrap_or_default(),
+            adapter.message.clone().unwrap_or_default(),
+        ]);
+    }
+    output::print(&table, "It has no adapters.");
 }
 
 #[cfg(test)]
@@ -247,6 +304,7 @@ mod tests {
             pipeline: serde_json::from_value(pipeline).unwrap(),
             run,
             release: None,
+            runs: Vec::new(),
         }
     }
 

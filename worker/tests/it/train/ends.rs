@@ -100,6 +100,20 @@ async fn a_run_stops_within_a_step_of_its_budget_however_many_attempts_it_takes(
         panic!("{error:?}");
     };
     assert!(used >= 2.0 && step <= 3, "{used} {step}");
+    // What attempts have used that left nothing behind counts, if whoever sends it knows of that.
+    let lost = TrainInput {
+        run: "support-3".to_owned(),
+        device_seconds: 1,
+        ..wanted.clone()
+    };
+    let error = field.attempt(&lost, HOUR, slowly(99)).await;
+    let Some(Err(StepError::Train(TrainError::Budget {
+        used, step, steps, ..
+    }))) = error
+    else {
+        panic!("{error:?}");
+    };
+    assert!(used >= 2.0 && step <= 4 && step < steps, "{used} {step}");
     // Another run has its own.
     let other = TrainInput {
         run: "support-2".to_owned(),
