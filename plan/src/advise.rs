@@ -2,8 +2,11 @@
 //! A cluster gives the warnings at admission, in the same words: `crds/policies/advice.yaml`.
 //!
 //! Costs are reckoned, not measured: tokens of a full build = passages x mean tokens; its core hours =
-//! tokens / (tokens a core embeds in a second) / 3600. A month has 30 days.
+//! tokens / (tokens a core embeds in a second) / 3600. A training costs what the newest one took. A month has 30 days.
 
+mod costs;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use loci_crds::source::MemoryClass;
@@ -50,7 +53,12 @@ pub struct Prices {
     pub gib_month: f64,
     /// Tokens that one core embeds in a second.
     pub tokens_per_core_second: f64,
+    /// One hour on a device that trains, where the pipeline's budget has no price.
+    pub device_hour: f64,
 }
+
+/// Seconds on a device that the newest training of each adapter took.
+pub type Trained = BTreeMap<String, u64>;
 
 /// How much an advice matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -73,14 +81,20 @@ pub struct Advice {
 }
 
 /// All advice on a pipeline, warnings first.
-pub fn advise(pipeline: &Pipeline, corpus: Option<&Corpus>, prices: &Prices) -> Vec<Advice> {
+pub fn advise(
+    pipeline: &Pipeline,
+    corpus: Option<&Corpus>,
+    trained: &Trained,
+    prices: &Prices,
+) -> Vec<Advice> {
     let mut all = Vec::new();
     judging(pipeline, &mut all);
     cadence(pipeline, &mut all);
     placement(pipeline, &mut all);
     if let Some(corpus) = corpus {
-        all.push(costs(pipeline, corpus, prices));
+        all.push(costs::index(pipeline, corpus, prices));
     }
+    costs::training(pipeline, corpus, trained, prices, &mut all);
     all.sort_by_key(|a| a.level);
     all
 }
@@ -198,35 +212,6 @@ fn placement(pipeline: &Pipeline, all: &mut Vec<Advice>) {
     }
 }
 
-fn costs(pipeline: &Pipeline, corpus: &Corpus, prices: &Prices) -> Advice {
-    let tokens = corpus.passages as f64 * corpus.tokens_per_passage;
-    let build = tokens / prices.tokens_per_core_second / 3600.0 * prices.core_hour;
-    let disk = corpus.bytes.map(|b| b as f64 / GIB * prices.gib_month);
-    let disk = disk.map(|d| format!("; keeping it on disk {d:.4} a month"));
-    let looks = pipeline
-        .schedule
-        .interval()
-        .map(|i| MONTH.as_secs_f64() / i.as_secs_f64().max(1.0));
-    let churn = match looks {
-        Some(looks) => format!(
-            "; were 1 % new at each of {looks:.0} looks a month, {:.2}",
-            build * looks / 100.0
-        ),
-        None => String::new(),
-    };
-    let text = format!(
-        "{} documents, {} passages, about {tokens:.0} tokens: a full build costs {build:.4}{churn}{}. What changes stays cheap in an index; a fine-tune would be paid again with every change",
-        corpus.documents,
-        corpus.passages,
-        disk.unwrap_or_default()
-    );
-    Advice {
-        level: Level::Info,
-        field: "spec.index".to_owned(),
-        text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +233,7 @@ mod tests {
         core_hour: 0.04,
         gib_month: 0.1,
         tokens_per_core_second: 1000.0,
+        device_hour: 1.0,
     };
 
     #[test]
@@ -255,7 +241,7 @@ mod tests {
         let pipeline = pipeline(
             json!({"index": {"refresh": {"interval": "30s"}, "freshness": "10s"}, "serving": {"latencyBudget": "1ms"}}),
         );
-        let all = advise(&pipeline, None, &PRICES);
+        let all = advise(&pipeline, None, &Trained::new(), &PRICES);
         let fields: Vec<&str> = all
             .iter()
             .filter(|a| a.level == Level::Warning)
@@ -287,7 +273,7 @@ mod tests {
             "suites": [{"name": "sums", "behavior": {"builtin": "arithmetic"}}],
             "gates": [{"suite": "sums", "metric": "accuracy", "maxRegression": "0.03"}],
         }));
-        let all = advise(&adapted, None, &PRICES);
+        let all = advise(&adapted, None, &Trained::new(), &PRICES);
         let gates: Vec<_> = all.iter().filter(|a| a.field == "spec.gates").collect();
         assert_eq!(gates.len(), 1, "{gates:?}");
         assert!(gates[0].text.contains("nothing judges a new index"));
@@ -298,7 +284,7 @@ mod tests {
         let warned = |memory: &str, refresh: serde_json::Value| {
             let source = json!({"name": "tickets", "memory": memory, "configMap": {"name": "t"}});
             let pipeline = pipeline(json!({"sources": [source], "index": {"refresh": refresh}}));
-            let all = advise(&pipeline, None, &PRICES);
+            let all = advise(&pipeline, None, &Trained::new(), &PRICES);
             let found = all.iter().find(|a| a.field == "spec.sources[0].memory");
             found.map(|a| a.text.clone())
         };
@@ -319,7 +305,12 @@ mod tests {
             tokens_per_passage: 100.0,
             bytes: Some(1 << 30),
         };
-        let all = advise(&pipeline(json!({})), Some(&corpus), &PRICES);
+        let all = advise(
+            &pipeline(json!({})),
+            Some(&corpus),
+            &Trained::new(),
+            &PRICES,
+        );
         let cost = all.iter().find(|a| a.field == "spec.index").unwrap();
         assert!(
             cost.text.contains("costs 0.0400") && cost.text.contains("disk 0.1000"),

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use loci_crds::MemoryRelease;
 use loci_crds::release::ReleasePhase;
+use loci_crds::run::RunPhase;
+use loci_crds::{MemoryRelease, MemoryRun};
 use loci_plan::Pipeline;
-use loci_plan::advise::{Advice, Corpus, Prices, advise};
+use loci_plan::advise::{Advice, Corpus, Prices, Trained, advise};
 
 use super::Shared;
 use crate::output::{self, Output, say};
@@ -36,6 +37,9 @@ pub struct Pricing {
     /// Tokens that one core embeds in a second
     #[arg(long, default_value_t = 5000.0)]
     tokens_per_second: f64,
+    /// What an hour on a device costs that trains, where the pipeline has no budget
+    #[arg(long, default_value_t = 1.0)]
+    device_hour: f64,
 }
 
 /// A pipeline's name, and what is advised.
@@ -43,24 +47,26 @@ pub type Advised = (String, Vec<Advice>);
 
 impl Pricing {
     /// Advises on a pipeline.
-    pub fn on(&self, pipeline: &Pipeline, corpus: Option<&Corpus>) -> Advised {
+    pub fn on(&self, pipeline: &Pipeline, corpus: Option<&Corpus>, trained: &Trained) -> Advised {
         let prices = Prices {
             core_hour: self.core_hour,
             gib_month: self.gib_month,
             tokens_per_core_second: self.tokens_per_second,
+            device_hour: self.device_hour,
         };
-        (pipeline.name.clone(), advise(pipeline, corpus, &prices))
+        let advice = advise(pipeline, corpus, trained, &prices);
+        (pipeline.name.clone(), advice)
     }
 }
 
 impl Advise {
-    /// Advises on each pipeline, with the numbers of its serving release where `--state` has one.
+    /// Advises on each pipeline, with the numbers of its serving release and of its trainings where `--state` has them.
     pub fn run(self, shared: &Shared) -> Result<()> {
         let (_, pipelines) = declare::load_for(&self.files, |_| Vec::new())?;
         let mut all = Vec::new();
         for pipeline in &pipelines {
-            let corpus = corpus(shared, pipeline)?;
-            all.push(self.pricing.on(pipeline, corpus.as_ref()));
+            let (corpus, trained) = known(shared, pipeline)?;
+            all.push(self.pricing.on(pipeline, corpus.as_ref(), &trained));
         }
         print(all, shared.output)
     }
@@ -105,18 +111,35 @@ pub fn corpus_of(
     })
 }
 
-fn corpus(shared: &Shared, pipeline: &Pipeline) -> Result<Option<Corpus>> {
+/// How long the newest training of each adapter took, of the runs that are kept.
+pub fn trained_of(runs: &[MemoryRun]) -> Trained {
+    let mut newest = Trained::new();
+    let mut runs: Vec<&MemoryRun> = runs.iter().collect();
+    runs.sort_by_key(|r| r.metadata.creation_timestamp.clone());
+    for run in runs {
+        let status = run.status.as_ref();
+        let good = status.filter(|s| s.phase == RunPhase::Succeeded);
+        let cost = good.and_then(|s| s.cost.as_ref());
+        let seconds = cost.map_or(0, |c| c.device_seconds.unsigned_abs());
+        if let Some(adapter) = run.spec.adapter.clone().filter(|_| seconds > 0) {
+            newest.insert(adapter, seconds);
+        }
+    }
+    newest
+}
+
+/// What the state directory has of a pipeline.
+fn known(shared: &Shared, pipeline: &Pipeline) -> Result<(Option<Corpus>, Trained)> {
     if !shared.state.is_dir() {
-        return Ok(None);
+        return Ok((None, Trained::new()));
     }
     let state = State::open(&shared.state)?;
     let namespace = pipeline.namespace.as_deref().unwrap_or("default");
-    let releases = state
-        .pipeline(namespace, &pipeline.name)
-        .releases()
-        .list()?;
+    let kept = state.pipeline(namespace, &pipeline.name);
+    let (releases, runs) = (kept.releases().list()?, kept.runs().list()?);
     let bytes = size(&state.directory("store")?)?;
-    Ok(corpus_of(&releases, pipeline, Some(bytes)))
+    let corpus = corpus_of(&releases, pipeline, Some(bytes));
+    Ok((corpus, trained_of(&runs)))
 }
 
 fn size(directory: &std::path::Path) -> Result<u64> {

@@ -7,10 +7,11 @@ use clap::Args;
 use kube::ResourceExt;
 use loci_crds::MemoryRelease;
 use loci_plan::Pipeline;
+use loci_plan::advise::Trained;
 
 use super::Target;
 use super::cluster::Cluster;
-use crate::commands::advise::{Pricing, corpus_of, print};
+use crate::commands::advise::{Pricing, corpus_of, print, trained_of};
 use crate::output::Output;
 use crate::show::names;
 use crate::up::declare;
@@ -32,8 +33,8 @@ impl Advise {
         if !self.what.is_empty() && self.what.iter().all(is_file) {
             let files: Vec<_> = self.what.iter().map(Into::into).collect();
             let (_, pipelines) = declare::load_for(&files, |_| Vec::new())?;
-            let all = pipelines.iter().map(|p| self.pricing.on(p, None)).collect();
-            return print(all, output);
+            let on = |p: &Pipeline| self.pricing.on(p, None, &Trained::new());
+            return print(pipelines.iter().map(on).collect(), output);
         }
         let wanted = match &self.what[..] {
             [] => None,
@@ -50,6 +51,8 @@ impl Advise {
         })?;
         let releases: Vec<MemoryRelease> = cluster.releases_of(&resource.name_any()).await?;
         let corpus = corpus_of(&releases, &pipeline, None);
-        print(vec![self.pricing.on(&pipeline, corpus.as_ref())], output)
+        let trained = trained_of(&cluster.runs_of(&resource.name_any()).await?);
+        let advised = self.pricing.on(&pipeline, corpus.as_ref(), &trained);
+        print(vec![advised], output)
     }
 }

@@ -189,6 +189,66 @@ fn too_few_examples_are_told_and_train_nothing() {
     up.stop();
 }
 
+/// The newest fine-tune, when it is in this phase.
+fn tuned(site: &Site, phase: &str) -> Option<Value> {
+    let runs = site.json(&["runs"]);
+    let mut runs = runs.as_array()?.iter();
+    let run = runs.find(|r| r["spec"]["kind"] == "FineTune")?;
+    (run["status"]["phase"] == phase).then(|| run.clone())
+}
+
+#[test]
+fn a_training_stops_at_its_budget_and_what_it_costs_is_told() {
+    // A second costs 1.
+    let paid = |per_run: &str| {
+        let prices = "prices: [{class: cpu, deviceHour: \"3600\"}]";
+        let limits = format!("perRun: \"{per_run}\", perMonth: \"1000\"");
+        format!("{FEW}  budget: {{currency: EUR, {limits}, {prices}}}\n")
+    };
+    let site = site(&paid("0.50"));
+    let mut up = site.up();
+    let url = up.ready();
+    assert!(site.run(&["tune"]).status.success());
+    let run = up.until("the run fails", |_| tuned(&site, "Failed"));
+    assert_eq!(run["status"]["reason"], "BudgetExceeded", "{run}");
+    let told = run["status"]["message"].as_str().unwrap();
+    assert!(
+        told.contains("after step 0 of") && told.contains("of the 0.50 EUR"),
+        "{told}"
+    );
+    assert_eq!(chat(&url, "shop:escalation").unwrap().0, 404);
+    up.stop();
+
+    site.write("pipeline.yaml", &manifest(&site, &paid("900")));
+    let mut up = site.up();
+    up.ready();
+    assert!(site.run(&["tune"]).status.success());
+    let run = up.until("the adapter is trained", |_| tuned(&site, "Succeeded"));
+    let cost = &run["status"]["cost"];
+    assert!(cost["deviceSeconds"].as_i64().unwrap() > 0, "{run}");
+    assert_eq!(cost["money"]["limit"], "900.00", "{run}");
+    let spent = &cost["money"]["amount"];
+    up.until("the month's sum has it", |_| {
+        let status = site.json(&["status"]);
+        (status["pipeline"]["status"]["cost"]["spent"] == *spent).then_some(())
+    });
+    let told = |args: &[&str]| text(&site.run(args).stdout);
+    let status = told(&["status"]);
+    assert!(
+        status.contains("EUR of 1000 for training, at most 900 a run"),
+        "{status}"
+    );
+    let name = run["metadata"]["name"].as_str().unwrap();
+    for told in [
+        told(&["runs"]),
+        told(&["runs", name]),
+        told(&["releases", "show", "2"]),
+    ] {
+        assert!(told.contains("EUR"), "{told}");
+    }
+    up.stop();
+}
+
 #[test]
 fn an_adapter_that_gains_too_little_is_rejected_and_the_index_gets_further() {
     let site = site(FEW);

@@ -24,6 +24,11 @@ impl Amount {
         money.to_micros().map(Self)
     }
 
+    /// The number, for what is reckoned.
+    pub fn to_f64(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
     /// As resources say it.
     pub fn money(self) -> Money {
         Money::from_micros(self.0)
