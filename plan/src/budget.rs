@@ -17,7 +17,7 @@ use loci_crds::run::{RunPhase, RunTrigger, StepName};
 
 use crate::clock::stamp;
 use crate::spec::{Adapter, Budget, digest};
-use crate::view::{Lane, RunView, View};
+use crate::view::{Lane, RunView, View, status_of};
 pub use amount::Amount;
 pub(crate) use amount::next_month;
 pub(crate) use charge::{charge, sentence, used_up};
@@ -109,14 +109,33 @@ fn wait(view: &View<'_>, budget: &Budget, left: Amount, need: Amount) -> String 
 
 /// Why an adapter is not trained now, when that is for the month's budget.
 pub(crate) fn short(view: &View<'_>, adapter: &Adapter) -> Option<String> {
+    missing(view, adapter, None)
+}
+
+/// Whether there would be money for the next training of an adapter, if the run at work ended now.
+pub(crate) fn affords(view: &View<'_>, adapter: &Adapter, instead: &MemoryRun) -> bool {
+    missing(view, adapter, Some(instead)).is_none()
+}
+
+fn missing(view: &View<'_>, adapter: &Adapter, instead: Option<&MemoryRun>) -> Option<String> {
     let (budget, price) = priced(view)?;
-    let left = left(view, budget, None)?;
+    let left = left(view, budget, instead)?;
+    let left = left.less(instead.map_or(Amount::default(), |run| used(view, run)));
     let mut runs = view.runs_of(Lane::Adapter(&adapter.name)).rev();
     let collected = runs.find_map(|r| r.status.as_ref()?.dataset.as_ref());
     let reads = collected.map(|d| reads(adapter, d.examples.unsigned_abs()));
     let seconds = reads.and_then(|reads| estimated(view, adapter, reads));
     let need = budget.need(seconds.map(|s| price.of_seconds(s)));
     (left < need).then(|| wait(view, budget, left, need))
+}
+
+/// What a run at work has used of this month's budget by now.
+fn used(view: &View<'_>, run: &MemoryRun) -> Amount {
+    let mut status = status_of(run);
+    charge(view, run, &mut status);
+    let cost = status.cost.filter(|c| c.month == amount::month(view.now));
+    let money = cost.and_then(|c| c.money);
+    money.map_or(Amount::default(), |m| charge::said(&m.amount))
 }
 
 /// The terms of a training that was let go, when the budget has changed since.

@@ -77,5 +77,5 @@ pub(super) fn gives_way(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) -> 
     };
     draft.wake(view.upcoming(adapter));
     let due = !view.pipeline.suspend && view.due(adapter).is_some();
-    due && budget::short(view, adapter).is_none()
+    due && budget::affords(view, adapter, run)
 }

@@ -317,6 +317,22 @@ fn two_adapters_do_not_spend_the_same_money() {
 }
 
 #[test]
+fn a_run_gives_way_to_the_next_when_there_is_money_for_that() {
+    let hours = |month: &str| {
+        let mut shell = budgeted(json!({"perMonth": month, "perRun": "2"}));
+        edit(&mut shell, |a| {
+            let hourly = json!({"cron": "0 * * * *", "concurrencyPolicy": "Replace"});
+            a.schedule = Some(serde_json::from_value(hourly).unwrap());
+        });
+        shell.sleep(2 * HOUR + HOUR / 4);
+        assert_eq!(phase(newest_tuning(&shell)), RunPhase::Running);
+        trainings(&shell)
+    };
+    assert_eq!(hours("10"), 2);
+    assert_eq!(hours("2.5"), 1);
+}
+
+#[test]
 fn a_crash_after_any_action_counts_nothing_twice() {
     for after in 1..40 {
         seeded(after, "a crash after so many actions", || {
