@@ -42,6 +42,12 @@ pub(crate) struct Refused {
     pub message: String,
 }
 
+/// Whether trainings take from the same money: they are let go one after the other.
+pub(crate) fn is_shared(view: &View<'_>) -> bool {
+    let budget = view.pipeline.budget.as_ref();
+    budget.is_some_and(|b| b.per_month.is_some())
+}
+
 /// The terms of a training on so many examples.
 pub(crate) fn terms(view: &View<'_>, run: &MemoryRun, examples: u64) -> Terms {
     let adapter = run.spec.adapter.as_deref();

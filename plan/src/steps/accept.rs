@@ -150,7 +150,9 @@ fn accept_collected(
             let status = ended(view, run, status, RunPhase::Succeeded, reason, why);
             draft.act(update(view, run, status));
         }
-        None if draft.book() => let_go(view, run, status, collected.total, draft),
+        None if !budget::is_shared(view) || draft.book() => {
+            let_go(view, run, status, collected.total, draft)
+        }
         // Another training is let go first.
         None => {}
     }

@@ -115,7 +115,7 @@ fn pay_anew(
     cost: RunCost,
     draft: &mut Draft,
 ) {
-    if !draft.book() {
+    if budget::is_shared(view) && !draft.book() {
         return;
     }
     let limit = cost.max_device_seconds;
