@@ -10,10 +10,7 @@ use crate::suite::SuiteData;
 /// `"answer"`, `"reference"`; or lines `{"id"?, "text"}`. Exactly one of data, builtin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(
-    validation = Rule::new("has(self.data) != has(self.builtin)").message("give exactly one of data, builtin"),
-    validation = Rule::new("!has(self.context) || self.context != 'retrieved'").message("context retrieved is not built yet: leave the field out"),
-)]
+#[x_kube(validation = Rule::new("has(self.data) != has(self.builtin)").message("give exactly one of data, builtin"))]
 pub struct BehaviorSuite {
     /// Where the lines are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +43,6 @@ pub enum BuiltinSuite {
 pub enum PromptContext {
     /// Nothing.
     None,
-    /// What the index finds for it, as in serving. Not built yet, and refused.
+    /// What the index finds for it, as in serving.
     Retrieved,
 }

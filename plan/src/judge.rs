@@ -201,6 +201,9 @@ fn unasked(view: &View<'_>, gate: &Gate, adapter: Option<&str>) -> Option<String
     let mut suites = view.pipeline.suites.iter();
     let suite = suites.find(|s| s.name == gate.suite && s.kind == Kind::Behavior)?;
     match adapter {
+        None if suite.retrieved => {
+            Some("no adapter is new: what the index finds is for suites of retrieval".to_owned())
+        }
         None => Some("no adapter is new, so that all behaves as it did".to_owned()),
         Some(name) if suite.judges(name) => None,
         Some(name) => Some(format!("{name} is not among the adapters of the suite")),

@@ -7,15 +7,22 @@
 
 mod marks;
 mod passage;
+mod room;
 
 use loci_index::Hit;
 use loci_models::Message;
 
 pub use marks::Marks;
+pub use room::{ANSWER, CONTEXT, Room};
 
-/// The version of the words and the form in which passages stand in a chat. What was computed from a prompt holds for
-/// one version.
+/// The version of the words and the form in which passages stand in a chat, and of how many there are when nobody says
+/// otherwise. What was computed from a prompt holds for one version.
 pub const VERSION: u32 = 1;
+
+/// Passages that are looked up for a question when nobody says how many.
+pub const PASSAGES: usize = 5;
+/// The most bytes of a question that passages are looked up for.
+pub const QUESTION_BYTES: usize = 32 * 1024;
 
 /// Whose turn passages are put into.
 const USER: &str = "user";
@@ -33,6 +40,16 @@ pub struct Context {
     pub messages: Vec<Message>,
     /// Which of the hits stand in it, by their places; the first has the number 1.
     pub cited: Vec<usize>,
+}
+
+/// What passages are looked up for: the last turn of the user, as far as a question may be long. None when no turn is
+/// the user's, or nothing is said in it.
+pub fn question(messages: &[Message]) -> Option<&str> {
+    let asked = messages.iter().rfind(|message| message.role == USER)?;
+    let text = asked.content.as_str();
+    let mut ends = (0..=text.len().min(QUESTION_BYTES)).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end))?;
+    Some(&text[..end]).filter(|text| !text.trim().is_empty())
 }
 
 /// Puts the passages of `hits`, the best first, into the last turn of the user, before what was said there; and breaks

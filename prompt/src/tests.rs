@@ -112,6 +112,24 @@ fn without_a_question_nothing_is_put_in() {
 }
 
 #[test]
+fn passages_are_looked_up_for_the_last_question() {
+    let asked = |turns: &[(&str, &str)]| question(&chat(turns)).map(str::to_owned);
+    let turns = [("user", "Hi"), ("assistant", "Hello."), ("user", "When?")];
+    assert_eq!(asked(&turns), Some("When?".to_owned()));
+    assert_eq!(
+        asked(&[("user", "When?"), ("assistant", "In")]),
+        Some("When?".to_owned())
+    );
+    assert_eq!(asked(&[("system", "Be brief.")]), None);
+    assert_eq!(asked(&[("user", " \n")]), None);
+    // Cut where a character begins.
+    let long = "é".repeat(QUESTION_BYTES / 2 - 1) + "x日";
+    let cut = asked(&[("user", long.as_str())]).unwrap();
+    assert_eq!(cut.len(), QUESTION_BYTES - 1);
+    assert!(cut.ends_with('x'), "{} bytes", cut.len());
+}
+
+#[test]
 fn marks_are_broken_up_in_every_turn() {
     let turns = [("system", "a<|im_end|>b"), ("user", "<s>[INST]</s>")];
     let context = whole(&chat(&turns), &[]);

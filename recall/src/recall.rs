@@ -58,7 +58,7 @@ impl Default for RecallOptions {
             drain_timeout: Duration::from_secs(10),
             chats: 4,
             chat_queue: 16,
-            chat_context: 8192,
+            chat_context: loci_prompt::CONTEXT,
             chat_timeout: Duration::from_secs(600),
             stream_drain: Duration::from_secs(30),
         }

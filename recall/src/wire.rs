@@ -19,9 +19,9 @@ pub const MIN_K: u64 = 1;
 /// Most passages that can be asked for.
 pub const MAX_K: u64 = 1000;
 /// Passages given when a request does not say.
-pub const DEFAULT_K: u64 = 5;
+pub const DEFAULT_K: u64 = loci_prompt::PASSAGES as u64;
 /// Longest query, in bytes of UTF-8.
-pub const MAX_QUERY_BYTES: usize = 32 * 1024;
+pub const MAX_QUERY_BYTES: usize = loci_prompt::QUESTION_BYTES;
 /// Most texts in one request for embeddings.
 pub const MAX_INPUTS: usize = 2048;
 /// Longest body of a request, in bytes.

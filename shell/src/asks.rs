@@ -23,12 +23,15 @@ pub(crate) struct Ask {
     data: Digest,
     /// The adapter's manifest; none of the base model by itself.
     pub(crate) adapter: Option<Digest>,
+    /// The index that is asked for passages, where the suite has them before its questions.
+    pub(crate) revision: Option<Digest>,
     /// Whose scores these are: of several, where they are the same model.
     pub(crate) of: Vec<Whom>,
 }
 
 /// All that is asked about the adapter that is new in a candidate, as far as gates go by it; none when no adapter is. Where a
-/// release has no such adapter, its base answers.
+/// release has no such adapter, its base answers. Passages come from the index beside which an adapter serves, or is to:
+/// those of the base, from the candidate's.
 pub(crate) fn asks(declared: &Declared, input: &StepInput) -> Option<Vec<Ask>> {
     let StepInput::Evaluate {
         candidate,
@@ -40,7 +43,7 @@ pub(crate) fn asks(declared: &Declared, input: &StepInput) -> Option<Vec<Ask>> {
     else {
         return None;
     };
-    let of = |subject: &Subject| subject.adapters.get(adapter).copied();
+    let of = |subject: &Subject| (subject.adapters.get(adapter).copied(), subject.revision);
     let pipeline = &declared.pipeline;
     let mut all: Vec<Ask> = Vec::new();
     for suite in pipeline.suites.iter().filter(|s| s.judges(adapter)) {
@@ -54,18 +57,22 @@ pub(crate) fn asks(declared: &Declared, input: &StepInput) -> Option<Vec<Ask>> {
             (Whom::Candidate, Some(of(candidate))),
             (Whom::Serving, baseline.as_ref().filter(|_| falls).map(of)),
             (Whom::Anchor, anchor.as_ref().filter(|_| falls).map(of)),
-            (Whom::Base, gains.then_some(None)),
+            (Whom::Base, gains.then_some((None, candidate.revision))),
         ];
         let first = all.len();
         for (whom, model) in models {
-            let Some(adapter) = model else { continue };
+            let Some((adapter, revision)) = model else {
+                continue;
+            };
+            let revision = suite.retrieved.then_some(revision);
             let mut asked = all.iter_mut().skip(first);
-            match asked.find(|ask| ask.adapter == adapter) {
+            match asked.find(|ask| (ask.adapter, ask.revision) == (adapter, revision)) {
                 Some(ask) => ask.of.push(whom),
                 None => all.push(Ask {
                     suite: suite.name.clone(),
                     data: *data,
                     adapter,
+                    revision,
                     of: vec![whom],
                 }),
             }
@@ -82,6 +89,7 @@ pub(crate) fn behaviors(declared: &Declared, input: &StepInput) -> Vec<BehaviorI
         data: ask.data,
         base: declared.base.clone().unwrap_or_default(),
         adapter: ask.adapter,
+        revision: ask.revision,
     };
     asks.map(told).collect()
 }
@@ -132,6 +140,15 @@ mod tests {
             suites: HashMap::from(["faq", "target", "sums", "shown"].map(data)),
             watched: Vec::new(),
         }
+    }
+
+    /// As declared, with passages before the questions of a suite.
+    fn retrieved(suite: &str) -> Declared {
+        let mut declared = declared();
+        let pipeline = Arc::make_mut(&mut declared.pipeline);
+        let suite = pipeline.suites.iter_mut().find(|s| s.name == suite);
+        suite.unwrap().retrieved = true;
+        declared
     }
 
     fn subject(adapters: &[(&str, &str)]) -> Subject {
@@ -190,6 +207,51 @@ mod tests {
                 of("shown", "new", &[Candidate]),
             ]
         );
+    }
+
+    #[test]
+    fn passages_come_from_the_index_beside_which_each_answers() {
+        let mut input = evaluate(Some("escalation"), &[("escalation", "old")]);
+        let StepInput::Evaluate {
+            baseline, anchor, ..
+        } = &mut input
+        else {
+            panic!("another step");
+        };
+        // What serves has the candidate's index, the anchor an older one, and the very adapter that serves.
+        let (Some(baseline), Some(anchor)) = (baseline, anchor) else {
+            panic!("nothing to compare with");
+        };
+        anchor.revision = Digest::of("older");
+        anchor.adapters.clone_from(&baseline.adapters);
+        let told = |declared: &Declared, suite: &str| -> Vec<_> {
+            let asks = asks(declared, &input).unwrap().into_iter();
+            let of = asks.filter(|ask| ask.suite == suite);
+            of.map(|ask| (ask.revision, ask.of)).collect()
+        };
+        let (own, older) = (Some(Digest::of("revision")), Some(Digest::of("older")));
+        assert_eq!(
+            told(&declared(), "sums"),
+            [
+                (None, vec![Whom::Candidate]),
+                (None, vec![Whom::Serving, Whom::Anchor])
+            ]
+        );
+        assert_eq!(
+            told(&retrieved("sums"), "sums"),
+            [
+                (own, vec![Whom::Candidate]),
+                (own, vec![Whom::Serving]),
+                (older, vec![Whom::Anchor])
+            ]
+        );
+        assert_eq!(
+            told(&retrieved("target"), "target"),
+            [(own, vec![Whom::Candidate]), (own, vec![Whom::Base])]
+        );
+        let behaviors = behaviors(&retrieved("sums"), &input);
+        let revisions: Vec<_> = behaviors.iter().map(|b| b.revision).collect();
+        assert_eq!(revisions, [None, None, own, own, older, None]);
     }
 
     #[test]

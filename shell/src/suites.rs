@@ -103,6 +103,7 @@ mod tests {
             data: SuiteData::File("s.jsonl".into()),
             kind,
             adapters: Vec::new(),
+            retrieved: false,
         }
     }
 
@@ -165,6 +166,7 @@ mod tests {
                 data: SuiteData::Builtin(suite),
                 kind: Kind::Behavior,
                 adapters: Vec::new(),
+                retrieved: false,
             };
             let found = questions(
                 (0, &read),

@@ -6,6 +6,7 @@ pub mod dataset;
 mod devices;
 pub mod document;
 pub mod example;
+mod passages;
 pub mod service;
 pub mod source;
 pub mod step;

@@ -137,6 +137,19 @@ fn every_rule_for_adapters_refuses_what_it_is_there_for() {
 }
 
 #[test]
+fn questions_may_be_asked_with_what_the_index_finds() {
+    let behavior = json!({"builtin": "ability", "context": "retrieved"});
+    let changes = [
+        (
+            "/spec/suites",
+            json!([{"name": "faq", "behavior": behavior}]),
+        ),
+        ("/spec/gates/0/metric", json!("accuracy")),
+    ];
+    assert_eq!(errors(&changes), []);
+}
+
+#[test]
 fn a_run_names_what_its_kind_is_about() {
     let of = |v: Value| serde_json::from_value::<MemoryRun>(v).unwrap();
     for (changes, field, message) in refused_runs() {

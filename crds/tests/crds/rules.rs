@@ -240,14 +240,6 @@ fn refused_behavior() -> Vec<Case> {
             "give exactly one of data, builtin",
         ),
         (
-            asked(
-                json!({"builtin": "ability", "context": "retrieved"}),
-                Vec::new(),
-            ),
-            "spec.suites[0].behavior",
-            "context retrieved is not built yet",
-        ),
-        (
             asked(json!({"data": {}}), Vec::new()),
             "spec.suites[0].behavior.data",
             "give exactly one of configMap, file",

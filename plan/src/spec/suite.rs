@@ -21,6 +21,9 @@ pub struct Suite {
     /// The adapters that a suite of behaviour judges, by name; all of them when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
+    /// Whether who is asked sees what the index finds, as in serving. Of suites of behaviour.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub retrieved: bool,
 }
 
 /// Where a suite's lines are.
@@ -112,6 +115,10 @@ impl Fields {
                 .iter()
                 .flat_map(|b| b.adapters.clone())
                 .collect(),
+            retrieved: spec
+                .behavior
+                .as_ref()
+                .is_some_and(|b| b.context == Some(PromptContext::Retrieved)),
         })
     }
 
@@ -141,10 +148,6 @@ impl Fields {
     }
 
     fn behavior(&mut self, field: &str, spec: &BehaviorSuite) -> Option<SuiteData> {
-        if spec.context == Some(PromptContext::Retrieved) {
-            let reason = "retrieved is not built yet: leave the field out";
-            self.error(format!("{field}.context"), reason);
-        }
         match (&spec.data, spec.builtin) {
             (Some(data), None) => self.data(format!("{field}.data"), data),
             (None, Some(builtin)) => Some(SuiteData::Builtin(builtin)),

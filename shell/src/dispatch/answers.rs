@@ -136,8 +136,9 @@ impl Dispatch {
         }
         for (ask, digest) in asks.iter().zip(&output.behaviors) {
             let evaluation: BehaviorEvaluation = self.store.get_manifest(BEHAVIOR, digest).await?;
-            let asked = (&ask.suite, self.content(ask.adapter).await?);
-            if (&evaluation.suite, evaluation.adapter) != asked {
+            let asked = (&ask.suite, self.content(ask.adapter).await?, ask.revision);
+            let answered = (&evaluation.suite, evaluation.adapter, evaluation.revision);
+            if answered != asked {
                 bail!(another);
             }
             let scores = evaluation.scores(&pipeline.metrics_of(&ask.suite));

@@ -7,6 +7,7 @@ use loci_models::{Adapter, Continuation, Decoder, Generation, Message, ModelErro
 use super::cases::{Ask, Case, Right};
 use super::score::{CaseRecord, choose, is_right, likelihood};
 use crate::example;
+use crate::passages::turns;
 
 /// Cases asked together.
 const BATCH: usize = 16;
@@ -174,7 +175,7 @@ fn tokens<'a>(decoder: &Decoder, case: &'a Case) -> Result<Asked<'a>, String> {
                 ..Generation::default()
             };
             Asked::Said {
-                prompt: decoder.chat_tokens(&chat(messages), true).map_err(told)?,
+                prompt: decoder.chat_tokens(&turns(messages), true).map_err(told)?,
                 options,
                 right,
             }
@@ -216,12 +217,15 @@ fn answers(
     texts: &[String],
     answer: Option<usize>,
 ) -> Result<Asked<'static>, String> {
-    let mut messages = chat(messages);
+    let mut messages = turns(messages);
     let prompt = decoder.chat_tokens(&messages, true);
     let prompt = prompt.map_err(|e| e.to_string())?;
     let mut continuations = Vec::with_capacity(texts.len());
     for text in texts {
-        messages.push(message(ASSISTANT, text));
+        messages.push(Message {
+            role: ASSISTANT.to_owned(),
+            content: text.clone(),
+        });
         let whole = decoder.chat_tokens(&messages, false);
         let whole = whole.map_err(|e| e.to_string())?;
         messages.pop();
@@ -254,19 +258,5 @@ impl Asked<'_> {
                 ..
             } => prompt.len() + continuations.iter().map(Vec::len).max().unwrap_or(0),
         }
-    }
-}
-
-fn chat(messages: &[example::Message]) -> Vec<Message> {
-    let messages = messages.iter();
-    messages
-        .map(|m| message(m.role.as_str(), &m.content))
-        .collect()
-}
-
-fn message(role: &str, content: &str) -> Message {
-    Message {
-        role: role.to_owned(),
-        content: content.to_owned(),
     }
 }

@@ -156,6 +156,18 @@ pub fn scored(cases: &[Case]) -> BTreeMap<Metric, usize> {
     counts
 }
 
+impl Ask {
+    /// What is said before the answer; none of a text.
+    pub fn messages(&self) -> Option<&[Message]> {
+        match self {
+            Self::Answer { messages, .. }
+            | Self::Choice { messages, .. }
+            | Self::Reference { messages, .. } => Some(messages),
+            Self::Text(_) => None,
+        }
+    }
+}
+
 impl Case {
     /// The metrics that the case has. They score alike: which one a gate names says which cases it means.
     pub fn metrics(&self) -> &'static [Metric] {

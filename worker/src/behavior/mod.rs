@@ -6,6 +6,7 @@
 mod ask;
 mod cases;
 mod score;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ pub use cases::{
     Ask, CHOICES, Case, CasesError, DEFAULT_TOKENS, LineProblem, MAX_TOKENS, Right, cases, scored,
 };
 pub use score::{CaseRecord, choose, is_right, likelihood, scores};
+pub(crate) use shown::shown;
 
 /// Sums, differences and products of one and two digits, in multiple choice. `scripts/make-suites.py` writes the lines.
 pub const ARITHMETIC: &str = include_str!("../../suites/arithmetic.jsonl");

@@ -20,6 +20,9 @@ pub struct CaseRecord {
     /// The place of the choice that it holds for the likeliest, where it had a choice; none when two are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<usize>,
+    /// How many passages stood before the question, where they were looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passages: Option<usize>,
     /// What guessing scores.
     pub chance: f64,
     /// By metric, of those that the case has.
@@ -32,6 +35,7 @@ impl CaseRecord {
             id: case.id.clone(),
             said: None,
             chosen: None,
+            passages: None,
             chance: case.chance(),
             scores: case.metrics().iter().map(|m| (*m, score)).collect(),
         }

@@ -10,8 +10,10 @@ use loci_plan::metrics::Metric;
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::cancelled;
+use super::lookup::Lookup;
 use super::{ADAPTER, AdapterManifest, Reporter, StepContext, StepError, blocking};
 use crate::behavior::{self, AskError, Case, CaseRecord};
+use crate::passages::Inserter;
 
 /// The kind of the manifest of a suite that a model was asked.
 pub const BEHAVIOR: &str = "behavior";
@@ -33,6 +35,10 @@ pub struct BehaviorInput {
     /// The manifest of the adapter that is asked; the model by itself, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<Digest>,
+    /// The revision in which passages are looked up for each question, to stand before it as in serving; nothing stands
+    /// there, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Digest>,
 }
 
 /// A behaviour suite asked of a model: a manifest in the store.
@@ -46,6 +52,9 @@ pub struct BehaviorEvaluation {
     /// The digest of the adapter, if one was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<Digest>,
+    /// The revision in which passages were looked up, if any were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Digest>,
     /// The cases in the suite's order.
     pub cases: Vec<CaseRecord>,
 }
@@ -57,8 +66,22 @@ impl BehaviorEvaluation {
     }
 }
 
-/// The evaluation of one suite on one model. Its key names both by digest: the same model gets the same scores, and no
-/// model is asked twice.
+impl BehaviorInput {
+    /// The key of the evaluation, given what answers. It has the revision where passages are looked up.
+    fn key(&self, model: Digest, adapter: Option<Digest>) -> Result<Digest, StepError> {
+        let of = (model, &self.suite, adapter, self.data);
+        Ok(match &self.revision {
+            None => Digest::of_json(&("loci/behavior/v1", ASKER, of))?,
+            Some(revision) => {
+                let shown = (revision, loci_prompt::VERSION);
+                Digest::of_json(&("loci/behavior/v1", ASKER, of, shown))?
+            }
+        })
+    }
+}
+
+/// The evaluation of one suite on one model. Its key names both by digest, and the revision if passages are looked up: the
+/// same model gets the same scores, and no model is asked twice.
 pub(super) async fn evaluate(
     context: &StepContext,
     input: &BehaviorInput,
@@ -74,13 +97,16 @@ pub(super) async fn evaluate(
     let decoder = context.decoders.get(base).await?;
     let model = decoder.identity().digest();
     let content = manifest.as_ref().map(|m| m.content);
-    let of = (model, &input.suite, content, input.data);
-    let key = Digest::of_json(&("loci/behavior/v1", ASKER, of))?;
+    let key = input.key(model, content)?;
     if let Some(done) = store.lookup(&key).await? {
         return Ok(done);
     }
     let adapter = match &manifest {
         Some(manifest) => Some(manifest.load(store, &context.revisions, &decoder).await?),
+        None => None,
+    };
+    let lookup = match &input.revision {
+        Some(revision) => Some(Lookup::open(context, revision).await?),
         None => None,
     };
     let data = store.get(&input.data).await?;
@@ -90,6 +116,7 @@ pub(super) async fn evaluate(
         suite: input.suite.clone(),
         cases,
         adapter,
+        lookup,
         pace: context.pace.clone(),
         reporter: reporter.clone(),
     };
@@ -98,6 +125,7 @@ pub(super) async fn evaluate(
         suite: input.suite.clone(),
         model,
         adapter: content,
+        revision: input.revision,
         cases,
     };
     let refs = [input.data];
@@ -109,13 +137,44 @@ struct Job {
     suite: String,
     cases: Vec<Case>,
     adapter: Option<Adapter>,
+    lookup: Option<Lookup>,
     pace: Arc<dyn Fn() + Send + Sync>,
     reporter: Reporter,
 }
 
 impl Job {
     fn ask(&self, decoder: &Decoder) -> Result<Vec<CaseRecord>, StepError> {
-        let total = Some(self.cases.len() as u64);
+        let Some(lookup) = &self.lookup else {
+            return self.answers(decoder, &self.cases);
+        };
+        let (cases, passages) = self.shown(decoder, lookup)?;
+        let mut records = self.answers(decoder, &cases)?;
+        for (record, passages) in records.iter_mut().zip(passages) {
+            record.passages = Some(passages);
+        }
+        Ok(records)
+    }
+
+    /// The cases as serving would send them, and how many passages each has.
+    fn shown(
+        &self,
+        decoder: &Decoder,
+        lookup: &Lookup,
+    ) -> Result<(Vec<Case>, Vec<usize>), StepError> {
+        let inserter = Inserter::new(decoder);
+        let mut all = Vec::with_capacity(self.cases.len());
+        for case in &self.cases {
+            self.reporter.check()?;
+            (self.pace)();
+            let hits = lookup.passages(case.ask.messages().unwrap_or_default())?;
+            let shown = behavior::shown(&inserter, case, &hits);
+            all.push(shown.map_err(|error| self.failed(error))?);
+        }
+        Ok(all.into_iter().unzip())
+    }
+
+    fn answers(&self, decoder: &Decoder, cases: &[Case]) -> Result<Vec<CaseRecord>, StepError> {
+        let total = Some(cases.len() as u64);
         let mut told = None;
         let mut on_progress = |done: usize| {
             // It is called for each token, too.
@@ -126,19 +185,19 @@ impl Job {
             }
             self.reporter.flow()
         };
-        let records = behavior::ask(
-            decoder,
-            self.adapter.as_ref(),
-            &self.cases,
-            &mut on_progress,
-        );
-        records.map_err(|error| match error {
+        let adapter = self.adapter.as_ref();
+        let records = behavior::ask(decoder, adapter, cases, &mut on_progress);
+        records.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: AskError) -> StepError {
+        match error {
             AskError::Case { id, reason } => StepError::Case {
                 suite: self.suite.clone(),
                 id,
                 reason,
             },
             AskError::Model(error) => cancelled(error),
-        })
+        }
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use loci_bus::Unit;
 use loci_digest::Digest;
-use loci_index::{Mode, Query, Revision};
-use loci_models::{Encoder, ModelError, Role};
+use loci_models::ModelError;
 use loci_plan::gate::{QuestionScore, SuiteScores};
 use loci_plan::metrics::{self, Metric};
 use serde::{Deserialize, Serialize};
 
 use super::corpus::Corpus;
+use super::lookup::Lookup;
 use super::suite::{self, Expected, Ready};
 use super::{BehaviorInput, Reporter, StepContext, StepError, SuiteInput, behavior, blocking};
 
@@ -171,16 +171,15 @@ async fn evaluate(
         .into_keys()
         .map(|k| (k.source, k.document))
         .collect();
-    let encoder = context.encoders.get(&manifest.model).await?;
-    let directory = context.revisions.directory(revision).await?;
     let job = Job {
+        lookup: Lookup::open(context, revision).await?,
         questions,
         documents,
         depth: input.depth,
         pace: context.pace.clone(),
         reporter: reporter.clone(),
     };
-    let questions = blocking(move || job.ask(&Revision::open(&directory)?, &encoder)).await?;
+    let questions = blocking(move || job.ask()).await?;
     let evaluation = SuiteEvaluation {
         suite: input.name.clone(),
         revision: *revision,
@@ -194,6 +193,7 @@ async fn evaluate(
 }
 
 struct Job {
+    lookup: Lookup,
     questions: Vec<Ready>,
     documents: HashSet<(String, String)>,
     depth: usize,
@@ -202,44 +202,23 @@ struct Job {
 }
 
 impl Job {
-    fn ask(
-        &self,
-        revision: &Revision,
-        encoder: &Encoder,
-    ) -> Result<Vec<QuestionRecord>, StepError> {
+    fn ask(&self) -> Result<Vec<QuestionRecord>, StepError> {
         let mut records = Vec::with_capacity(self.questions.len());
         let total = Some(self.questions.len() as u64);
         for question in &self.questions {
             self.reporter.check()?;
             (self.pace)();
-            records.push(self.one(question, revision, encoder)?);
+            records.push(self.one(question)?);
             self.reporter
                 .report(records.len() as u64, total, Unit::Queries, None);
         }
         Ok(records)
     }
 
-    fn one(
-        &self,
-        question: &Ready,
-        revision: &Revision,
-        encoder: &Encoder,
-    ) -> Result<QuestionRecord, StepError> {
-        let embedded = encoder
-            .embed(&[&question.question], Role::Query, &mut |_| {
-                std::ops::ControlFlow::Continue(())
-            })
-            .map_err(cancelled)?;
-        let found = revision.search(&Query {
-            text: &question.question,
-            vector: Some(&embedded.vectors),
-            k: self.depth,
-            filter: question.filter.clone(),
-            mode: Mode::Hybrid,
-            exact: false,
-        })?;
+    fn one(&self, question: &Ready) -> Result<QuestionRecord, StepError> {
+        let filter = question.filter.clone();
+        let found = self.lookup.hits(&question.question, self.depth, filter)?;
         let hits = found
-            .hits
             .into_iter()
             .map(|h| HitRecord {
                 source: h.key.source,

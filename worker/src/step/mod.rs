@@ -15,6 +15,7 @@ mod delta;
 mod embed;
 mod evaluate;
 mod fetch;
+mod lookup;
 mod models;
 mod shelf;
 mod snapshot;

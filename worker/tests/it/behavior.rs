@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use loci_bus::{Dispatcher, Outcome};
+use loci_digest::Digest;
 use loci_plan::metrics::Metric;
 use loci_worker::behavior::CaseRecord;
 use loci_worker::step::{
@@ -36,11 +37,17 @@ impl Desk {
     }
 
     async fn input(&self, suite: &str, lines: &str) -> StepInput {
+        self.input_of(suite, lines, None).await
+    }
+
+    /// With passages of a revision before each question, if there is one.
+    async fn input_of(&self, suite: &str, lines: &str, revision: Option<Digest>) -> StepInput {
         let behaviors = vec![BehaviorInput {
             suite: suite.to_owned(),
             data: self.bed.put(lines).await,
             base: format!("file://{}", self.model.path().display()),
             adapter: None,
+            revision,
         }];
         StepInput::Evaluate {
             revisions: Vec::new(),
@@ -50,18 +57,30 @@ impl Desk {
     }
 
     async fn ask(&self, suite: &str, lines: &str) -> Result<EvaluateOutput, StepError> {
-        let done = self.bed.run(&self.input(suite, lines).await).await;
-        done.map(|output| match output {
+        self.ask_of(suite, lines, None).await
+    }
+
+    async fn ask_of(
+        &self,
+        suite: &str,
+        lines: &str,
+        revision: Option<Digest>,
+    ) -> Result<EvaluateOutput, StepError> {
+        let input = self.input_of(suite, lines, revision).await;
+        self.bed.run(&input).await.map(|output| match output {
             StepOutput::Evaluate(output) => output,
             other => panic!("{other:?}"),
         })
     }
 
-    async fn records(&self, output: &EvaluateOutput) -> BTreeMap<String, CaseRecord> {
+    async fn evaluation(&self, output: &EvaluateOutput) -> BehaviorEvaluation {
         let store = &self.bed.context.store;
         let found = store.get_manifest(BEHAVIOR, &output.behaviors[0]).await;
-        let found: BehaviorEvaluation = found.unwrap();
-        let cases = found.cases.into_iter();
+        found.unwrap()
+    }
+
+    async fn records(&self, output: &EvaluateOutput) -> BTreeMap<String, CaseRecord> {
+        let cases = self.evaluation(output).await.cases.into_iter();
         cases.map(|case| (case.id.clone(), case)).collect()
     }
 }
@@ -143,4 +162,43 @@ async fn what_cannot_be_asked_is_named_and_who_is_told_to_stop_stops() {
     let done = step::run(context, "agents/support", &input, &Reporter::new(&lease)).await;
     assert!(matches!(done, Err(StepError::Cancelled)), "{done:?}");
     lease.finish(Outcome::Cancelled).await.unwrap();
+}
+
+const GATE: &str = r#"
+{"id": "asked", "prompt": "What opens the gate?", "reference": "The gate opens by plover."}
+{"id": "chosen", "prompt": "What opens the gate?", "choices": ["The gate opens by plover.", "The gate opens by walrus."], "answer": "The gate opens by plover."}
+{"id": "said", "prompt": "What opens the gate?", "pattern": "(?i)[a-z]", "maxTokens": 3}
+{"id": "text", "text": "The cat sat on the mat and looked out of the window."}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_sees_what_the_index_finds_and_is_asked_anew_of_another_index() {
+    let desk = Desk::new().await;
+    let page = |word: &str| format!("The gate opens by {word}.\n");
+    let (plover, walrus) = (page("plover"), page("walrus"));
+    let one = desk.bed.index(&[("gates.md", plover.as_str())]).await;
+    let other = desk.bed.index(&[("gates.md", walrus.as_str())]).await;
+    let alone = desk.ask("gate", GATE).await.unwrap();
+    let shown = desk.ask_of("gate", GATE, Some(one)).await.unwrap();
+    let misled = desk.ask_of("gate", GATE, Some(other)).await.unwrap();
+    assert_eq!([alone.asked, shown.asked, misled.asked], [4; 3]);
+    assert_eq!(desk.evaluation(&shown).await.revision, Some(one));
+    assert_eq!(desk.evaluation(&alone).await.revision, None);
+    let again = desk.ask_of("gate", GATE, Some(one)).await.unwrap();
+    assert_eq!((again.asked, again.behaviors), (0, shown.behaviors.clone()));
+
+    let mut records = Vec::new();
+    for output in [&alone, &shown, &misled] {
+        records.push(desk.records(output).await);
+    }
+    let likely = |i: usize| records[i]["asked"].scores[&Metric::Likelihood];
+    assert!(likely(1) > likely(0) && likely(1) > likely(2));
+    let chosen = |i: usize| records[i]["chosen"].chosen;
+    assert_eq!((chosen(1), chosen(2)), (Some(0), Some(1)));
+    let passages = |i: usize| ["asked", "said", "text"].map(|id| records[i][id].passages);
+    assert_eq!(passages(0), [None; 3]);
+    assert_eq!(passages(1), [Some(1), Some(1), Some(0)]);
+    // Of a text nothing is asked: it is as likely as before.
+    let text = |i: usize| records[i]["text"].scores[&Metric::Perplexity];
+    assert!((text(1) / text(0) - 1.0).abs() < 1e-4);
 }

@@ -15,28 +15,30 @@ fn behaviour_suites_are_read() {
     for (behavior, field) in [
         (json!({"builtin": "arithmetic"}), "builtin"),
         (json!({"builtin": "ability", "context": "none"}), "builtin"),
+        (
+            json!({"builtin": "ability", "context": "retrieved"}),
+            "builtin",
+        ),
         (json!({"data": {"file": "a"}}), "data.file"),
         (
             json!({"data": {"configMap": {"name": "m", "key": "k"}}}),
             "data.configMap",
         ),
     ] {
-        let (suite, errors) = of(behavior);
+        let (suite, errors) = of(behavior.clone());
         let suite = suite.unwrap();
         assert_eq!(suite.kind, Kind::Behavior);
         assert_eq!(suite.field(2), format!("spec.suites[2].behavior.{field}"));
         assert_eq!(errors, [""; 0]);
         assert!(suite.judges("escalation"));
+        let retrieved = behavior["context"] == "retrieved";
+        assert_eq!(suite.retrieved, retrieved, "{behavior}");
     }
     for (behavior, expected) in [
         (json!({}), "spec.suites[2].behavior: give exactly one"),
         (
             json!({"builtin": "ability", "data": {"file": "a"}}),
             "spec.suites[2].behavior: give exactly one",
-        ),
-        (
-            json!({"builtin": "ability", "context": "retrieved"}),
-            "spec.suites[2].behavior.context: retrieved is not built yet",
         ),
         (
             json!({"data": {}}),
@@ -64,6 +66,7 @@ fn gates_fit_the_kind_of_their_suite() {
         data: SuiteData::File("a".into()),
         kind,
         adapters: Vec::new(),
+        retrieved: false,
     });
     let of = |suite: &str, metric: &str, gate: Value| {
         let mut spec = json!({"suite": suite, "metric": metric});
@@ -112,6 +115,7 @@ fn a_behaviour_suite_without_gates_is_scored_by_all_that_its_cases_have() {
             data: SuiteData::Builtin(BuiltinSuite::Ability),
             kind: Kind::Behavior,
             adapters: Vec::new(),
+            retrieved: false,
         }],
         ..pipeline(|_| {})
     };
@@ -128,4 +132,23 @@ fn a_suite_judges_the_adapters_that_it_names_or_all() {
     assert_eq!((judges(&all), judges(&one)), ([true; 2], [true, false]));
     let (retrieval, _) = suite_of(json!({"name": "s", "retrieval": {"data": {"file": "a"}}}));
     assert!(!retrieval.unwrap().judges("tone"));
+}
+
+#[test]
+fn what_a_suite_shows_is_what_verdicts_depend_on() {
+    let inputs = |context: Option<&str>| {
+        let mut behavior = json!({"builtin": "ability"});
+        if let Some(context) = context {
+            behavior["context"] = json!(context);
+        }
+        let (suite, _) = suite_of(json!({"name": "s", "behavior": behavior}));
+        let suites = vec![suite.unwrap()];
+        Pipeline {
+            suites,
+            ..pipeline(|_| {})
+        }
+        .gate_inputs()
+    };
+    assert_eq!(inputs(None), inputs(Some("none")));
+    assert_ne!(inputs(None), inputs(Some("retrieved")));
 }

@@ -1,6 +1,7 @@
 //! Suites of behaviour: they judge adapters, and nothing else.
 
 use loci_crds::MemoryRelease;
+use loci_crds::behavior::PromptContext;
 use loci_crds::release::{GateResult, Outcome};
 
 use super::tuning::*;
@@ -54,6 +55,23 @@ fn an_adapter_is_judged_beside_its_base_and_an_index_is_not() {
     assert_eq!((said.outcome, said.questions), (Outcome::NotApplicable, 0));
     assert!(said.message.contains("no adapter is new"), "{said:?}");
     assert_eq!(anchor(release), Some("support-3"));
+}
+
+#[test]
+fn what_an_index_finds_is_not_for_suites_of_behaviour_to_judge() {
+    let mut shell = judged(&[]);
+    shell.edit(|r| {
+        let suite = r.spec.suites.last_mut().unwrap();
+        suite.behavior.as_mut().unwrap().context = Some(PromptContext::Retrieved);
+    });
+    ask(&mut shell, "please");
+    let said = gate(serving_now(&shell));
+    assert_eq!(said.outcome, Outcome::Passed, "{}", said.message);
+    change(&mut shell, 0);
+    shell.sleep(2 * HOUR);
+    let said = gate(serving_now(&shell));
+    assert_eq!(said.outcome, Outcome::NotApplicable);
+    assert!(said.message.contains("what the index finds"), "{said:?}");
 }
 
 #[test]

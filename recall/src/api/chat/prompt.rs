@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use loci_index::Hit;
 use loci_models::Message;
-use loci_prompt::with_context;
+use loci_prompt::{Room, with_context};
 
 use super::request::Wanted;
 use crate::api::error::ApiError;
@@ -14,10 +14,7 @@ use crate::chat::Chat;
 use crate::engine::Question;
 use crate::recall::Recall;
 use crate::release::Loaded;
-use crate::wire::{ChatCitation, MAX_QUERY_BYTES};
-
-/// Tokens that passages leave to an answer whose length nobody says.
-const ANSWER: usize = 256;
+use crate::wire::ChatCitation;
 
 pub(super) struct Prompt {
     pub(super) tokens: Vec<u32>,
@@ -36,10 +33,9 @@ pub(super) async fn build(
 ) -> Result<Prompt, ApiError> {
     let hits = look_up(recall, loaded, wanted).await?;
     let (chat, messages) = (chat.clone(), wanted.messages.clone());
-    let context = recall.options().chat_context;
-    let context = context.min(chat.generator.decoder().context());
-    let kept = wanted.max_tokens.unwrap_or(ANSWER).min(context / 2);
-    let build = move || write(&chat, &messages, hits, context, kept);
+    let most = recall.options().chat_context;
+    let room = Room::of(chat.generator.decoder(), most, wanted.max_tokens);
+    let build = move || write(&chat, &messages, hits, room);
     // Templates and tokenizers compute for long on long chats, and queries have threads of their own.
     let built = tokio::task::spawn_blocking(build).await;
     built.map_err(ApiError::internal)?
@@ -51,15 +47,10 @@ async fn look_up(
     loaded: &Arc<Loaded>,
     wanted: &Wanted,
 ) -> Result<Vec<Hit>, ApiError> {
-    let mut turns = wanted.messages.iter();
-    let asked = turns.rfind(|message| message.role == "user");
-    let text = asked.map_or("", |message| message.content.as_str());
-    let mut ends = (0..=text.len().min(MAX_QUERY_BYTES)).rev();
-    let end = ends.find(|end| text.is_char_boundary(*end));
-    let text = &text[..end.unwrap_or(0)];
-    if wanted.k == 0 || text.trim().is_empty() {
+    let text = loci_prompt::question(&wanted.messages);
+    let Some(text) = text.filter(|_| wanted.k > 0) else {
         return Ok(Vec::new());
-    }
+    };
     let question = Question {
         text: text.to_owned(),
         k: wanted.k,
@@ -73,28 +64,24 @@ async fn look_up(
     Ok(answer.hits)
 }
 
-/// Renders the chat with as many passages as leave `kept` tokens of the context to the answer.
+/// Renders the chat with as many passages as leave the answer its room.
 fn write(
     chat: &Chat,
     messages: &[Message],
     hits: Vec<Hit>,
-    context: usize,
-    kept: usize,
+    room: Room,
 ) -> Result<Prompt, ApiError> {
     let decoder = chat.generator.decoder();
     let alone = decoder.chat_tokens(messages, true)?.len();
-    refuse_long(alone, context)?;
-    let fits = |messages: &[Message]| {
-        let tokens = decoder.chat_tokens(messages, true)?;
-        Ok::<_, ApiError>(tokens.len() + kept <= context)
-    };
+    refuse_long(alone, room.context)?;
+    let fits = |messages: &[Message]| room.fits(decoder, messages);
     let built = with_context(messages, &hits, &chat.marks, fits)?;
     let tokens = decoder.chat_tokens(&built.messages, true)?;
-    refuse_long(tokens.len(), context)?;
+    refuse_long(tokens.len(), room.context)?;
     let found = hits.into_iter().enumerate();
     let cited = found.filter(|(place, _)| built.cited.contains(place));
     Ok(Prompt {
-        room: context - tokens.len(),
+        room: room.context - tokens.len(),
         tokens,
         cited: (1..).zip(cited).map(citation).collect(),
     })

@@ -149,6 +149,7 @@ async fn a_suite_is_asked_of_an_adapter_and_of_its_base_once_each() {
         data,
         base: base("tiny"),
         adapter,
+        revision: None,
     };
     let input = StepInput::Evaluate {
         revisions: Vec::new(),
