@@ -47,9 +47,8 @@ pub struct AdapterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]|[1-4][0-9]|50)%$')").message("at most half of the examples is held out: write 0% to 50%"))]
     pub held_out: Option<Percent>,
-    /// Whether examples are trained on with the passages that retrieval finds for them; none when absent.
+    /// Whether examples are trained on with the passages that the index finds for them, as serving sends them; none when absent.
     #[serde(default, skip_serializing_if = "Context::is_none")]
-    #[x_kube(validation = Rule::new("self != 'retrieved'").message("training with retrieved passages is not built yet: use none, or remove the field"))]
     pub context: Context,
     /// The shape of the adapter.
     #[serde(default)]

@@ -135,6 +135,8 @@ pub enum StepInput {
         last: Option<Digest>,
         /// The fewest examples that must be new.
         min_new: u64,
+        /// The index in which passages for its questions are looked up, if any are.
+        revision: Option<Digest>,
     },
     /// Train an adapter.
     Train {

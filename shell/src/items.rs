@@ -12,7 +12,7 @@ use loci_plan::spec::{Adapter, Lora, Training};
 use loci_plan::{Pipeline, StepInput, Subjects};
 use loci_worker::chunk::ChunkerConfig;
 use loci_worker::step::{
-    self, CollectInput, SourceInput, SuiteInput, TrainInput, TrainingOptions, Upload,
+    self, CollectInput, ContextInput, SourceInput, SuiteInput, TrainInput, TrainingOptions, Upload,
 };
 
 use crate::asks::behaviors;
@@ -138,8 +138,14 @@ pub(crate) fn payload(
             snapshot,
             last,
             min_new,
+            revision,
         } => {
             let adapter = declared_as(pipeline, adapter)?;
+            let context = revision.map(|revision| ContextInput {
+                revision,
+                base: declared.absolute(&adapter.base).to_owned(),
+                max_tokens: adapter.training.max_tokens as usize,
+            });
             let suites = declared.suites.iter();
             step::StepInput::Collect(CollectInput {
                 snapshot: *snapshot,
@@ -149,6 +155,7 @@ pub(crate) fn payload(
                 min_examples: adapter.min_examples,
                 min_new_examples: *min_new,
                 last: *last,
+                context,
             })
         }
         StepInput::Train {

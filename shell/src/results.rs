@@ -84,6 +84,11 @@ pub(crate) fn assembled(output: step::AssembleOutput) -> Assembled {
 }
 
 pub(crate) fn collected(output: step::CollectOutput) -> Collected {
+    let shown = output.context.as_ref().map(|shown| {
+        let (passages, questions) = (count(shown.passages), count(shown.questions));
+        let revision = shown.revision;
+        format!("; {passages} passages before {questions} questions, of {revision}")
+    });
     Collected {
         output: output.dataset,
         content: output.content,
@@ -91,10 +96,11 @@ pub(crate) fn collected(output: step::CollectOutput) -> Collected {
         new: output.new,
         not_enough: output.not_enough,
         summary: format!(
-            "{}; {} new, {} gone since the last training",
+            "{}; {} new, {} gone since the last training{}",
             output.report,
             count(output.new),
-            count(output.gone)
+            count(output.gone),
+            shown.unwrap_or_default()
         ),
     }
 }

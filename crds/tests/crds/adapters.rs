@@ -77,11 +77,6 @@ pub fn refused_adapters() -> Vec<Case> {
             "at most half of the examples is held out",
         ),
         (
-            one("/spec/adapters/0/context", json!("retrieved")),
-            "spec.adapters[0].context",
-            "training with retrieved passages is not built yet",
-        ),
-        (
             one("/spec/budget", budget("gpu")),
             "spec.budget",
             "a budget needs the price of the workers that train",
@@ -137,7 +132,7 @@ fn every_rule_for_adapters_refuses_what_it_is_there_for() {
 }
 
 #[test]
-fn questions_may_be_asked_with_what_the_index_finds() {
+fn an_adapter_may_be_trained_and_asked_with_what_the_index_finds() {
     let behavior = json!({"builtin": "ability", "context": "retrieved"});
     let changes = [
         (
@@ -145,6 +140,7 @@ fn questions_may_be_asked_with_what_the_index_finds() {
             json!([{"name": "faq", "behavior": behavior}]),
         ),
         ("/spec/gates/0/metric", json!("accuracy")),
+        ("/spec/adapters/0/context", json!("retrieved")),
     ];
     assert_eq!(errors(&changes), []);
 }

@@ -47,9 +47,22 @@ impl Example {
     /// the whole as it stands alone, when no token of [`crate::DecoderIdentity::ends`] ends it, or when no turn is
     /// the assistant's.
     pub fn chat(decoder: &Decoder, messages: &[Message]) -> Result<Self, ModelError> {
+        Self::learned(decoder, messages, 0)
+    }
+
+    /// A chat of which the last turn alone is learned, which is the assistant's: those before it are read.
+    ///
+    /// # Errors
+    /// As [`Self::chat`].
+    pub fn answer(decoder: &Decoder, messages: &[Message]) -> Result<Self, ModelError> {
+        Self::learned(decoder, messages, messages.len().saturating_sub(1))
+    }
+
+    /// Learned are the turns of the assistant from the one at `first` on.
+    fn learned(decoder: &Decoder, messages: &[Message], first: usize) -> Result<Self, ModelError> {
         let whole = decoder.chat_tokens(messages, false)?;
         let mut targets = vec![false; whole.len()];
-        for (i, message) in messages.iter().enumerate() {
+        for (i, message) in messages.iter().enumerate().skip(first) {
             if message.role != ASSISTANT {
                 continue;
             }

@@ -236,6 +236,27 @@ fn only_the_assistants_turns_and_their_ends_are_learned() {
     assert!(whole.starts_with(example.tokens()) && example.tokens().last() == Some(&end));
 }
 
+#[test]
+fn of_an_answer_the_turns_before_are_read_and_not_learned() {
+    let several = chat(1);
+    let (all, last) = (
+        Example::chat(&TINY, &several).unwrap(),
+        Example::answer(&TINY, &several).unwrap(),
+    );
+    assert_eq!(all.tokens(), last.tokens());
+    let before = TINY.chat_tokens(&several[..3], true).unwrap().len();
+    assert_eq!(last.targets()[before..], all.targets()[before..]);
+    assert!(!last.targets()[..before].contains(&true));
+    assert!(all.targets()[..before].contains(&true));
+    let one = chat(3);
+    assert_eq!(
+        Example::chat(&TINY, &one).unwrap(),
+        Example::answer(&TINY, &one).unwrap()
+    );
+    let asked = Example::answer(&TINY, &several[..3]).unwrap_err();
+    assert!(asked.to_string().contains("nothing to learn"), "{asked}");
+}
+
 /// Adapters in `dir` are refused with these words.
 pub fn assert_refused(dir: &Path, decoder: &Decoder, parts: &[&str]) -> ModelError {
     let refusal = Adapter::read(dir, decoder).unwrap_err();

@@ -48,6 +48,8 @@ pub struct Adapter {
     pub min_new_examples: u64,
     /// How many of a hundred examples are held out.
     pub held_out: u8,
+    /// Whether it is trained with what the index finds before each question.
+    pub context: Context,
     /// Its shape.
     pub lora: Lora,
     /// How it is trained.
@@ -94,7 +96,10 @@ impl Adapter {
     /// The digest of what it is trained by, whatever the sources hold and wherever they are.
     pub fn settings(&self) -> String {
         let of = (&self.base, self.held_out, &self.lora, &self.training);
-        digest(&("loci/adapter/v1", of))
+        match self.context {
+            Context::None => digest(&("loci/adapter/v1", of)),
+            Context::Retrieved => digest(&("loci/adapter/v1", of, self.context)),
+        }
     }
 }
 
@@ -153,11 +158,6 @@ impl Fields {
             let reason = format!("a reference of more than {BASE} bytes: use a shorter one");
             self.error(at("base"), reason);
         }
-        if spec.context == Context::Retrieved {
-            let reason =
-                "training with retrieved passages is not built yet: use none, or remove the field";
-            self.error(at("context"), reason);
-        }
         let trigger = spec.trigger.as_ref().map(|t| t.new_examples);
         let schedule = spec.schedule.as_ref();
         let identity = format!("{identity}/{}", spec.name);
@@ -186,6 +186,7 @@ impl Fields {
                 1,
             ) as u64,
             held_out: self.held_out(&at("heldOut"), spec),
+            context: spec.context,
             lora: self.lora(&at("lora"), &spec.lora),
             training: self.training(&at("training"), &spec.training),
         }

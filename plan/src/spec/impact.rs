@@ -16,7 +16,7 @@ use super::{Adapter, Pipeline, Source};
 /// | `sources` that are indexed | [`Impact::Refresh`]: a run reads them; only changed documents are cut and embedded |
 /// | `index.chunking` | [`Impact::Rechunk`]: every document is cut anew; passages that stay the same keep their vectors |
 /// | `embedder` | [`Impact::Rebuild`]: every passage is embedded anew |
-/// | `adapters`: base, sources, heldOut, lora, training; procedural `sources` | [`Impact::Retrain`]: the adapter's next run trains, however few examples are new; what is at work begins anew |
+/// | `adapters`: base, sources, heldOut, context, lora, training; procedural `sources` | [`Impact::Retrain`]: the adapter's next run trains, however few examples are new; what is at work begins anew |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Impact {
     /// No run.

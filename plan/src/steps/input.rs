@@ -1,6 +1,7 @@
 //! What steps work on.
 
 use loci_crds::MemoryRun;
+use loci_crds::adapter::Context;
 use loci_crds::run::{RunTrigger, StepName};
 use loci_digest::Digest;
 
@@ -29,11 +30,17 @@ pub(super) fn input(view: &View<'_>, run: &MemoryRun, step: StepName) -> Option<
         },
         StepName::Collect => {
             let adapter = adapter(view, run)?;
+            // The index beside which it is released.
+            let revision = match adapter.context {
+                Context::None => None,
+                Context::Retrieved => Some(view.desired()?.revision()?),
+            };
             StepInput::Collect {
                 adapter: adapter.name.clone(),
                 snapshot: output(StepName::Snapshot)?,
                 last: view.last_dataset(run.lane()?),
                 min_new: min_new(run, adapter),
+                revision,
             }
         }
         StepName::Train => {

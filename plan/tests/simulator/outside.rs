@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use loci_crds::adapter::Context;
 use loci_digest::Digest;
 use loci_plan::gate::{QuestionScore, SuiteScores};
 use loci_plan::metrics::Metric;
@@ -122,8 +123,11 @@ impl Outside {
                 snapshot,
                 last,
                 min_new,
+                revision,
             } => {
                 let adapter = declared(pipeline, adapter)?;
+                assert_eq!(revision.is_some(), adapter.context == Context::Retrieved);
+                revision.as_ref().map(|r| self.fetch(r)).transpose()?;
                 return self.collect_examples(adapter, snapshot, last.as_ref(), *min_new);
             }
             StepInput::Train {

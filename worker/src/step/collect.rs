@@ -1,9 +1,13 @@
 //! Collect: the dataset that an adapter is trained on, from the procedural sources of a snapshot.
 
+mod context;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use loci_bus::Unit;
 use loci_digest::Digest;
+use loci_models::Decoder;
 use loci_store::StoreError;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +18,9 @@ use crate::dataset::{
 };
 use crate::example::{self, Examples};
 use crate::source::Entry;
+
+use context::Shower;
+pub use context::{ContextInput, DatasetContext};
 
 /// As the API calls the class of sources that may be trained on.
 const PROCEDURAL: &str = "procedural";
@@ -45,6 +52,9 @@ pub struct CollectInput {
     pub min_new_examples: u64,
     /// The dataset of the last training, when there was one by the same settings.
     pub last: Option<Digest>,
+    /// What passages stand before questions, as in serving; none do, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextInput>,
 }
 
 /// A dataset: a manifest in the store.
@@ -63,6 +73,10 @@ pub struct DatasetManifest {
     pub rejected: Digest,
     /// All that in numbers.
     pub report: Report,
+    /// The passages that stand in it, if any were looked up: then each answer of an example has a line of its own, which
+    /// ends with it, and the last answer of a line is what is learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<DatasetContext>,
 }
 
 /// What Collect made.
@@ -75,6 +89,9 @@ pub struct CollectOutput {
     pub content: Digest,
     /// The dataset in numbers.
     pub report: Report,
+    /// The passages in it, if any were looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<DatasetContext>,
     /// Examples to train on that the last training had not.
     pub new: u64,
     /// Those of the last training that are gone.
@@ -112,7 +129,7 @@ pub enum CollectError {
     },
     /// Too much for one dataset.
     #[error(
-        "the sources hold more than {examples} examples, or more than {bytes} bytes of them: narrow their `include`",
+        "the sources hold more than {examples} examples, or more than {bytes} bytes of them with the passages before their questions: narrow their `include`",
         examples = EXAMPLES,
         bytes = BYTES
     )]
@@ -135,10 +152,19 @@ impl CollectError {
 }
 
 impl CollectInput {
-    /// The key of the dataset, which does not depend on how many examples are worth a training.
-    fn key(&self, pipeline: &str) -> Result<Digest, StepError> {
+    /// The key of the dataset, which does not depend on how many examples are worth a training. Where passages are looked
+    /// up it has their revision, and the model that is to read them.
+    fn key(&self, pipeline: &str, base: Option<&Decoder>) -> Result<Digest, StepError> {
         let of = (&self.snapshot, &self.sources, &self.suites, self.held_out);
-        Ok(Digest::of_json(&("loci/collect/v1", READER, pipeline, of))?)
+        let of = ("loci/collect/v1", READER, pipeline, of);
+        Ok(match &self.context {
+            None => Digest::of_json(&of)?,
+            Some(context) => {
+                let model = base.map(|base| base.identity().digest());
+                let shown = (context.revision, context.max_tokens, model);
+                Digest::of_json(&(of, shown, loci_prompt::VERSION))?
+            }
+        })
     }
 
     /// Why so many examples, of which so many are new, are not worth a training.
@@ -161,11 +187,15 @@ pub(super) async fn run(
     input: &CollectInput,
     reporter: &Reporter,
 ) -> Result<CollectOutput, StepError> {
-    let key = input.key(pipeline)?;
+    let base = match &input.context {
+        Some(wanted) => Some(context.decoders.get(&wanted.base).await?),
+        None => None,
+    };
+    let key = input.key(pipeline, base.as_deref())?;
     let dataset = match context.store.lookup(&key).await? {
         Some(done) => done,
         None => {
-            let made = make(context, input, reporter).await?;
+            let made = make(context, input, base, reporter).await?;
             context.store.record(&key, &made).await?
         }
     };
@@ -183,6 +213,7 @@ pub(super) async fn run(
         gone: before.difference(&now).count() as u64,
         not_enough: input.not_enough(now.len() as u64, new),
         report: manifest.report,
+        context: manifest.context,
     })
 }
 
@@ -190,6 +221,7 @@ pub(super) async fn run(
 async fn make(
     context: &StepContext,
     input: &CollectInput,
+    base: Option<Arc<Decoder>>,
     reporter: &Reporter,
 ) -> Result<Digest, StepError> {
     let snapshot: Snapshot = context
@@ -202,24 +234,41 @@ async fn make(
         held_out: input.held_out,
         ..Rules::default()
     };
-    let (written, report) = blocking(move || {
-        let dataset = build(read, &cases, &rules);
-        Ok((dataset.written()?, dataset.report))
+    let shower = match (&input.context, base) {
+        (Some(wanted), Some(base)) => {
+            Some(Shower::new(context, wanted, base, reporter.clone()).await?)
+        }
+        _ => None,
+    };
+    let (written, report, shown) = blocking(move || {
+        let mut dataset = build(read, &cases, &rules);
+        let shown = shower.map(|s| s.show(&mut dataset)).transpose()?;
+        Ok((dataset.written()?, dataset.report, shown))
     })
     .await?;
     let store = &context.store;
     let train = store.put(written.train.into()).await?;
     let held_out = store.put(written.held_out.into()).await?;
     let manifest = DatasetManifest {
-        content: Digest::of_json(&("loci/dataset/v1", train, held_out))?,
+        content: content(train, held_out, shown.is_some())?,
         train,
         held_out,
         lineage: store.put(written.lineage.into()).await?,
         rejected: store.put(written.rejected.into()).await?,
         report,
+        context: shown,
     };
     let refs = [train, held_out, manifest.lineage, manifest.rejected];
     Ok(store.put_manifest(DATASET, &refs, &manifest).await?)
+}
+
+/// What a training depends on: the lines, and which answers of them are learned.
+fn content(train: Digest, held_out: Digest, last: bool) -> Result<Digest, StepError> {
+    let of = ("loci/dataset/v1", train, held_out);
+    Ok(match last {
+        true => Digest::of_json(&(of, "last"))?,
+        false => Digest::of_json(&of)?,
+    })
 }
 
 /// What all suites ask.

@@ -28,7 +28,10 @@ use serde::{Deserialize, Serialize};
 
 pub use assemble::{AssembleOutput, REVISION, RevisionManifest};
 pub use behavior::{BEHAVIOR, BehaviorEvaluation, BehaviorInput};
-pub use collect::{CollectError, CollectInput, CollectOutput, DATASET, DatasetManifest};
+pub use collect::{
+    CollectError, CollectInput, CollectOutput, ContextInput, DATASET, DatasetContext,
+    DatasetManifest,
+};
 pub use context::{CHECKPOINTS, Hold, Reporter, Revisions, StepContext, Way};
 pub use delta::{DELTA, DeltaManifest, EmbedOutput};
 pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteEvaluation};

@@ -23,16 +23,21 @@ struct Desk {
     model: TempDir,
 }
 
+/// A directory with SmolLM2-135M-Instruct.
+pub fn smollm2() -> TempDir {
+    let file = std::env::var("LOCI_TEST_DECODER").expect(
+        "LOCI_TEST_DECODER must name the .gguf file of SmolLM2-135M-Instruct: run make test",
+    );
+    let model = tempfile::tempdir().unwrap();
+    symlink(PathBuf::from(file), model.path().join("model.gguf")).unwrap();
+    model
+}
+
 impl Desk {
     async fn new() -> Self {
-        let file = std::env::var("LOCI_TEST_DECODER").expect(
-            "LOCI_TEST_DECODER must name the .gguf file of SmolLM2-135M-Instruct: run make test",
-        );
-        let model = tempfile::tempdir().unwrap();
-        symlink(PathBuf::from(file), model.path().join("model.gguf")).unwrap();
         Self {
             bed: Bed::new().await,
-            model,
+            model: smollm2(),
         }
     }
 

@@ -11,14 +11,17 @@ use loci_store::Store;
 use loci_testbed::root;
 use loci_worker::chunk::ChunkerConfig;
 use loci_worker::dataset::{Part, examples, lineage};
+use loci_worker::example::Role;
 use loci_worker::source::Listing;
 use loci_worker::step::{
-    self, CHECKPOINTS, CollectInput, CollectOutput, DATASET, DatasetManifest, Decoders, Encoders,
-    Reporter, Revisions, SNAPSHOT, Snapshot, SourceSnapshot, StepContext, StepError, StepInput,
-    StepOutput,
+    self, CHECKPOINTS, CollectInput, CollectOutput, ContextInput, DATASET, DatasetManifest,
+    Decoders, Encoders, Reporter, Revisions, SNAPSHOT, Snapshot, SourceSnapshot, StepContext,
+    StepError, StepInput, StepOutput,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::behavior::smollm2;
 
 /// What steps run in.
 pub struct Bed {
@@ -164,6 +167,7 @@ pub fn input(snapshot: Digest, sources: &[&str]) -> CollectInput {
         min_examples: 1,
         min_new_examples: 0,
         last: None,
+        context: None,
     }
 }
 
@@ -315,4 +319,83 @@ async fn only_procedural_sources_that_were_read_are_trained_on() {
     };
     let why = bed.collect(nothing).await.unwrap().not_enough.unwrap();
     assert!(why.contains("minExamples (1)"), "{why}");
+}
+
+/// With the passages of a revision, for SmolLM2-135M-Instruct.
+fn shown(input: CollectInput, revision: Digest, model: &TempDir) -> CollectInput {
+    CollectInput {
+        context: Some(ContextInput {
+            revision,
+            base: format!("file://{}", model.path().display()),
+            max_tokens: 2048,
+        }),
+        ..input
+    }
+}
+
+const TALK: &str = r#"
+{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who opens the gate?"}, {"role": "assistant", "content": "You do."}, {"role": "user", "content": "What opens the gate?"}, {"role": "assistant", "content": "Plover."}]}
+{"prompt": "Does plover open the gate?", "response": "Yes."}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn training_sees_the_passages_that_serving_would_send() {
+    let (bed, model) = (Bed::new().await, smollm2());
+    let files = [("a.jsonl", TALK)];
+    let snapshot = bed.snapshot(&[procedural("runbooks", &files)]).await;
+    let one = bed
+        .index(&[("gate.md", "The gate opens by plover.\n")])
+        .await;
+    let other = bed
+        .index(&[("gate.md", "The gate opens by walrus.\n")])
+        .await;
+    let plain = bed.collect(input(snapshot, &["runbooks"])).await.unwrap();
+    let wanted = shown(input(snapshot, &["runbooks"]), one, &model);
+    let output = bed.collect(wanted.clone()).await.unwrap();
+    assert_eq!(output.report, plain.report);
+    let context = output.context.clone().unwrap();
+    assert_eq!((context.questions, context.passages), (3, 3));
+    assert_eq!((context.revision, plain.context), (one, None));
+
+    let manifest = bed.manifest(&output).await;
+    let store = &bed.context.store;
+    let mut all = Vec::new();
+    for part in [manifest.train, manifest.held_out] {
+        all.extend(examples(&store.get(part).await.unwrap()).unwrap());
+    }
+    let places = lineage(&store.get(&manifest.lineage).await.unwrap()).unwrap();
+    assert_eq!((all.len(), places.len()), (3, 3));
+    let passage = "[1]\n```\nThe gate opens by plover.\n```\n\n";
+    for example in &all {
+        let (answer, asked) = example.messages.split_last().unwrap();
+        assert_eq!(answer.role, Role::Assistant);
+        let (question, before) = asked.split_last().unwrap();
+        assert!(question.content.contains(passage), "{}", question.content);
+        assert!(before.iter().all(|m| !m.content.contains("plover")));
+    }
+    // Each answer has a line, and earlier turns stand in it as they were said.
+    let turns: BTreeSet<usize> = all.iter().map(|e| e.messages.len()).collect();
+    assert_eq!(turns, BTreeSet::from([2, 3, 5]));
+    let talk = all.iter().find(|e| e.messages.len() == 5).unwrap();
+    assert_eq!(talk.messages[1].content, "Who opens the gate?");
+    let last = &talk.messages[3].content;
+    assert!(last.ends_with("\n\nWhat opens the gate?"), "{last}");
+
+    // Again is a lookup; another index gives another dataset, and no new example.
+    assert_eq!(bed.collect(wanted.clone()).await.unwrap(), output);
+    let moved = CollectInput {
+        last: Some(output.dataset),
+        min_new_examples: 1,
+        ..shown(wanted.clone(), other, &model)
+    };
+    let moved = bed.collect(moved).await.unwrap();
+    assert!(moved.dataset != output.dataset && moved.content != output.content);
+    assert_eq!((moved.new, moved.gone), (0, 0));
+    assert!(moved.not_enough.is_some());
+    // What would be too long to be trained on has none.
+    let mut short = wanted;
+    short.context.as_mut().unwrap().max_tokens = 48;
+    let short = bed.collect(short).await.unwrap();
+    assert_eq!(short.context.unwrap().passages, 0);
+    assert_ne!(short.content, plain.content);
 }

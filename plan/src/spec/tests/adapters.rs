@@ -134,11 +134,6 @@ fn what_adapters_cannot_be_is_named_with_its_reason() {
             "half",
         ),
         (
-            |s| s["adapters"][0]["context"] = json!("retrieved"),
-            "spec.adapters[0].context",
-            "not built yet",
-        ),
-        (
             |s| s["adapters"][0]["schedule"] = json!({"cron": "0 0 30 2 *"}),
             "spec.adapters[0].schedule.cron",
             "never comes",
@@ -207,11 +202,16 @@ fn what_an_adapter_depends_on_is_what_has_it_trained_anew() {
         settings
     );
     assert_eq!(
+        of(|s| s["adapters"][0]["context"] = json!("retrieved")),
+        settings
+    );
+    assert_eq!(
         of(|s| s["sources"][1]["directory"]["path"] = json!("elsewhere")),
         Some((Impact::Retrain, "spec.sources"))
     );
     // A default that is written out changes nothing, nor does when and how often it is trained.
     assert_eq!(of(|s| s["adapters"][0]["lora"] = json!({"rank": 8})), None);
+    assert_eq!(of(|s| s["adapters"][0]["context"] = json!("none")), None);
     assert_eq!(
         of(|s| {
             s["adapters"][0]["schedule"] = json!({"cron": "0 3 * * 0"});

@@ -3,6 +3,7 @@
 mod adapters;
 mod behavior;
 mod budget;
+mod context;
 mod rebase;
 mod record;
 mod releases;

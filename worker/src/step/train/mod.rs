@@ -147,6 +147,7 @@ impl Order<'_> {
             train: store.get(&dataset.train).await?,
             held_out: store.get(&dataset.held_out).await?,
             lineage: store.get(&dataset.lineage).await?,
+            last: dataset.context.is_some(),
         };
         let (base, reporter) = (self.base.clone(), self.reporter.clone());
         let longest = Longest::of(self.input.training.max_tokens, &base);

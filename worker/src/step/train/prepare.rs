@@ -3,12 +3,13 @@
 use std::fmt;
 
 use bytes::Bytes;
-use loci_models::{Decoder, Example, Message};
+use loci_models::{Decoder, Example};
 use serde::de::Error;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Origin, Part, examples, lineage};
 use crate::example;
+use crate::passages::turn;
 use crate::step::{Reporter, StepError};
 
 /// Examples between two looks at whether to stop.
@@ -19,6 +20,8 @@ pub(super) struct Written {
     pub train: Bytes,
     pub held_out: Bytes,
     pub lineage: Bytes,
+    /// Whether of each line the last answer alone is learned: each answer has a line of its own.
+    pub last: bool,
 }
 
 /// The longest example.
@@ -96,7 +99,7 @@ pub(super) fn prepare(
         if i % LOOK == 0 {
             reporter.check()?;
         }
-        match tokens(decoder, &example, longest) {
+        match tokens(decoder, &example, longest, written.last) {
             Ok(example) => match line.part {
                 Part::Train => prepared.train.push(example),
                 Part::HeldOut => prepared.held_out.push(example),
@@ -118,6 +121,7 @@ fn tokens(
     decoder: &Decoder,
     example: &example::Example,
     longest: Longest,
+    last: bool,
 ) -> Result<Example, String> {
     let told = |e: loci_models::ModelError| e.to_string();
     let tokenizer = decoder.tokenizer();
@@ -131,12 +135,13 @@ fn tokens(
                     .to_owned(),
             );
         }
-        messages.push(Message {
-            role: message.role.as_str().to_owned(),
-            content: message.content.clone(),
-        });
+        messages.push(turn(message));
     }
-    let made = Example::chat(decoder, &messages).map_err(told)?;
+    let made = match last {
+        true => Example::answer(decoder, &messages),
+        false => Example::chat(decoder, &messages),
+    };
+    let made = made.map_err(told)?;
     let Longest { tokens: limit, of } = longest;
     match made.tokens().len() {
         count if count > limit => Err(format!(
