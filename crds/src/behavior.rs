@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::suite::SuiteData;
 
-/// A behaviour suite: JSONL lines `{"id"?, "prompt", "system"?}` (or `"messages"`) with one of `"expected"`, `"pattern"`, `"choices"` and
-/// `"answer"`, `"reference"`; or lines `{"id"?, "text"}`. Exactly one of data, builtin.
+/// A behaviour suite: JSONL lines `{"id"?, "prompt", "system"?}` (or `"messages"`) with one of `"expected"`, `"pattern"`, `"schema"`, `"choices"`
+/// and `"answer"`, `"reference"`; or lines `{"id"?, "text"}`. Exactly one of data, builtin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("has(self.data) != has(self.builtin)").message("give exactly one of data, builtin"))]

@@ -91,7 +91,6 @@ pub struct GateSpec {
     pub suite: String,
     /// A metric of a retrieval suite (recallAtK, ndcgAtK or citationHitAtK with K from 1 to 100, or mrr) or of a behavior suite (exactMatch, regexMatch, schemaValid, accuracy, likelihood or perplexity).
     #[schemars(length(max = 32), regex(pattern = r"^((recallAt|ndcgAt|citationHitAt)([1-9][0-9]?|100)|mrr|exactMatch|regexMatch|schemaValid|accuracy|likelihood|perplexity)$"), extend("example" = "recallAt5"))]
-    #[x_kube(validation = Rule::new("self != 'schemaValid'").message("schemaValid is not built yet: use exactMatch or regexMatch"))]
     pub metric: String,
     /// The least mean that the candidate must reach.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -31,7 +31,9 @@ pub enum Metric {
     ExactMatch,
     /// 1 when what a model says matches a pattern, else 0.
     RegexMatch,
-    /// 1 when a model is right, whatever decides that: a choice, an expected answer, a pattern.
+    /// 1 when what a model says is JSON that a schema allows, else 0.
+    SchemaValid,
+    /// 1 when a model is right, whatever decides that: a choice, an expected answer, a pattern, a schema.
     Accuracy,
     /// How likely a reference answer is to a model: the geometric mean of the probabilities of its tokens.
     Likelihood,
@@ -55,16 +57,14 @@ pub enum UnknownMetric {
     /// There is no such metric.
     #[error("\"{0}\" is not a metric: use {metrics}", metrics = named())]
     Name(String),
-    /// There will be.
-    #[error("schemaValid is not built yet: use exactMatch or regexMatch")]
-    Unbuilt,
 }
 
 /// The metrics without a K.
-const PLAIN: [Metric; 6] = [
+const PLAIN: [Metric; 7] = [
     Metric::Mrr,
     Metric::ExactMatch,
     Metric::RegexMatch,
+    Metric::SchemaValid,
     Metric::Accuracy,
     Metric::Likelihood,
     Metric::Perplexity,
@@ -85,7 +85,9 @@ impl Kind {
     pub fn metrics(self) -> &'static str {
         match self {
             Self::Retrieval => "recallAtK, ndcgAtK or citationHitAtK with K from 1 to 100, or mrr",
-            Self::Behavior => "exactMatch, regexMatch, accuracy, likelihood or perplexity",
+            Self::Behavior => {
+                "exactMatch, regexMatch, schemaValid, accuracy, likelihood or perplexity"
+            }
         }
     }
 }
@@ -114,9 +116,10 @@ pub struct Expected {
 
 impl Metric {
     /// The metrics of behaviour.
-    pub const BEHAVIOR: [Self; 5] = [
+    pub const BEHAVIOR: [Self; 6] = [
         Self::ExactMatch,
         Self::RegexMatch,
+        Self::SchemaValid,
         Self::Accuracy,
         Self::Likelihood,
         Self::Perplexity,
@@ -150,6 +153,7 @@ impl fmt::Display for Metric {
             Self::Mrr => f.write_str("mrr"),
             Self::ExactMatch => f.write_str("exactMatch"),
             Self::RegexMatch => f.write_str("regexMatch"),
+            Self::SchemaValid => f.write_str("schemaValid"),
             Self::Accuracy => f.write_str("accuracy"),
             Self::Likelihood => f.write_str("likelihood"),
             Self::Perplexity => f.write_str("perplexity"),
@@ -170,10 +174,7 @@ impl FromStr for Metric {
             .or_else(|| at("ndcgAt").map(Self::NdcgAt))
             .or_else(|| at("citationHitAt").map(Self::CitationHitAt))
             .or_else(|| PLAIN.into_iter().find(|metric| metric.to_string() == s))
-            .ok_or_else(|| match s {
-                "schemaValid" => UnknownMetric::Unbuilt,
-                name => UnknownMetric::Name(name.to_owned()),
-            })
+            .ok_or_else(|| UnknownMetric::Name(s.to_owned()))
     }
 }
 
@@ -353,8 +354,7 @@ mod tests {
             assert_eq!((metric.kind(), metric.depth()), (Kind::Behavior, 0));
             assert_eq!(super::score(metric, &[], &[]), None);
         }
-        let unbuilt = "schemaValid".parse::<Metric>().unwrap_err().to_string();
-        assert!(unbuilt.contains("not built yet"), "{unbuilt}");
+        assert_eq!("schemaValid".parse::<Metric>(), Ok(Metric::SchemaValid));
         for bad in [
             "recallAt0",
             "recallAt101",

@@ -249,14 +249,6 @@ fn refused_behavior() -> Vec<Case> {
             "spec.gates",
             "exactMatch, regexMatch, schemaValid, accuracy, likelihood and perplexity judge behavior suites",
         ),
-        (
-            asked(
-                builtin(),
-                vec![("/spec/gates/0/metric", json!("schemaValid"))],
-            ),
-            "spec.gates[0].metric",
-            "schemaValid is not built yet",
-        ),
     ]
 }
 

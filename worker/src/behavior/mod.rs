@@ -5,6 +5,9 @@
 
 mod ask;
 mod cases;
+mod line;
+#[cfg(test)]
+mod schema_tests;
 mod score;
 mod shown;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use loci_plan::gate::{QuestionScore, SuiteScores};
 use loci_plan::metrics::Metric;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::cases::{Case, Right};
 
@@ -65,6 +66,10 @@ pub fn is_right(right: &Right, said: &str) -> bool {
     match right {
         Right::Expected(texts) => texts.iter().any(|text| text.trim() == said),
         Right::Pattern(pattern) => pattern.is_match(said),
+        Right::Schema(schema) => {
+            let json: Result<Value, _> = serde_json::from_str(said);
+            json.is_ok_and(|json| schema.is_valid(&json))
+        }
     }
 }
 

@@ -83,8 +83,8 @@ fn what_cannot_be_asked_is_refused_with_its_reason() {
             "has `expected` and `pattern`",
         ),
         (
-            r#"{"prompt": "a", "schema": {"type": "object"}}"#,
-            "`schema` is not built yet",
+            r#"{"prompt": "a", "schema": {"type": "object"}, "answer": "b"}"#,
+            "has `answer` without `choices`",
         ),
         (r#"{"prompt": "a", "weight": 2, "expected": "b"}"#, "weight"),
         (
