@@ -356,15 +356,14 @@ async fn training_sees_the_passages_that_serving_would_send() {
     let context = output.context.clone().unwrap();
     assert_eq!((context.questions, context.passages), (3, 3));
     assert_eq!((context.revision, plain.context), (one, None));
-
     let manifest = bed.manifest(&output).await;
     let store = &bed.context.store;
     let mut all = Vec::new();
-    for part in [manifest.train, manifest.held_out] {
+    for part in [&manifest.train, &manifest.held_out] {
         all.extend(examples(&store.get(part).await.unwrap()).unwrap());
     }
-    let places = lineage(&store.get(&manifest.lineage).await.unwrap()).unwrap();
-    assert_eq!((all.len(), places.len()), (3, 3));
+    let places = store.get(&manifest.lineage).await.unwrap();
+    assert_eq!((all.len(), lineage(&places).unwrap().len()), (3, 3));
     let passage = "[1]\n```\nThe gate opens by plover.\n```\n\n";
     for example in &all {
         let (answer, asked) = example.messages.split_last().unwrap();
@@ -376,10 +375,9 @@ async fn training_sees_the_passages_that_serving_would_send() {
     // Each answer has a line, and earlier turns stand in it as they were said.
     let turns: BTreeSet<usize> = all.iter().map(|e| e.messages.len()).collect();
     assert_eq!(turns, BTreeSet::from([2, 3, 5]));
-    let talk = all.iter().find(|e| e.messages.len() == 5).unwrap();
-    assert_eq!(talk.messages[1].content, "Who opens the gate?");
-    let last = &talk.messages[3].content;
-    assert!(last.ends_with("\n\nWhat opens the gate?"), "{last}");
+    let talk = &all.iter().find(|e| e.messages.len() == 5).unwrap().messages;
+    assert_eq!(talk[1].content, "Who opens the gate?");
+    assert!(talk[3].content.ends_with("\n\nWhat opens the gate?"));
 
     // Again is a lookup; another index gives another dataset, and no new example.
     assert_eq!(bed.collect(wanted.clone()).await.unwrap(), output);
