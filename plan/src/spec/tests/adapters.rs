@@ -58,7 +58,7 @@ fn an_adapter_has_defaults() {
 
 #[test]
 fn what_adapters_cannot_be_is_named_with_its_reason() {
-    let cases: [Wrong; 17] = [
+    let cases: [Wrong; 16] = [
         (
             |s| s["adapters"][0]["sources"] = json!(["handbook", "runbooks"]),
             "spec.adapters[0].sources[0]",
