@@ -1,50 +1,83 @@
-//! What of a release answers chats: a decoder that it shares with others, and adapters of its own.
+//! What of a release answers chats: a decoder that it shares with others, and adapters of its own; or a service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use loci_digest::Digest;
 use loci_models::{Adapter, Continuation, Decoder, Message, ModelError};
 use loci_prompt::Marks;
 
 use crate::engine::EngineError;
 use crate::generate::Generator;
-use crate::model::{ModelName, alias, content, pinned};
-use crate::release::LoadAdapter;
+use crate::model::{ModelName, adapter_name, alias, content, pinned};
+use crate::release::{LoadAdapter, LoadService};
+use crate::service::{Service, ServiceError};
 
-/// The decoder of a release, ready to answer, and its adapters by name.
+/// What answers the chats of a release, ready to do so.
 pub(crate) struct Chat {
-    pub(crate) generator: Arc<Generator>,
-    /// What its tokenizer takes for more than text.
+    pub(crate) writer: Writer,
+    /// What the model's tokenizer takes for more than text.
     pub(crate) marks: Marks,
-    adapters: BTreeMap<String, Arc<Adapter>>,
+    /// The release's adapters.
+    adapters: BTreeMap<String, Digest>,
+}
+
+/// Who writes the answers.
+pub(crate) enum Writer {
+    /// A decoder in this process, with these adapters.
+    Here(Arc<Generator>, BTreeMap<String, Arc<Adapter>>),
+    /// A service, and its name for the model without adapter.
+    Service(Arc<Service>, String),
+}
+
+/// The model that a request means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meant {
+    /// The adapter by the pipeline's name for it, none for the model alone.
+    pub(crate) adapter: Option<(String, Digest)>,
+    /// The name that means it for ever.
+    pub(crate) pinned: String,
 }
 
 impl Chat {
-    pub(crate) fn new(generator: Arc<Generator>, adapters: BTreeMap<String, LoadAdapter>) -> Self {
-        let adapters = adapters.into_iter();
+    /// With a decoder in this process.
+    pub(crate) fn here(generator: Arc<Generator>, adapters: BTreeMap<String, LoadAdapter>) -> Self {
+        let digests = adapters.iter();
+        let digests = digests.map(|(name, own)| (name.clone(), own.digest));
         Self {
             marks: Marks::of(generator.decoder().tokenizer()),
-            generator,
-            adapters: adapters.map(|(name, own)| (name, own.adapter)).collect(),
+            adapters: digests.collect(),
+            writer: Writer::Here(
+                generator,
+                adapters
+                    .into_iter()
+                    .map(|(name, own)| (name, own.adapter))
+                    .collect(),
+            ),
         }
     }
 
-    /// The adapter that a name of a model means, none for the decoder alone, and the name that means it for ever.
-    pub(crate) fn adapter(
-        &self,
-        pipeline: &str,
-        name: &ModelName<'_>,
-    ) -> Result<(Option<Arc<Adapter>>, String), String> {
+    /// With a service.
+    pub(crate) fn by(service: Arc<Service>, load: LoadService) -> Self {
+        Self {
+            writer: Writer::Service(service, load.model),
+            marks: load.marks,
+            adapters: load.adapters,
+        }
+    }
+
+    /// What a name of a model means.
+    pub(crate) fn meant(&self, pipeline: &str, name: &ModelName<'_>) -> Result<Meant, String> {
         let Some(wanted) = name.adapter else {
-            return Ok((None, pipeline.to_owned()));
+            return Ok(Meant {
+                adapter: None,
+                pinned: pipeline.to_owned(),
+            });
         };
-        let Some(adapter) = self.adapters.get(wanted) else {
+        let Some(digest) = self.adapters.get(wanted) else {
             return Err(self.unknown(pipeline, wanted));
         };
-        let (own, pinned) = (
-            content(adapter.digest()),
-            pinned(pipeline, wanted, adapter.digest()),
-        );
+        let (own, pinned) = (content(*digest), pinned(pipeline, wanted, *digest));
         match name.content {
             Some(asked) if asked != own => Err(format!(
                 "{}@{} does not serve, {pinned} does: ask for {}, whichever serves",
@@ -52,7 +85,10 @@ impl Chat {
                 asked.chars().take(80).collect::<String>(),
                 alias(pipeline, wanted),
             )),
-            _ => Ok((Some(adapter.clone()), pinned)),
+            _ => Ok(Meant {
+                adapter: Some((wanted.to_owned(), *digest)),
+                pinned,
+            }),
         }
     }
 
@@ -71,12 +107,33 @@ impl Chat {
     /// The names of its adapters, each with the one that means the same for ever.
     pub(crate) fn models(&self, pipeline: &str) -> Vec<(String, String)> {
         let adapters = self.adapters.iter();
-        let names = |(name, adapter): (&String, &Arc<Adapter>)| {
-            let pinned = pinned(pipeline, name, adapter.digest());
-            (alias(pipeline, name), pinned)
+        let names = |(name, digest): (&String, &Digest)| {
+            (alias(pipeline, name), pinned(pipeline, name, *digest))
         };
         adapters.map(names).collect()
     }
+}
+
+/// Sees that a service has the model and all adapters of the release, and can chat.
+pub(crate) async fn reach(service: &Service, load: &LoadService) -> Result<(), EngineError> {
+    let unfit = |e: ServiceError| EngineError::Unfit(e.to_string());
+    let there = service.models().await.map_err(unfit)?;
+    let adapters = load.adapters.iter();
+    let adapters = adapters.map(|(name, digest)| adapter_name(name, *digest));
+    let wanted: BTreeSet<String> = adapters.chain([load.model.clone()]).collect();
+    let missing: Vec<&str> = wanted.difference(&there).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        return Err(EngineError::Unfit(format!(
+            "{} does not serve {missing}: `loci adapters` beside it loads adapters, and says on its status port what fails",
+            load.url
+        )));
+    }
+    service
+        .length(&load.model, &[greeting()])
+        .await
+        .map_err(unfit)?;
+    Ok(())
 }
 
 /// Sees that a decoder can chat, and that adapters are those of the release, belong to this decoder, and compute here
@@ -102,17 +159,20 @@ pub(crate) fn probe(
 
 /// Renders a chat and asks for a probability: that reads every weight once.
 fn greet(decoder: &Decoder) -> Result<(), ModelError> {
-    let greeting = Message {
-        role: "user".to_owned(),
-        content: "What is this about?".to_owned(),
-    };
-    let prompt = decoder.chat_tokens(&[greeting], true)?;
+    let prompt = decoder.chat_tokens(&[greeting()], true)?;
     let some = Continuation {
         prompt: &prompt,
         tokens: &prompt[..prompt.len().min(1)],
         adapter: None,
     };
     decoder.log_probabilities(&[some]).map(|_| ())
+}
+
+fn greeting() -> Message {
+    Message {
+        role: "user".to_owned(),
+        content: "What is this about?".to_owned(),
+    }
 }
 
 impl LoadAdapter {

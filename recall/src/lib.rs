@@ -12,7 +12,9 @@
 //! A release with a decoder answers `/v1/chat/completions`: passages for the last question are put
 //! into the prompt as data, and cited. A thread for each decoder continues several answers
 //! together, a bounded number; it yields to queries between tokens. Further chats are refused with
-//! 429. An answer finishes on the release that it began with.
+//! 429. An answer finishes on the release that it began with. Instead of a decoder a release may
+//! have a [service](LoadService): chats are sent on to it with their passages, to the adapter by
+//! the name that has its digest, and who hangs up here hangs up there.
 
 mod api;
 mod auth;
@@ -20,6 +22,7 @@ mod chat;
 mod connections;
 mod engine;
 mod error;
+mod events;
 mod generate;
 mod lanes;
 mod lookup;
@@ -28,6 +31,7 @@ mod model;
 mod recall;
 mod release;
 mod server;
+mod service;
 mod streams;
 mod urgency;
 pub mod wire;
@@ -36,7 +40,8 @@ pub use api::openapi::openapi;
 pub use auth::{Auth, Tokens};
 pub use error::RecallError;
 pub use lanes::BulkGate;
+pub use model::adapter_name;
 pub use recall::{Recall, RecallOptions};
-pub use release::{LoadAdapter, LoadRequest, Prepared, Retired, Serving};
+pub use release::{LoadAdapter, LoadRequest, LoadService, Prepared, Retired, Serving};
 pub use server::serve;
 pub use urgency::answers_queries;

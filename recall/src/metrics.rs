@@ -144,9 +144,9 @@ impl Metrics {
         InFlight(self.chats.clone())
     }
 
-    /// Counts a token of an answer; `waited` is since the chat arrived, at its first.
-    pub(crate) fn generated(&self, waited: Option<Duration>) {
-        self.generated.inc();
+    /// Counts tokens of an answer; `waited` is since the chat arrived, at its first.
+    pub(crate) fn generated(&self, tokens: u64, waited: Option<Duration>) {
+        self.generated.inc_by(tokens);
         if let Some(waited) = waited {
             self.first_token.observe(waited.as_secs_f64());
         }

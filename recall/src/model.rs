@@ -41,7 +41,13 @@ pub(crate) fn alias(pipeline: &str, adapter: &str) -> String {
 
 /// The name of this adapter and no other.
 pub(crate) fn pinned(pipeline: &str, adapter: &str, digest: Digest) -> String {
-    format!("{}@{}", alias(pipeline, adapter), content(digest))
+    alias(pipeline, &adapter_name(adapter, digest))
+}
+
+/// The name by which a generation service knows an adapter: `adapter@sha256-<12 digits>`, of the adapter's own digest
+/// ([`loci_models::Adapter::digest`]).
+pub fn adapter_name(adapter: &str, digest: Digest) -> String {
+    format!("{adapter}@{}", content(digest))
 }
 
 /// What stands behind the `@`.
@@ -64,6 +70,8 @@ mod tests {
         assert_eq!(parts(Some("b:c")), (Some("b"), Some("c"), None));
         let pinned = pinned("a/b", "c", Digest::of("abc"));
         assert_eq!(pinned, "a/b:c@sha256-ba7816bf8f01");
+        let served = adapter_name("c", Digest::of("abc"));
+        assert_eq!(pinned.strip_prefix("a/b:"), Some(served.as_str()));
         let name = ModelName::parse(Some(&pinned));
         let want = (Some("a/b"), Some("c"), Some("sha256-ba7816bf8f01"));
         assert_eq!((name.pipeline, name.adapter, name.content), want);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use loci_digest::Digest;
 use loci_models::Decoder;
+use reqwest::Url;
 use tokio::sync::oneshot;
 
 use crate::chat::{self, Chat};
@@ -16,7 +17,8 @@ use crate::generate::Generator;
 use crate::lanes::{BulkGate, Lanes};
 use crate::lookup::{LookupError, resolve};
 use crate::metrics::Metrics;
-use crate::release::{LoadRequest, Loaded, Prepared, Retired, Serving};
+use crate::release::{LoadRequest, LoadService, Loaded, Prepared, Retired, Serving};
+use crate::service::Service;
 use crate::urgency::after_queries;
 
 /// How a [`Recall`] serves.
@@ -38,6 +40,8 @@ pub struct RecallOptions {
     pub chats: usize,
     /// Chats that may wait for each decoder beyond those before more are refused with 429; by default 16.
     pub chat_queue: usize,
+    /// Chats that one service answers, or has waiting, before more are refused with 429; by default 256.
+    pub service_chats: usize,
     /// Tokens that a chat may have with its answer, if the decoder's context has as many; by default 8192. A chat takes
     /// memory for each of them.
     pub chat_context: usize,
@@ -58,6 +62,7 @@ impl Default for RecallOptions {
             drain_timeout: Duration::from_secs(10),
             chats: 4,
             chat_queue: 16,
+            service_chats: 256,
             chat_context: loci_prompt::CONTEXT,
             chat_timeout: Duration::from_secs(600),
             stream_drain: Duration::from_secs(30),
@@ -80,6 +85,8 @@ struct Inner {
     lanes: Lanes,
     /// Those in use, by what their decoders are.
     generators: Mutex<BTreeMap<Digest, Weak<Generator>>>,
+    /// Those in use, by where they are.
+    services: Mutex<BTreeMap<String, Weak<Service>>>,
     metrics: Metrics,
 }
 
@@ -99,6 +106,7 @@ impl Recall {
             changing,
             lanes,
             generators: Mutex::default(),
+            services: Mutex::default(),
             metrics,
         })))
     }
@@ -110,16 +118,23 @@ impl Recall {
     /// # Errors
     /// When the revision cannot be opened, was filled by another encoder, or does not find its
     /// own passages; when the decoder cannot chat, or an adapter is not the one that the release
-    /// names, belongs to another decoder, or does not compute what it did. What serves is not
-    /// affected.
-    pub async fn prepare(&self, request: LoadRequest) -> Result<Prepared, RecallError> {
+    /// names, belongs to another decoder, or does not compute what it did; when a service does not
+    /// have them. What serves is not affected.
+    pub async fn prepare(&self, mut request: LoadRequest) -> Result<Prepared, RecallError> {
         let (pipeline, release) = (request.pipeline.clone(), request.release.clone());
+        let service = match request.service.take() {
+            Some(service) => {
+                let reached = self.reach(service, &request).await;
+                Some(reached.map_err(|e| failed(&pipeline, &release, e))?)
+            }
+            None => None,
+        };
         let (recall, (done, loaded)) = (self.clone(), oneshot::channel());
         let thread = std::thread::Builder::new().name("recall-load".to_owned());
         let load = move || {
             after_queries();
             // Who asked may have changed their mind.
-            let _ = done.send(recall.load(request));
+            let _ = done.send(recall.load(request, service));
         };
         thread.spawn(load).map_err(|e| RecallError::Threads {
             threads: 1,
@@ -131,7 +146,7 @@ impl Recall {
             .map(|loaded| Prepared(Arc::new(loaded)))
     }
 
-    fn load(&self, request: LoadRequest) -> Result<Loaded, RecallError> {
+    fn load(&self, request: LoadRequest, service: Option<Chat>) -> Result<Loaded, RecallError> {
         let start = Instant::now();
         let LoadRequest {
             pipeline,
@@ -140,6 +155,7 @@ impl Recall {
             encoder,
             decoder,
             adapters,
+            service: _,
             latency_budget,
         } = request;
         let error = |e| failed(&pipeline, &release, e);
@@ -153,9 +169,9 @@ impl Recall {
             Some(decoder) => {
                 chat::probe(&decoder, &adapters, &mut between).map_err(error)?;
                 let generator = self.generator(decoder)?;
-                Some(Arc::new(Chat::new(generator, adapters)))
+                Some(Arc::new(Chat::here(generator, adapters)))
             }
-            None if adapters.is_empty() => None,
+            None if adapters.is_empty() => service.map(Arc::new),
             None => {
                 let reason = "it has adapters and no decoder that they belong to";
                 return Err(error(EngineError::Unfit(reason.to_owned())));
@@ -189,6 +205,31 @@ impl Recall {
         let generator = Arc::new(Generator::start(decoder, gate, chats, chat_queue)?);
         generators.insert(identity, Arc::downgrade(&generator));
         Ok(generator)
+    }
+
+    /// A service that is to answer a release's chats, when it can.
+    async fn reach(&self, load: LoadService, request: &LoadRequest) -> Result<Chat, EngineError> {
+        if request.decoder.is_some() || !request.adapters.is_empty() {
+            let reason = "it has a service for its chats, and a decoder or adapters for them besides: load it with one of the two";
+            return Err(EngineError::Unfit(reason.to_owned()));
+        }
+        let service = self.service(&load.url)?;
+        chat::reach(&service, &load).await?;
+        Ok(Chat::by(service, load))
+    }
+
+    /// The way to a service: the one that another release has already.
+    fn service(&self, url: &Url) -> Result<Arc<Service>, EngineError> {
+        let services = self.0.services.lock();
+        let mut services = services.unwrap_or_else(PoisonError::into_inner);
+        services.retain(|_, service| service.strong_count() > 0);
+        if let Some(known) = services.get(url.as_str()).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let service = Service::new(url.clone(), self.0.options.service_chats);
+        let service = Arc::new(service.map_err(|e| EngineError::Unfit(e.to_string()))?);
+        services.insert(url.to_string(), Arc::downgrade(&service));
+        Ok(service)
     }
 
     /// Lets a prepared release serve its pipeline: every query that arrives from now on is

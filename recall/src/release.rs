@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use loci_digest::Digest;
 use loci_models::{Adapter, Decoder, Encoder, Probe};
+use loci_prompt::Marks;
+use reqwest::Url;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::chat::Chat;
@@ -28,6 +30,8 @@ pub struct LoadRequest {
     pub decoder: Option<Arc<Decoder>>,
     /// Adapters of the decoder, by the names that the pipeline gives them.
     pub adapters: BTreeMap<String, LoadAdapter>,
+    /// The service that answers chats in a decoder's stead: a release has one of the two at most.
+    pub service: Option<LoadService>,
     /// The time that a query should take; slower ones are counted.
     pub latency_budget: Option<Duration>,
 }
@@ -41,6 +45,20 @@ pub struct LoadAdapter {
     pub adapter: Arc<Adapter>,
     /// What was recorded when it was judged, at least one.
     pub probes: Vec<Probe>,
+}
+
+/// A service that answers the chats of a release: vLLM, or what else speaks OpenAI's API and vLLM's `/tokenize`. Each
+/// adapter is loaded there under its [`adapter_name`](crate::adapter_name).
+#[derive(Clone, Debug)]
+pub struct LoadService {
+    /// Where it is, without a path: `http://support-vllm.agents:8000`.
+    pub url: Url,
+    /// Its name for the model without adapter.
+    pub model: String,
+    /// What the model's tokenizer takes for more than text.
+    pub marks: Marks,
+    /// The digests by which the release names its adapters, by the names that the pipeline gives them.
+    pub adapters: BTreeMap<String, Digest>,
 }
 
 /// A release that serves.

@@ -197,6 +197,7 @@ impl Load {
             encoder,
             decoder,
             adapters,
+            service: None,
             latency_budget: self.latency_budget,
         };
         Ok((shared.recall.prepare(request).await?, hold))

@@ -283,6 +283,7 @@ impl Replica {
             encoder,
             decoder: None,
             adapters: BTreeMap::new(),
+            service: None,
             latency_budget: wanted.latency_budget_ms.map(Duration::from_millis),
         };
         Ok(self.recall.prepare(request).await?)

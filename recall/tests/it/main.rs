@@ -11,5 +11,8 @@ mod contracts;
 mod openapi;
 mod overload;
 mod python;
+mod service;
+mod service_real;
 mod support;
 mod swaps;
+mod vllm;

@@ -140,6 +140,7 @@ pub fn load_request(release: &str, directory: PathBuf) -> LoadRequest {
         encoder: encoder(),
         decoder: None,
         adapters: BTreeMap::new(),
+        service: None,
         latency_budget: None,
     }
 }

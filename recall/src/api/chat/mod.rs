@@ -1,6 +1,7 @@
 //! `POST /v1/chat/completions`: answers over the pipeline's passages, as OpenAI's API has them.
 
 mod answer;
+mod forward;
 mod messages;
 mod prompt;
 pub(super) mod request;
@@ -17,15 +18,15 @@ use loci_models::{Adapter, Generation};
 use super::body;
 use super::error::ApiError;
 use super::{from_release, within};
-use crate::chat::Chat;
+use crate::chat::{Chat, Meant, Writer};
 use crate::connections::Activity;
-use crate::generate::Task;
+use crate::generate::{Generator, Task};
 use crate::model::ModelName;
 use crate::recall::Recall;
 use crate::release::Loaded;
 use crate::streams::Streams;
-use crate::wire::{ChatChunk, ChatRequest, ChatResponse, ErrorBody, MAX_BODY_BYTES};
-use answer::{Answer, Head};
+use crate::wire::{ChatChunk, ChatCitation, ChatRequest, ChatResponse, ErrorBody, MAX_BODY_BYTES};
+use answer::{Answer, Head, Source};
 use prompt::Prompt;
 use request::Wanted;
 use stream::Sending;
@@ -44,7 +45,8 @@ use stream::Sending;
         (status = 413, body = ErrorBody, description = "The body is too long"),
         (status = 415, body = ErrorBody, description = "The body is not JSON by its Content-Type"),
         (status = 429, body = ErrorBody, description = "Too many chats wait; ask again after Retry-After"),
-        (status = 503, body = ErrorBody, description = "Overloaded, or no release serves yet; ask again after Retry-After"),
+        (status = 502, body = ErrorBody, description = "The service that answers chats failed on this one"),
+        (status = 503, body = ErrorBody, description = "Overloaded, no release serves yet, or the service that answers chats is away; ask again after Retry-After"),
         (status = 504, body = ErrorBody, description = "Took too long"),
     )
 )]
@@ -77,25 +79,38 @@ fn sending(recall: &Recall, request: &Request) -> Sending {
     )
 }
 
+/// An answer that somebody writes.
+struct Begun {
+    source: Source,
+    prompt_tokens: u64,
+    cited: Vec<ChatCitation>,
+}
+
 /// Looks passages up, and has an answer written; with how it is streamed, if it is.
 async fn begin(
     recall: &Recall,
     wanted: Wanted,
     arrived: Instant,
 ) -> Result<(Arc<Loaded>, Answer, Option<stream::Usage>), ApiError> {
-    let Chosen {
-        loaded,
-        chat,
-        adapter,
-        name,
-    } = choose(recall, wanted.model.as_deref())?;
-    let place = chat.generator.enter().ok_or_else(too_many)?;
-    let in_flight = recall.metrics().chat();
-    let Prompt {
-        tokens,
-        room,
-        cited,
-    } = prompt::build(recall, &loaded, &chat, &wanted).await?;
+    let chosen = choose(recall, wanted.model.as_deref())?;
+    let streamed = wanted.streamed;
+    let begun = match &chosen.chat.writer {
+        Writer::Here(generator, adapters) => {
+            let adapter = chosen.meant.adapter.as_ref();
+            let adapter = adapter.and_then(|(name, _)| adapters.get(name)).cloned();
+            write(recall, &chosen, (generator, adapter), wanted, arrived).await?
+        }
+        Writer::Service(service, base) => {
+            forward::begin(
+                recall,
+                &chosen,
+                (service.as_ref(), base.as_str()),
+                wanted,
+                arrived,
+            )
+            .await?
+        }
+    };
     let head = Head {
         id: format!(
             "chatcmpl-{:016x}{:016x}",
@@ -105,11 +120,32 @@ async fn begin(
         created: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
-        model: name,
-        release: loaded.release.clone(),
-        prompt_tokens: tokens.len() as u64,
-        cited,
+        model: chosen.meant.pinned,
+        release: chosen.loaded.release.clone(),
+        prompt_tokens: begun.prompt_tokens,
+        cited: begun.cited,
     };
+    let answer = Answer::new(recall.clone(), head, begun.source, arrived);
+    Ok((chosen.loaded, answer, streamed))
+}
+
+/// Has an answer written in this process.
+async fn write(
+    recall: &Recall,
+    chosen: &Chosen,
+    (generator, adapter): (&Arc<Generator>, Option<Arc<Adapter>>),
+    wanted: Wanted,
+    arrived: Instant,
+) -> Result<Begun, ApiError> {
+    let place = generator.enter().ok_or_else(too_many)?;
+    let in_flight = recall.metrics().chat();
+    let (loaded, chat) = (&chosen.loaded, &chosen.chat);
+    let Prompt {
+        tokens,
+        room,
+        cited,
+    } = prompt::build(recall, loaded, (chat, generator), &wanted).await?;
+    let prompt_tokens = tokens.len() as u64;
     let task = Task {
         prompt: tokens,
         options: Generation {
@@ -121,18 +157,18 @@ async fn begin(
         deadline: arrived + recall.options().chat_timeout,
         held: Box::new((loaded.clone(), in_flight)),
     };
-    let written = chat.generator.begin(place, task);
-    let answer = Answer::new(recall.clone(), head, written, arrived);
-    Ok((loaded, answer, wanted.streamed))
+    Ok(Begun {
+        source: Source::Here(generator.begin(place, task)),
+        prompt_tokens,
+        cited,
+    })
 }
 
 /// What a request's `model` means.
 struct Chosen {
     loaded: Arc<Loaded>,
     chat: Arc<Chat>,
-    adapter: Option<Arc<Adapter>>,
-    /// The name that means the same for ever.
-    name: String,
+    meant: Meant,
 }
 
 fn choose(recall: &Recall, model: Option<&str>) -> Result<Chosen, ApiError> {
@@ -150,14 +186,13 @@ fn choose(recall: &Recall, model: Option<&str>) -> Result<Chosen, ApiError> {
         );
         return Err(unknown("no_chat_model", message));
     };
-    let (adapter, name) = chat
-        .adapter(&loaded.pipeline, &name)
+    let meant = chat
+        .meant(&loaded.pipeline, &name)
         .map_err(|message| unknown("unknown_model", message))?;
     Ok(Chosen {
         loaded,
         chat,
-        adapter,
-        name,
+        meant,
     })
 }
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use loci_index::Hit;
-use loci_models::Message;
-use loci_prompt::{Room, with_context};
+use loci_models::{Decoder, Message};
+use loci_prompt::{Marks, Room, with_context};
 
 use super::request::Wanted;
 use crate::api::error::ApiError;
 use crate::api::retrieve;
 use crate::chat::Chat;
 use crate::engine::Question;
+use crate::generate::Generator;
 use crate::recall::Recall;
 use crate::release::Loaded;
 use crate::wire::ChatCitation;
@@ -24,25 +25,26 @@ pub(super) struct Prompt {
     pub(super) cited: Vec<ChatCitation>,
 }
 
-/// The prompt for a chat, with the passages that are found for it and fit.
+/// The prompt of `generator` for a chat, with the passages that are found for it and fit.
 pub(super) async fn build(
     recall: &Recall,
     loaded: &Arc<Loaded>,
-    chat: &Arc<Chat>,
+    (chat, generator): (&Arc<Chat>, &Arc<Generator>),
     wanted: &Wanted,
 ) -> Result<Prompt, ApiError> {
     let hits = look_up(recall, loaded, wanted).await?;
     let (chat, messages) = (chat.clone(), wanted.messages.clone());
+    let decoder = generator.decoder().clone();
     let most = recall.options().chat_context;
-    let room = Room::of(chat.generator.decoder(), most, wanted.max_tokens);
-    let build = move || write(&chat, &messages, hits, room);
+    let room = Room::of(&decoder, most, wanted.max_tokens);
+    let build = move || write(&decoder, &chat.marks, &messages, hits, room);
     // Templates and tokenizers compute for long on long chats, and queries have threads of their own.
     let built = tokio::task::spawn_blocking(build).await;
     built.map_err(ApiError::internal)?
 }
 
 /// The passages for the last question, by the release's own index and embedder, as `/v1/retrieve` finds them.
-async fn look_up(
+pub(super) async fn look_up(
     recall: &Recall,
     loaded: &Arc<Loaded>,
     wanted: &Wanted,
@@ -66,16 +68,16 @@ async fn look_up(
 
 /// Renders the chat with as many passages as leave the answer its room.
 fn write(
-    chat: &Chat,
+    decoder: &Decoder,
+    marks: &Marks,
     messages: &[Message],
     hits: Vec<Hit>,
     room: Room,
 ) -> Result<Prompt, ApiError> {
-    let decoder = chat.generator.decoder();
     let alone = decoder.chat_tokens(messages, true)?.len();
     refuse_long(alone, room.context)?;
     let fits = |messages: &[Message]| room.fits(decoder, messages);
-    let built = with_context(messages, &hits, &chat.marks, fits)?;
+    let built = with_context(messages, &hits, marks, fits)?;
     let tokens = decoder.chat_tokens(&built.messages, true)?;
     refuse_long(tokens.len(), room.context)?;
     let found = hits.into_iter().enumerate();
@@ -87,7 +89,7 @@ fn write(
     })
 }
 
-fn refuse_long(tokens: usize, context: usize) -> Result<(), ApiError> {
+pub(super) fn refuse_long(tokens: usize, context: usize) -> Result<(), ApiError> {
     if tokens < context {
         return Ok(());
     }
@@ -98,7 +100,7 @@ fn refuse_long(tokens: usize, context: usize) -> Result<(), ApiError> {
     Err(error.at("messages"))
 }
 
-fn citation((number, (_, hit)): (u64, (usize, Hit))) -> ChatCitation {
+pub(super) fn citation((number, (_, hit)): (u64, (usize, Hit))) -> ChatCitation {
     let passage = retrieve::passage(hit);
     ChatCitation {
         number,

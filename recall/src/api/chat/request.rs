@@ -115,6 +115,8 @@ pub(super) struct Wanted {
     pub(super) messages: Vec<Message>,
     pub(super) max_tokens: Option<usize>,
     pub(super) sampling: Sampling,
+    /// The seed that was asked for, if one was.
+    pub(super) seed: Option<u64>,
     pub(super) stop: Vec<String>,
     /// None for an answer in one piece.
     pub(super) streamed: Option<Usage>,
@@ -132,11 +134,13 @@ pub(super) fn parse(body: &[u8]) -> Result<Wanted, ApiError> {
         .object("filters")?
         .map(|filters| Engine::filter(&filters))
         .transpose()?;
+    let seed = fields.integer("seed", 0, u64::MAX)?;
     Ok(Wanted {
         model: fields.string("model")?,
         messages: messages::parse(messages)?,
         max_tokens: max_tokens(&mut fields)?,
-        sampling: sampling(&mut fields)?,
+        sampling: sampling(&mut fields, seed.unwrap_or_else(random))?,
+        seed,
         stop: stop(fields.take("stop"))?,
         streamed: streamed(&mut fields)?,
         k: k as usize,
@@ -157,7 +161,7 @@ fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     Ok(most.map(|most| usize::try_from(most).unwrap_or(usize::MAX)))
 }
 
-fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
+fn sampling(fields: &mut Fields, seed: u64) -> Result<Sampling, ApiError> {
     let heat = |t: f64| (0.0..=2.0).contains(&t);
     let share = |p: f64| p > 0.0 && p <= 1.0;
     let temperature = fields.number("temperature", "a number from 0 to 2", heat)?;
@@ -167,7 +171,7 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
         temperature: temperature.map_or(1.0, |t| t as f32),
         top_p: top_p.max(f32::MIN_POSITIVE),
         top_k: None,
-        seed: fields.integer("seed", 0, u64::MAX)?.unwrap_or_else(random),
+        seed,
     })
 }
 

@@ -6,11 +6,10 @@ use std::convert::Infallible;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::unfold;
-use loci_models::Token;
 use serde::Serialize;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::answer::{ASSISTANT, Answer, reason};
+use super::answer::{ASSISTANT, Answer, More, reason};
 use crate::api::error::ApiError;
 use crate::connections::Active;
 use crate::metrics::InFlight;
@@ -75,12 +74,12 @@ pub(super) fn response(answer: Answer, usage: Usage, sending: Sending) -> Respon
 impl Pieces {
     async fn next(&mut self) -> Option<Event> {
         while self.ready.is_empty() && !self.ended {
-            let token = tokio::select! {
-                token = self.answer.next() => token,
+            let more = tokio::select! {
+                more = self.answer.next() => more,
                 () = self.sending.streams.stopped() => Err(ApiError::shutting_down()),
             };
-            match token {
-                Ok(token) => self.take(token),
+            match more {
+                Ok(more) => self.take(more),
                 Err(error) => {
                     self.ended = true;
                     self.add(&error.into_body());
@@ -90,15 +89,15 @@ impl Pieces {
         self.ready.pop_front()
     }
 
-    fn take(&mut self, token: Token) {
-        if !token.text.is_empty() {
-            let more = ChatDelta {
+    fn take(&mut self, more: More) {
+        if !more.text.is_empty() {
+            let delta = ChatDelta {
                 role: None,
-                content: Some(token.text),
+                content: Some(more.text),
             };
-            self.add(&self.choice(more, None));
+            self.add(&self.choice(delta, None));
         }
-        let Some(finish) = token.finish else {
+        let Some(finish) = more.finish else {
             return;
         };
         self.ended = true;
