@@ -4,6 +4,7 @@ MODEL := $(CACHE)/models/all-MiniLM-L6-v2
 DECODER := $(CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 VENV  := $(CACHE)/venv
 BENCH := $(CACHE)/venv-bench
+VLLM  := $(CACHE)/venv-vllm
 KUBE  := $(CACHE)/tools/$(shell sed -nE 's|^[[:space:]]*k8s\.io/kubernetes (v[0-9.]+).*|\1|p' tests/tools/controlplane/go.mod)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export LOCI_TEST_MODEL := $(MODEL)
@@ -16,7 +17,7 @@ export LOCI_TEST_HELM := $(KUBE)/helm
 export LOCI_TEST_S3 := $(KUBE)/versitygw
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds suites bench bench-scale escalation test-peft help
+.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds suites bench bench-scale escalation test-peft test-vllm help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -83,6 +84,16 @@ DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 
 test-peft: $(BENCH)/.done ## Loads by torch and peft an adapter that is trained here, and compares logits
 	LOCI_TEST_PEFT=$(BENCH)/bin/python cargo test --release --locked -p loci-models --test it -- --ignored peft_loads
+
+test-vllm: model decoder $(VLLM)/.done ## Serves adapters by a real vLLM, on this machine's processor; installs it (6 GB)
+	cargo test --release --locked --no-run -p loci-recall -p loci-operator
+	scripts/with-vllm.sh $(VLLM) $(DECODER) $(CACHE)/models/SmolLM2-135M-Instruct \
+		cargo test --release --locked -p loci-recall -p loci-operator -- --nocapture a_real_vllm
+
+$(VLLM)/.done: scripts/install-vllm.sh
+	rm -rf $(VLLM)
+	scripts/install-vllm.sh $(VLLM)
+	touch $@
 
 bench: build model decoder examples/local/model $(BENCH)/.llama ## Measures what docs/performance.md reports
 	$(LOCI) bench embed --model $(MODEL) --documents $(DOCUMENTS) --python $(BENCH)/bin/python

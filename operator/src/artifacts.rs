@@ -1,7 +1,7 @@
-//! Where replicas get revisions from: the manifest and the files of one revision, for who has its key.
+//! Where replicas get revisions and adapters from: the manifest and the files of one, for who has its key.
 //!
-//! A key is the HMAC (RFC 2104, over SHA-256) of the revision's digest under a secret that never leaves the store.
-//! A pipeline's ConfigMap carries the keys of its own releases, so that no tenant reads another's.
+//! A key is the HMAC (RFC 2104, over SHA-256) of the digest of a revision, or of an adapter's manifest, under a secret that
+//! never leaves the store. A pipeline's ConfigMap carries the keys of its own releases, so that no tenant reads another's.
 //!
 //! Files of a store in a bucket do not pass through here: who has the key is sent on to a URL that the bucket's server
 //! answers at, signed for that one file and a few minutes. The ConfigMap stays small, nothing in it expires, and no
@@ -24,8 +24,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use hmac::{Hmac, Mac};
 use loci_digest::Digest;
-use loci_store::{Store, StoreError, StoreUrl};
-use loci_worker::step::{REVISION, RevisionManifest};
+use loci_store::{Store, StoreError, StoreUrl, Tree};
+use loci_worker::step::{ADAPTER, AdapterManifest, REVISION, RevisionManifest};
 use sha2::Sha256;
 use tokio::net::TcpListener;
 use tokio_util::io::ReaderStream;
@@ -40,8 +40,38 @@ const EXPIRES: Duration = Duration::from_secs(600);
 /// How long who asks keeps a connection that it does not need: behind the Service's address may be one that is stuck, and
 /// new connections go past it.
 pub const IDLE: Duration = Duration::from_secs(2);
-/// Revisions whose files are known; all are forgotten beyond.
+/// Revisions and adapters whose files are known; all are forgotten beyond.
 const KNOWN: usize = 256;
+
+/// What is given out.
+#[derive(Clone, Copy)]
+enum Kind {
+    Revision,
+    Adapter,
+}
+
+impl Kind {
+    /// The part of paths.
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Revision => "revisions",
+            Self::Adapter => "adapters",
+        }
+    }
+
+    async fn tree(self, store: &Store, digest: &Digest) -> Result<Tree, StoreError> {
+        Ok(match self {
+            Self::Revision => {
+                let manifest: RevisionManifest = store.get_manifest(REVISION, digest).await?;
+                manifest.tree
+            }
+            Self::Adapter => {
+                let manifest: AdapterManifest = store.get_manifest(ADAPTER, digest).await?;
+                manifest.tree
+            }
+        })
+    }
+}
 
 /// The store as replicas see it. Cheap to clone.
 #[derive(Clone)]
@@ -52,7 +82,7 @@ struct Inner {
     /// Where replicas reach this.
     url: Url,
     secret: [u8; 32],
-    /// The files of revisions asked for lately.
+    /// The files of what was asked for lately.
     files: Mutex<HashMap<Digest, Arc<HashSet<Digest>>>>,
 }
 
@@ -79,9 +109,19 @@ impl Artifacts {
 
     /// Where a revision is, and the key to it.
     pub fn of(&self, revision: &Digest) -> (String, String) {
+        self.place(Kind::Revision, revision)
+    }
+
+    /// Where an adapter is, by the digest of its manifest, and the key to it.
+    pub fn of_adapter(&self, manifest: &Digest) -> (String, String) {
+        self.place(Kind::Adapter, manifest)
+    }
+
+    fn place(&self, kind: Kind, digest: &Digest) -> (String, String) {
         let base = self.0.url.as_str().trim_end_matches('/');
-        let tag = self.mac(revision.as_bytes()).finalize().into_bytes();
-        (format!("{base}/v1/revisions/{revision}"), hex::encode(tag))
+        let tag = self.mac(digest.as_bytes()).finalize().into_bytes();
+        let url = format!("{base}/v1/{}/{digest}", kind.plural());
+        (url, hex::encode(tag))
     }
 
     /// Serves until `shutdown`.
@@ -92,8 +132,8 @@ impl Artifacts {
         let router = Router::new()
             // Whether this process answers at all; a port does also while its process stands still.
             .route("/healthz", get(async || "ok"))
-            .route("/v1/revisions/{revision}", get(manifest))
-            .route("/v1/revisions/{revision}/files/{digest}", get(file))
+            .merge(given_out(Kind::Revision))
+            .merge(given_out(Kind::Adapter))
             .merge(uploads::router())
             .with_state(self);
         axum::serve(listener, router)
@@ -110,11 +150,11 @@ impl Artifacts {
         mac
     }
 
-    /// The revision that is asked for, if the key fits.
-    fn admit(&self, revision: &str, headers: &HeaderMap) -> Result<Digest, Refusal> {
-        let revision: Digest = revision.parse().map_err(|_| Refusal::Unknown)?;
-        self.check(revision.as_bytes(), bearer(headers))?;
-        Ok(revision)
+    /// What is asked for, if the key fits.
+    fn admit(&self, digest: &str, headers: &HeaderMap) -> Result<Digest, Refusal> {
+        let digest: Digest = digest.parse().map_err(|_| Refusal::Unknown)?;
+        self.check(digest.as_bytes(), bearer(headers))?;
+        Ok(digest)
     }
 
     /// Whether a key is that of these bytes.
@@ -125,19 +165,19 @@ impl Artifacts {
         fits.map_err(|_| Refusal::Key)
     }
 
-    async fn files(&self, revision: &Digest) -> Result<Arc<HashSet<Digest>>, Refusal> {
+    async fn files(&self, kind: Kind, digest: &Digest) -> Result<Arc<HashSet<Digest>>, Refusal> {
         let known = || lock(&self.0.files);
-        if let Some(files) = known().get(revision) {
+        if let Some(files) = known().get(digest) {
             return Ok(files.clone());
         }
-        let manifest: RevisionManifest = self.0.store.get_manifest(REVISION, revision).await?;
-        let files: HashSet<Digest> = manifest.tree.values().map(|entry| entry.digest).collect();
+        let tree = kind.tree(&self.0.store, digest).await?;
+        let files: HashSet<Digest> = tree.values().map(|entry| entry.digest).collect();
         let files = Arc::new(files);
         let mut known = known();
         if known.len() >= KNOWN {
             known.clear();
         }
-        known.insert(*revision, files.clone());
+        known.insert(*digest, files.clone());
         Ok(files)
     }
 }
@@ -157,7 +197,7 @@ enum Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NotFound { .. } => Self::Unknown,
+            StoreError::NotFound { .. } | StoreError::Kind { .. } => Self::Unknown,
             error => Self::Store(error),
         }
     }
@@ -180,26 +220,46 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// The routes of one kind: manifests, and the files that they name.
+fn given_out(kind: Kind) -> Router<Artifacts> {
+    let at = format!("/v1/{}/{{digest}}", kind.plural());
+    let manifest = move |State(artifacts): State<Artifacts>,
+                         UrlPath(digest): UrlPath<String>,
+                         headers: HeaderMap| async move {
+        manifest(&artifacts, kind, &digest, &headers).await
+    };
+    let file = move |State(artifacts): State<Artifacts>,
+                     UrlPath((of, digest)): UrlPath<(String, String)>,
+                     headers: HeaderMap| async move {
+        file(&artifacts, kind, (&of, &digest), &headers).await
+    };
+    Router::new()
+        .route(&at, get(manifest))
+        .route(&format!("{at}/files/{{file}}"), get(file))
+}
+
 async fn manifest(
-    State(artifacts): State<Artifacts>,
-    UrlPath(revision): UrlPath<String>,
-    headers: HeaderMap,
+    artifacts: &Artifacts,
+    kind: Kind,
+    digest: &str,
+    headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
-    let revision = artifacts.admit(&revision, &headers)?;
-    // Only revisions: other manifests are nobody's business.
-    artifacts.files(&revision).await?;
-    let bytes = artifacts.0.store.manifest_bytes(&revision).await?;
+    let digest = artifacts.admit(digest, headers)?;
+    // Of this kind only: other manifests are nobody's business.
+    artifacts.files(kind, &digest).await?;
+    let bytes = artifacts.0.store.manifest_bytes(&digest).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
 async fn file(
-    State(artifacts): State<Artifacts>,
-    UrlPath((revision, digest)): UrlPath<(String, String)>,
-    headers: HeaderMap,
+    artifacts: &Artifacts,
+    kind: Kind,
+    (of, digest): (&str, &str),
+    headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
-    let revision = artifacts.admit(&revision, &headers)?;
+    let of = artifacts.admit(of, headers)?;
     let digest: Digest = digest.parse().map_err(|_| Refusal::Unknown)?;
-    if !artifacts.files(&revision).await?.contains(&digest) {
+    if !artifacts.files(kind, &of).await?.contains(&digest) {
         return Err(Refusal::Unknown);
     }
     if let Some(url) = artifacts.0.store.link(&digest, EXPIRES).await? {

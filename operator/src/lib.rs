@@ -6,11 +6,13 @@
 //! backoff and disturbs no other. One that is settled is glanced at when something happens to it, and costs its facts.
 //!
 //! Steps run in the operator's own process or, over NATS, in workers. A pipeline is served by the operator's process or
-//! by replicas of its own, which [`replicate`] is.
+//! by replicas of its own, which [`replicate`] is. Beside a vLLM, [`adapt`] keeps a pipeline's adapters loaded.
 
+mod adapters;
 mod annotations;
 mod apply;
 mod artifacts;
+mod cache;
 mod cluster;
 mod dereference;
 mod events;
@@ -18,6 +20,7 @@ mod facts;
 mod fetchers;
 mod fleet;
 mod glance;
+mod goal;
 mod leader;
 mod maps;
 mod metrics;
@@ -35,6 +38,7 @@ mod warm;
 mod watch;
 mod work;
 
+pub use adapters::{AdapterOptions, AdapterTerms, adapt};
 pub use annotations::{APPROVE, CANCEL, FINETUNE, REFRESH, ROLLBACK};
 pub use cluster::PIPELINE;
 pub use fetchers::{FetcherOptions, FetcherTemplate, fetch};

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod adapters;
 pub mod advise;
 mod election;
 mod fetcher;
@@ -86,6 +87,7 @@ enum Command {
     Worker(worker::Worker),
     Fetcher(fetcher::Fetcher),
     Recall(recall::Recall),
+    Adapters(adapters::Adapters),
     Probe(probe::Probe),
     /// The same for pipelines of a cluster: `kubectl loci`, without the plugin
     Kubectl(kubectl::Kubectl),
@@ -124,6 +126,7 @@ impl Cli {
             Command::Fetcher(fetcher) => fetcher.run(&shared).await,
             Command::Probe(probe) => probe.run().await,
             Command::Recall(recall) => recall.run(&shared).await,
+            Command::Adapters(adapters) => adapters.run(&shared).await,
             Command::Kubectl(kubectl) => kubectl.run(shared.output).await,
             Command::Completions { shell } => {
                 clap_complete::generate(

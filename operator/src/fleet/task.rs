@@ -104,14 +104,12 @@ impl Task {
         task
     }
 
-    /// Revisions are where this operator gives them out.
+    /// Revisions and adapters are where this operator gives them out.
     fn relocate(&mut self) {
         for wanted in self.wanted.values_mut() {
-            let (url, key) = self.yard.artifacts.of(&wanted.revision);
-            if (&url, &key) != (&wanted.url, &wanted.key) {
-                (wanted.url, wanted.key) = (url, key);
-                self.releases_due = true;
-            }
+            let there = wanted.clone().relocated(&self.yard.artifacts);
+            self.releases_due |= there != *wanted;
+            *wanted = there;
         }
     }
 
@@ -260,6 +258,7 @@ impl Task {
                 .map(|b| u64::try_from(b.as_millis()).unwrap_or(u64::MAX)),
             url,
             key,
+            adapters: BTreeMap::new(),
         };
         (load.release, wanted)
     }

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use loci_digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::artifacts::Artifacts;
+use crate::cache::Place;
+
 /// The key of the ConfigMap `<pipeline>-serving` that names the release to answer with.
 pub const DESIRED: &str = "desired";
 /// The key of the releases to have loaded, as JSON: [`Releases`].
@@ -36,6 +39,54 @@ pub struct Wanted {
     pub url: String,
     /// Lets in who asks there for this revision.
     pub key: String,
+    /// Its adapters, by the names that the pipeline gives them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub adapters: BTreeMap<String, WantedAdapter>,
+}
+
+impl Wanted {
+    /// The same, where these artefacts are given out.
+    pub fn relocated(mut self, artifacts: &Artifacts) -> Self {
+        (self.url, self.key) = artifacts.of(&self.revision);
+        for adapter in self.adapters.values_mut() {
+            (adapter.url, adapter.key) = artifacts.of_adapter(&adapter.manifest);
+        }
+        self
+    }
+
+    /// Where its revision is.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            digest: &self.revision,
+            url: &self.url,
+            key: &self.key,
+        }
+    }
+}
+
+/// An adapter of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WantedAdapter {
+    /// Its manifest.
+    pub manifest: Digest,
+    /// The adapter's own digest, by which it is called.
+    pub adapter: Digest,
+    /// Where manifest and files are to be had.
+    pub url: String,
+    /// Lets in who asks there for this adapter.
+    pub key: String,
+}
+
+impl WantedAdapter {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            digest: &self.manifest,
+            url: &self.url,
+            key: &self.key,
+        }
+    }
 }
 
 /// What a replica says of itself.

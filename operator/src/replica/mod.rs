@@ -2,7 +2,6 @@
 //! answers, and switches. What answers goes on answering whatever becomes of the operator, NATS or the API server.
 
 mod budget;
-mod fetch;
 mod status;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,12 +10,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::future::OptionFuture;
-use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use loci_digest::Digest;
 use loci_models::{DeviceRequest, HubOptions};
@@ -29,11 +25,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::fleet::{DESIRED, RELEASES, Releases, Report, Wanted, config_map};
+use crate::cache::Cache;
+use crate::fleet::{Report, Wanted, config_map};
+use crate::goal::{Goal, follow, until};
 use crate::{bind, lock};
 pub use budget::Limits;
 use budget::{Budget, Need};
-use fetch::Cache;
 
 /// The pauses after a release that could not be loaded.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
@@ -61,13 +58,6 @@ pub struct ReplicaOptions {
     pub device: DeviceRequest,
     /// What it may use.
     pub limits: Limits,
-}
-
-/// What the ConfigMap says.
-#[derive(Clone, Default, PartialEq)]
-struct Goal {
-    desired: Option<String>,
-    releases: Releases,
 }
 
 type Shown = Arc<Mutex<Report>>;
@@ -127,50 +117,6 @@ pub async fn replicate(
         );
     }
     result
-}
-
-async fn until(stop: CancellationToken, task: impl Future<Output = ()>) -> Result<()> {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = task => {}
-    }
-    Ok(())
-}
-
-/// Keeps the goal as the ConfigMap says. One that does not read, or is gone, changes nothing: what serves is better than
-/// nothing.
-async fn follow(maps: Api<ConfigMap>, name: String, goals: watch::Sender<Goal>) {
-    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher(maps, only).default_backoff().boxed();
-    loop {
-        match events.try_next().await {
-            Ok(Some(Event::Apply(map) | Event::InitApply(map))) => match goal(&map) {
-                Ok(goal) => drop(goals.send_if_modified(|old| {
-                    let changed = *old != goal;
-                    *old = goal;
-                    changed
-                })),
-                Err(error) => tracing::warn!("ConfigMap {name}: {error:#}"),
-            },
-            Ok(Some(_)) => {}
-            Ok(None) => return,
-            Err(error) => {
-                tracing::warn!("ConfigMap {name} cannot be watched; trying again: {error}")
-            }
-        }
-    }
-}
-
-fn goal(map: &ConfigMap) -> Result<Goal> {
-    let data = map.data.clone().unwrap_or_default();
-    let releases = match data.get(RELEASES) {
-        Some(json) => serde_json::from_str(json).context(RELEASES)?,
-        None => Releases::new(),
-    };
-    Ok(Goal {
-        desired: data.get(DESIRED).cloned(),
-        releases,
-    })
 }
 
 struct Failed {
@@ -272,9 +218,15 @@ impl Replica {
     }
 
     async fn prepare(&self, goal: &Goal, name: &str, wanted: &Wanted) -> Result<Prepared> {
-        let tree = self.cache.tree(wanted).await?;
+        let adapters: Vec<&str> = wanted.adapters.keys().map(String::as_str).collect();
+        ensure!(
+            adapters.is_empty(),
+            "it has adapters ({}), and this version of `loci recall` loads none: serve it by a later one",
+            adapters.join(", ")
+        );
+        let tree: Tree = self.cache.find(wanted.place()).await?;
         self.afford(goal, name, wanted, &tree).await?;
-        let directory = self.cache.directory(wanted, &tree).await?;
+        let directory = self.cache.directory(wanted.place(), &tree).await?;
         let encoder = self.encoders.get(&wanted.model).await?;
         let request = LoadRequest {
             pipeline: self.pipeline.clone(),
@@ -292,7 +244,7 @@ impl Replica {
     /// Whether a candidate fits beside what answers. What is to answer is loaded in any case: it fitted when it was a
     /// candidate, and without it nothing answers.
     async fn afford(&self, goal: &Goal, name: &str, wanted: &Wanted, tree: &Tree) -> Result<()> {
-        let beside = match &self.serving {
+        let beside: Option<Tree> = match &self.serving {
             Some((_, (_, revision))) => self.cache.here(revision).await?,
             None => None,
         };

@@ -1,5 +1,5 @@
-//! The revisions that a replica has: fetched file by file, what it has already not again, verified by digest. A download
-//! that breaks off goes on where it was.
+//! What is fetched from an operator: revisions and adapters, file by file, what is here already not again, verified by
+//! digest. A download that breaks off goes on where it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,26 +10,74 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use loci_digest::Digest;
 use loci_store::{FileEntry, Store, Tree};
-use loci_worker::step::RevisionManifest;
+use loci_worker::step::{AdapterManifest, RevisionManifest};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderValue, LOCATION, RANGE};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use crate::artifacts::IDLE;
-use crate::fleet::Wanted;
 use crate::lock;
 
 /// Files fetched at once.
 const PARALLEL: usize = 4;
 /// The longest silence of the server.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Files that no revision needs are kept this long: the next revision may share them.
+/// Files that nothing needs are kept this long: the next revision may share them.
 const GRACE: Duration = Duration::from_secs(600);
-/// Manifests of this kind keep a revision's files.
-const KIND: &str = "replica";
 
-/// Revisions on disk. Cheap to clone.
+/// Where something is to be had.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The digest of its manifest.
+    pub digest: &'a Digest,
+    /// Where the operator gives it out.
+    pub url: &'a str,
+    /// Lets in who asks there.
+    pub key: &'a str,
+}
+
+/// What is kept here of something that was fetched with its files.
+pub trait Kept: Serialize + DeserializeOwned + Send + Sync {
+    /// The body of its manifest.
+    type Manifest: DeserializeOwned;
+    /// Manifests of this kind keep the files.
+    const KIND: &'static str;
+    /// What is kept of the manifest.
+    fn of(manifest: Self::Manifest) -> Self;
+    /// Its files.
+    fn files(&self) -> &Tree;
+}
+
+/// Of a revision, nothing but its files.
+impl Kept for Tree {
+    type Manifest = RevisionManifest;
+    const KIND: &'static str = "replica";
+
+    fn of(manifest: RevisionManifest) -> Self {
+        manifest.tree
+    }
+
+    fn files(&self) -> &Tree {
+        self
+    }
+}
+
+impl Kept for AdapterManifest {
+    type Manifest = Self;
+    const KIND: &'static str = "replica-adapter";
+
+    fn of(manifest: Self) -> Self {
+        manifest
+    }
+
+    fn files(&self) -> &Tree {
+        &self.tree
+    }
+}
+
+/// What was fetched, on disk. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache(Arc<Inner>);
 
@@ -37,24 +85,24 @@ struct Inner {
     store: Store,
     root: PathBuf,
     http: reqwest::Client,
-    /// What keeps the files of each revision.
+    /// What keeps the files of each.
     roots: Mutex<BTreeMap<Digest, Digest>>,
     held: Arc<Mutex<BTreeMap<Digest, usize>>>,
 }
 
-/// While it lives, the revision's files do.
+/// While it lives, the files do.
 pub struct Held {
-    revision: Digest,
+    digest: Digest,
     held: Arc<Mutex<BTreeMap<Digest, usize>>>,
 }
 
 #[derive(Deserialize)]
-struct Envelope {
-    body: RevisionManifest,
+struct Envelope<T> {
+    body: T,
 }
 
 impl Cache {
-    /// Over a store of its own, and a directory of unpacked revisions.
+    /// Over a store of its own, and a directory for what is unpacked.
     pub fn new(store: Store, root: PathBuf) -> Result<Self> {
         let connect = Duration::from_secs(5);
         let http = reqwest::Client::builder()
@@ -75,20 +123,20 @@ impl Cache {
         })))
     }
 
-    /// The files of a revision that is here.
-    pub async fn here(&self, revision: &Digest) -> Result<Option<Tree>> {
-        Ok(match self.0.store.lookup(revision).await? {
-            Some(root) => Some(self.0.store.get_manifest(KIND, &root).await?),
+    /// What is here of something.
+    pub async fn here<K: Kept>(&self, digest: &Digest) -> Result<Option<K>> {
+        Ok(match self.0.store.lookup(digest).await? {
+            Some(root) => Some(self.0.store.get_manifest(K::KIND, &root).await?),
             None => None,
         })
     }
 
-    /// The files of a revision.
-    pub async fn tree(&self, wanted: &Wanted) -> Result<Tree> {
+    /// What there is to know of something, without its files.
+    pub async fn find<K: Kept>(&self, place: Place<'_>) -> Result<K> {
         // Fetched before: nobody has to be asked.
-        match self.here(&wanted.revision).await? {
-            Some(tree) => Ok(tree),
-            None => Ok(self.manifest(wanted).await?.tree),
+        match self.here(place.digest).await? {
+            Some(kept) => Ok(kept),
+            None => Ok(K::of(self.manifest(place).await?)),
         }
     }
 
@@ -103,58 +151,54 @@ impl Cache {
         Ok(bytes)
     }
 
-    /// The directory of a revision with these files, fetched if they are not there.
-    pub async fn directory(&self, wanted: &Wanted, tree: &Tree) -> Result<PathBuf> {
-        let (revision, path) = (&wanted.revision, self.path(&wanted.revision));
-        let root = match self.0.store.lookup(revision).await? {
+    /// The directory with its files, fetched if they are not there.
+    pub async fn directory<K: Kept>(&self, place: Place<'_>, kept: &K) -> Result<PathBuf> {
+        let path = self.path(place.digest);
+        let root = match self.0.store.lookup(place.digest).await? {
             Some(root) => root,
             None => {
-                let root = self.fetch_all(wanted, tree).await?;
-                self.0.store.record(revision, &root).await?
+                let root = self.fetch_all(place, kept).await?;
+                self.0.store.record(place.digest, &root).await?
             }
         };
-        lock(&self.0.roots).insert(*revision, root);
-        self.0.store.materialise_tree(tree, &path).await?;
+        lock(&self.0.roots).insert(*place.digest, root);
+        self.0.store.materialise_tree(kept.files(), &path).await?;
         Ok(path)
     }
 
-    async fn fetch_all(&self, wanted: &Wanted, tree: &Tree) -> Result<Digest> {
-        let missing = stream::iter(
-            tree.values()
-                .copied()
-                .map(|entry| self.fetch(wanted, entry)),
-        );
+    async fn fetch_all<K: Kept>(&self, place: Place<'_>, kept: &K) -> Result<Digest> {
+        let files = kept.files().values().copied();
+        let missing = stream::iter(files.map(|entry| self.fetch(place, entry)));
         let missing = missing.buffer_unordered(PARALLEL);
         missing.try_collect::<Vec<()>>().await?;
-        let files: Vec<Digest> = tree.values().map(|entry| entry.digest).collect();
-        Ok(self.0.store.put_manifest(KIND, &files, tree).await?)
+        let files: Vec<Digest> = kept.files().values().map(|entry| entry.digest).collect();
+        Ok(self.0.store.put_manifest(K::KIND, &files, kept).await?)
     }
 
-    async fn manifest(&self, wanted: &Wanted) -> Result<RevisionManifest> {
-        let answer = self.get(&wanted.url, wanted, 0).await?;
-        let bytes = answer.bytes().await.context("the revision's manifest")?;
+    async fn manifest<T: DeserializeOwned>(&self, place: Place<'_>) -> Result<T> {
+        let answer = self.get(place.url, place.key, 0).await?;
+        let bytes = answer.bytes().await.context("the manifest")?;
         let found = Digest::of(&bytes);
         ensure!(
-            found == wanted.revision,
-            "{} answered with {found}, which is another revision",
-            wanted.url
+            found == *place.digest,
+            "{} answered with {found}, which is something else",
+            place.url
         );
-        let envelope: Envelope =
-            serde_json::from_slice(&bytes).context("the revision's manifest")?;
+        let envelope: Envelope<T> = serde_json::from_slice(&bytes).context("the manifest")?;
         Ok(envelope.body)
     }
 
-    async fn fetch(&self, wanted: &Wanted, entry: FileEntry) -> Result<()> {
+    async fn fetch(&self, place: Place<'_>, entry: FileEntry) -> Result<()> {
         if self.0.store.contains(&entry.digest).await? {
             return Ok(());
         }
-        let url = format!("{}/files/{}", wanted.url, entry.digest);
+        let url = format!("{}/files/{}", place.url, entry.digest);
         let file = tempfile::NamedTempFile::new_in(&self.0.root)?;
         let mut out = tokio::fs::File::from_std(file.reopen()?);
         let mut have = 0;
         loop {
             let before = have;
-            match self.download(&url, wanted, &mut out, &mut have).await {
+            match self.download(&url, place.key, &mut out, &mut have).await {
                 Ok(()) => break,
                 Err(error) if have > before => {
                     tracing::debug!(have, "a download broke off and goes on: {error:#}");
@@ -172,11 +216,11 @@ impl Cache {
     async fn download(
         &self,
         url: &str,
-        wanted: &Wanted,
+        key: &str,
         out: &mut tokio::fs::File,
         have: &mut u64,
     ) -> Result<()> {
-        let answer = self.get(url, wanted, *have).await?;
+        let answer = self.get(url, key, *have).await?;
         if *have > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
             // It starts anew.
             out.set_len(0).await?;
@@ -192,8 +236,8 @@ impl Cache {
     }
 
     /// What the operator answers, or who it sends on to: that one gets no key.
-    async fn get(&self, url: &str, wanted: &Wanted, from: u64) -> Result<reqwest::Response> {
-        let asked = self.0.http.get(url).bearer_auth(&wanted.key);
+    async fn get(&self, url: &str, key: &str, from: u64) -> Result<reqwest::Response> {
+        let asked = self.0.http.get(url).bearer_auth(key);
         let mut answer = send(asked, from, url).await?;
         if answer.status() == StatusCode::TEMPORARY_REDIRECT {
             let to = answer.headers().get(LOCATION).map(HeaderValue::to_str);
@@ -205,33 +249,33 @@ impl Cache {
         Ok(answer)
     }
 
-    /// Keeps a revision's files while the answer lives.
-    pub fn hold(&self, revision: Digest) -> Held {
-        *lock(&self.0.held).entry(revision).or_default() += 1;
+    /// Keeps the files while the answer lives.
+    pub fn hold(&self, digest: Digest) -> Held {
+        *lock(&self.0.held).entry(digest).or_default() += 1;
         Held {
-            revision,
+            digest,
             held: self.0.held.clone(),
         }
     }
 
-    /// Deletes all revisions but those to keep and those held.
+    /// Deletes all but what is to be kept or held.
     pub async fn sweep(&self, mut keep: BTreeSet<Digest>) -> Result<()> {
         keep.extend(lock(&self.0.held).keys().copied());
-        let paths: Vec<PathBuf> = keep.iter().map(|revision| self.path(revision)).collect();
+        let paths: Vec<PathBuf> = keep.iter().map(|digest| self.path(digest)).collect();
         let root = self.0.root.clone();
         // Deleting large files takes long, and queries are answered by the threads that would wait for it.
         tokio::task::spawn_blocking(move || delete_others(&root, &paths)).await??;
         let roots: Vec<Digest> = {
             let mut roots = lock(&self.0.roots);
-            roots.retain(|revision, _| keep.contains(revision));
+            roots.retain(|digest, _| keep.contains(digest));
             roots.values().copied().collect()
         };
         self.0.store.gc(&roots, GRACE).await?;
         Ok(())
     }
 
-    fn path(&self, revision: &Digest) -> PathBuf {
-        self.0.root.join(revision.to_hex())
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.0.root.join(digest.to_hex())
     }
 }
 
@@ -264,10 +308,10 @@ async fn send(asked: reqwest::RequestBuilder, from: u64, url: &str) -> Result<re
 impl Drop for Held {
     fn drop(&mut self) {
         let mut held = lock(&self.held);
-        if let Some(count) = held.get_mut(&self.revision) {
+        if let Some(count) = held.get_mut(&self.digest) {
             *count -= 1;
             if *count == 0 {
-                held.remove(&self.revision);
+                held.remove(&self.digest);
             }
         }
     }
