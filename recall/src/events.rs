@@ -26,7 +26,7 @@ impl Events {
         }
         match self.pending.len() {
             ..=LONGEST => Ok(()),
-            length => Err(format!("an event has a line of more than {length} bytes")),
+            length => Err(format!("a line of {length} bytes has no end")),
         }
     }
 

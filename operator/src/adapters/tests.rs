@@ -101,16 +101,14 @@ impl Bed {
         }
     }
 
-    fn want(&self, desired: Option<&str>, releases: &[(&str, &WantedAdapter)]) -> Goal {
+    fn want(&self, desired: Option<&str>, releases: &[(&str, &WantedAdapter)]) {
         let named = |(name, adapter): &(&str, &WantedAdapter)| {
             ((*name).to_owned(), release((*adapter).clone()))
         };
-        let goal = Goal {
+        self.goals.send_replace(Goal {
             desired: desired.map(str::to_owned),
             releases: releases.iter().map(named).collect(),
-        };
-        self.goals.send_replace(goal.clone());
-        goal
+        });
     }
 
     /// What the status port says, once it is as it should be.

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-/// The longest time for an answer that computes nothing, and for the others.
-const SHORT: Duration = Duration::from_secs(5);
+/// The longest time for an answer that computes nothing, also under much load; and for the others.
+const SHORT: Duration = Duration::from_secs(15);
 const LONG: Duration = Duration::from_secs(120);
 /// What is said of an error's text.
 const QUOTED: usize = 300;
