@@ -26,4 +26,4 @@ printf '%s\n' 'xgrammar==0.2.8' 'llguidance>=1.7,<1.8' > "$to/constraints.txt"
 packages=$("$to/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 mkdir -p "$packages/vllm-0.32.0+cpu.dist-info"
 printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' > "$packages/vllm-0.32.0+cpu.dist-info/METADATA"
-"$to/bin/vllm" --version
+"$to/bin/python" -c "import vllm"
