@@ -37,6 +37,7 @@ pub fn router(engine: &Shared) -> Router {
         .route("/v1/models", get(cards))
         .route("/v1/load_lora_adapter", post(load))
         .route("/v1/unload_lora_adapter", post(unload))
+        .route("/tokenize", post(tokenize))
         .route("/v1/completions", post(complete))
         .layer(from_fn_with_state(engine.clone(), gate))
         .with_state(engine.clone())
@@ -83,6 +84,17 @@ async fn unload(State(engine): State<Shared>, Json(asked): Json<Value>) -> Respo
             format!("The lora adapter '{name}' cannot be found."),
         ),
     }
+}
+
+/// The numbers of a text.
+async fn tokenize(Json(asked): Json<Value>) -> Json<Value> {
+    assert_eq!(
+        (&asked["model"], &asked["add_special_tokens"]),
+        (&json!("base"), &json!(false))
+    );
+    let words = asked["prompt"].as_str().unwrap().split_whitespace();
+    let tokens: Vec<u32> = words.map(|word| word.parse().unwrap()).collect();
+    Json(json!({"count": tokens.len(), "max_model_len": 64, "tokens": tokens}))
 }
 
 async fn complete(State(engine): State<Shared>, Json(asked): Json<Value>) -> Response {

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use loci_digest::Digest;
-use loci_models::LoraConfig;
+use loci_models::{LoraConfig, Probe};
 use loci_recall::adapter_name;
 use loci_store::{FileEntry, Tree};
-use loci_worker::step::{AdapterManifest, AdapterProbe, Trained};
+use loci_worker::step::{AdapterManifest, Trained};
 
 use crate::fleet::{Wanted, WantedAdapter};
 use crate::goal::Goal;
@@ -31,10 +31,11 @@ pub fn manifest(value: &str) -> AdapterManifest {
         (name.to_owned(), FileEntry { digest, size })
     };
     let tree: Tree = files(value).into_iter().map(entry).collect();
-    let probe = |first: u32| AdapterProbe {
-        prompt: vec![first, 2, 3],
-        tokens: vec![4, 5],
-        log_probabilities: vec![value.parse().unwrap(); 2],
+    // To the vLLM of the tests a text is the numbers in it.
+    let probe = |first: u32| Probe {
+        prompt: format!("{first} 2 3"),
+        completion: "4 5".to_owned(),
+        log_probability: 2.0 * value.parse::<f64>().unwrap(),
     };
     let nothing = Digest::of("");
     AdapterManifest {

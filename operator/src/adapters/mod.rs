@@ -224,15 +224,12 @@ impl Agent {
     }
 
     async fn verify(&self, name: &str, base: &str, manifest: &AdapterManifest) -> Result<()> {
-        let mut said = Said {
-            adapter: Vec::new(),
-            base: Vec::new(),
-        };
+        let (vllm, mut said) = (&self.vllm, Said::default());
         for probe in &manifest.probes {
+            let asked = vllm.tokens(base, probe).await?;
             said.adapter
-                .push(self.vllm.log_probabilities(name, probe).await?);
-            said.base
-                .push(self.vllm.log_probabilities(base, probe).await?);
+                .push(vllm.log_probabilities(name, &asked).await?);
+            said.base.push(vllm.log_probabilities(base, &asked).await?);
         }
         let tolerance = self.terms.tolerance;
         let (own, alone) = probe::check(manifest, &said, tolerance)?;

@@ -1,7 +1,8 @@
 //! Whether an adapter is what it should be, before it is loaded and by its answers afterwards.
 
 use anyhow::{Result, ensure};
-use loci_worker::step::{AdapterManifest, AdapterProbe};
+use loci_models::Probe;
+use loci_worker::step::AdapterManifest;
 
 use crate::fleet::WantedAdapter;
 
@@ -35,18 +36,25 @@ pub fn fits(manifest: &AdapterManifest, wanted: &WantedAdapter, most: Option<usi
     Ok(())
 }
 
-/// What an adapter and its base, each by vLLM, say of the fixed continuations.
+/// A fixed prompt and the answer to it, as vLLM's tokenizer has them.
+pub struct Asked {
+    pub prompt: Vec<u32>,
+    pub answer: Vec<u32>,
+}
+
+/// What an adapter and its base, each by vLLM, say of the fixed answers: the logarithm of the probability of each token.
+#[derive(Default)]
 pub struct Said {
     pub adapter: Vec<Vec<f64>>,
     pub base: Vec<Vec<f64>>,
 }
 
-/// How far answers are from what was recorded: for each probe the mean over its tokens, in nats; the largest.
-pub fn distance(recorded: &[AdapterProbe], said: &[Vec<f64>]) -> f64 {
-    let of = |(probe, said): (&AdapterProbe, &Vec<f64>)| {
-        let pairs = probe.log_probabilities.iter().zip(said);
-        let apart = pairs.map(|(recorded, said)| (f64::from(*recorded) - said).abs());
-        apart.sum::<f64>() / said.len().max(1) as f64
+/// How far answers are from what was recorded of them: of each the difference of its logarithms by the number of its
+/// tokens, in nats; the largest.
+pub fn distance(recorded: &[Probe], said: &[Vec<f64>]) -> f64 {
+    let of = |(probe, said): (&Probe, &Vec<f64>)| {
+        let apart = (probe.log_probability - said.iter().sum::<f64>()).abs();
+        apart / said.len().max(1) as f64
     };
     // What is no number is the largest.
     let larger = |a: f64, b: f64| if b <= a { a } else { b };
@@ -98,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_compared_token_by_token() {
+    fn answers_are_compared_by_the_token() {
         let manifest = manifest("-0.5");
         let say = |value: f64| vec![vec![value; 2]; manifest.probes.len()];
         let told = |adapter: f64, base: f64| {
@@ -123,12 +131,12 @@ mod tests {
                 .to_string()
                 .contains("not apply")
         );
-        // One bad probe among good ones counts; so do errors that would cancel each other.
+        // One bad answer among good ones counts.
         let mut said = Said {
             adapter: say(-0.5),
             base: say(-1.0),
         };
-        said.adapter[1] = vec![-0.3, -0.7];
+        said.adapter[1] = vec![-0.3, -0.3];
         assert!((distance(&manifest.probes, &said.adapter) - 0.2).abs() < 1e-6);
         assert!(check(&manifest, &said, 0.1).is_err());
     }

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use loci_models::{
-    Adapter, Continuation, Decoder, DeviceRequest, Example, LoraConfig, Message, Trainer,
-    TrainingSettings,
+    Adapter, Decoder, DeviceRequest, Example, LoraConfig, Message, Probe, Trainer, TrainingSettings,
 };
 use loci_store::{FileEntry, Tree};
-use loci_worker::step::{ADAPTER, AdapterProbe};
+use loci_worker::step::ADAPTER;
 
 use super::made::{manifest, release};
 use super::*;
@@ -59,27 +58,14 @@ fn trained(decoder: &Arc<Decoder>) -> Adapter {
     trainer.adapter().unwrap()
 }
 
-fn recorded(decoder: &Decoder, adapter: &Adapter) -> Vec<AdapterProbe> {
+fn recorded(decoder: &Decoder, adapter: &Adapter) -> Vec<Probe> {
     let asked = [
         ("Who is on call?", "Ask the lead."),
         ("Name a colour.", "Blue."),
     ];
     let probe = |(question, answer): (&str, &str)| {
-        let prompt = decoder
-            .chat_tokens(&[says("user", question)], true)
-            .unwrap();
-        let tokens = decoder.tokenizer().encode_bare(answer).unwrap();
-        let all = decoder.log_probabilities(&[Continuation {
-            prompt: &prompt,
-            tokens: &tokens,
-            adapter: Some(adapter),
-        }]);
-        let log_probabilities = all.unwrap().remove(0);
-        AdapterProbe {
-            prompt,
-            tokens,
-            log_probabilities,
-        }
+        let prompt = decoder.render(&[says("user", question)], true).unwrap();
+        Probe::record(decoder, Some(adapter), prompt, answer.to_owned()).unwrap()
     };
     asked.map(probe).into()
 }
@@ -130,7 +116,7 @@ async fn a_real_vllm_keeps_what_says_what_was_recorded() {
     let state = dir.path().join("agent");
     let agent = Agent::new(vllm, state, terms, shown.clone(), watched);
     let agent = tokio::spawn(agent.await.unwrap().run());
-    let put = async |probes: Vec<AdapterProbe>| {
+    let put = async |probes: Vec<Probe>| {
         let mut made = manifest("0");
         (made.tree, made.content) = (tree.clone(), adapter.digest());
         made.probes = probes;
@@ -153,9 +139,7 @@ async fn a_real_vllm_keeps_what_says_what_was_recorded() {
 
     let probes = recorded(&decoder, &adapter);
     let mut shifted = probes.clone();
-    for value in &mut shifted[0].log_probabilities {
-        *value -= 0.05;
-    }
+    shifted[0].log_probability -= 0.5;
     want("shifted", release(put(shifted).await));
     let report = until(&shown, |r| r.failures.contains_key("shifted")).await;
     let why = &report.failures["shifted"];

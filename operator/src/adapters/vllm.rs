@@ -1,16 +1,18 @@
-//! What is asked of a vLLM: OpenAI's `/v1/models` and `/v1/completions`, and vLLM's own loading and unloading of adapters,
-//! which it offers when `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True` is in its environment.
+//! What is asked of a vLLM: OpenAI's `/v1/models` and `/v1/completions`, `/tokenize`, and vLLM's own loading and unloading of
+//! adapters, which it offers when `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True` is in its environment.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use loci_worker::step::AdapterProbe;
+use loci_models::Probe;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
+
+use super::probe::Asked;
 
 /// The longest time for an answer that computes nothing, also under much load; and for the others.
 const SHORT: Duration = Duration::from_secs(15);
@@ -40,6 +42,11 @@ pub struct Card {
 #[derive(Deserialize)]
 struct Cards {
     data: Vec<Card>,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    tokens: Vec<u32>,
 }
 
 #[derive(Deserialize)]
@@ -98,9 +105,25 @@ impl Vllm {
         Ok(())
     }
 
-    /// The logarithm of the probability that the model called `name` gives to each token that follows the prompt.
-    pub async fn log_probabilities(&self, name: &str, probe: &AdapterProbe) -> Result<Vec<f64>> {
-        let all = [probe.prompt.as_slice(), &probe.tokens].concat();
+    /// A prompt and its answer as the tokenizer of the model called `name` has them, each by itself. Their marks are in them.
+    pub async fn tokens(&self, name: &str, probe: &Probe) -> Result<Asked> {
+        Ok(Asked {
+            prompt: self.tokenize(name, &probe.prompt).await?,
+            answer: self.tokenize(name, &probe.completion).await?,
+        })
+    }
+
+    async fn tokenize(&self, name: &str, text: &str) -> Result<Vec<u32>> {
+        let body = json!({"model": name, "prompt": text, "add_special_tokens": false});
+        let asked = self.http.post(self.at("/tokenize"));
+        let asked = asked.timeout(SHORT).json(&body);
+        let answer: Tokens = self.send(asked).await?.json().await?;
+        Ok(answer.tokens)
+    }
+
+    /// The logarithm of the probability that the model called `name` gives to each token of the answer.
+    pub async fn log_probabilities(&self, name: &str, probe: &Asked) -> Result<Vec<f64>> {
+        let all = [probe.prompt.as_slice(), &probe.answer].concat();
         let body = json!({
             "model": name, "prompt": all, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 1,
         });
@@ -109,13 +132,13 @@ impl Vllm {
         let answer: Completion = self.send(asked).await?.json().await?;
         let choice = answer.choices.first().context("vLLM says nothing")?;
         let scored = choice.prompt_logprobs.get(probe.prompt.len()..);
-        let scored = scored.unwrap_or_default().iter().zip(&probe.tokens);
+        let scored = scored.unwrap_or_default().iter().zip(&probe.answer);
         let of = |(scored, id): (&Option<BTreeMap<String, Scored>>, &u32)| {
             Some(scored.as_ref()?.get(&id.to_string())?.logprob)
         };
         let each: Option<Vec<f64>> = scored.map(of).collect();
         match each {
-            Some(each) if each.len() == probe.tokens.len() => Ok(each),
+            Some(each) if !each.is_empty() && each.len() == probe.answer.len() => Ok(each),
             _ => bail!("vLLM does not say how likely each token of a prompt is"),
         }
     }
