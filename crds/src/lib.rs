@@ -19,7 +19,7 @@ mod structural;
 pub mod suite;
 pub mod values;
 
-pub use machine::{MACHINE_PATH, machine_paths, unserved};
+pub use machine::{MACHINE_PATH, machine_paths};
 pub use pipeline::{MemoryPipeline, MemoryPipelineSpec, MemoryPipelineStatus};
 pub use release::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus};
 pub use run::{MemoryRun, MemoryRunSpec, MemoryRunStatus};

@@ -1,5 +1,5 @@
-//! What means something to `loci up` alone: paths of one machine, and what replicas cannot do yet. A cluster refuses it: at
-//! admission by `policies/machine-paths.yaml`, and in the operator, should that not be installed.
+//! Paths of one machine, which mean something to `loci up` alone. A cluster refuses them: at admission by
+//! `policies/machine-paths.yaml`, and in the operator, should that not be installed.
 
 use crate::MemoryPipelineSpec;
 
@@ -39,13 +39,6 @@ pub fn machine_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
         found.extend(files.map(field));
     }
     found
-}
-
-/// The field of a spec that a cluster cannot serve yet, if it is there; why, and what to do instead.
-pub fn unserved(spec: &MemoryPipelineSpec) -> Option<(&'static str, &'static str, &'static str)> {
-    let why = "replicas in a cluster do not load adapters yet";
-    let way_out = "use loci up, or remove the field";
-    (!spec.adapters.is_empty()).then_some(("spec.adapters", why, way_out))
 }
 
 fn is_file(url: &str) -> bool {

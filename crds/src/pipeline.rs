@@ -88,7 +88,7 @@ pub struct MemoryPipelineSpec {
     /// What becomes of its releases and artefacts when the pipeline is deleted; Retain when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// Adapters to fine-tune, all of the same base. For `loci up` only so far: a cluster refuses them.
+    /// Adapters to fine-tune, all of the same base.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -1,6 +1,6 @@
 //! What a pipeline refers to: other objects, and paths of one machine.
 
-use loci_crds::{MACHINE_PATH, MemoryPipeline, machine_paths, unserved};
+use loci_crds::{MACHINE_PATH, MemoryPipeline, machine_paths};
 
 use crate::nearest::suggestion;
 use crate::problem::Problem;
@@ -20,15 +20,12 @@ pub fn for_machine(manifests: &Manifests) -> Vec<Problem> {
     problems
 }
 
-/// What stands in the way of a cluster: every path of one machine, and what replicas cannot do yet.
+/// What stands in the way of a cluster: every path of one machine.
 pub fn for_cluster(manifests: &Manifests) -> Vec<Problem> {
     let mut problems = Vec::new();
     for pipeline in &manifests.pipelines {
         for (field, way_out) in machine_paths(&pipeline.object.spec) {
             problems.push(pipeline.problem(&field, MACHINE_PATH, Some(way_out.to_owned())));
-        }
-        if let Some((field, why, way_out)) = unserved(&pipeline.object.spec) {
-            problems.push(pipeline.problem(field, why, Some(way_out.to_owned())));
         }
     }
     problems

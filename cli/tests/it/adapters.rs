@@ -278,7 +278,7 @@ fn an_adapter_that_gains_too_little_is_rejected_and_the_index_gets_further() {
 }
 
 #[test]
-fn the_example_can_be_declared_on_a_machine_and_not_in_a_cluster_yet() {
+fn the_example_can_be_declared_on_a_machine_and_its_paths_not_in_a_cluster() {
     let example = loci_testbed::root().join("examples/escalation/pipeline.yaml");
     let validate = |more: &[&str]| {
         let mut command = loci();
@@ -295,7 +295,7 @@ fn the_example_can_be_declared_on_a_machine_and_not_in_a_cluster_yet() {
     let output = validate(&["--target", "cluster"]);
     let refused = text(&output.stderr);
     assert!(
-        !output.status.success() && refused.contains("do not load adapters yet"),
+        !output.status.success() && refused.contains("spec.adapters[0].base"),
         "{refused}"
     );
 }

@@ -178,10 +178,11 @@ spec:
     );
     let adapters = "  adapters: [{name: a, base: \"hf://org/base@main\", sources: [notes]}]\n";
     let trained = with("  runs:\n", adapters).replace("memory: episodic", "memory: procedural");
-    assert_eq!(
-        rendered(&for_cluster(&good(&trained))),
-        [
-            "pipeline.yaml:27:3: spec.adapters: replicas in a cluster do not load adapters yet; use loci up, or remove the field"
-        ]
+    assert_eq!(for_cluster(&good(&trained)), []);
+    let local = trained.replace("hf://org/base@main", "file://base");
+    let told = rendered(&for_cluster(&good(&local)));
+    assert!(
+        told.len() == 1 && told[0].contains(&format!("spec.adapters[0].base: {why}")),
+        "{told:?}"
     );
 }

@@ -178,6 +178,13 @@ impl LlamaConfig {
         self.kept_heads * self.size
     }
 
+    /// Bytes that keys and values of a text take, as f32, when it has so many tokens, or all that there is room for.
+    pub fn text_memory(&self, tokens: usize) -> u64 {
+        let values = (2 * self.layers as u64).saturating_mul(self.kept() as u64);
+        let tokens = tokens.min(self.context) as u64;
+        values.saturating_mul(4).saturating_mul(tokens)
+    }
+
     /// Everything but the weights that decides what the network computes.
     pub fn architecture(&self) -> String {
         format!(

@@ -14,8 +14,15 @@ use super::tokenizer::DecoderTokenizer;
 use crate::ModelError;
 use crate::json::read_json_if_present;
 
+const CONFIG: &str = "config.json";
+
+/// The shape of the network alone.
+pub(super) fn config(dir: &Path) -> Result<LlamaConfig, ModelError> {
+    Ok(LlamaConfig::read(&dir.join(CONFIG))?.0)
+}
+
 pub(super) fn open(dir: &Path) -> Result<Source, ModelError> {
-    let (config, ends) = LlamaConfig::read(&dir.join("config.json"))?;
+    let (config, ends) = LlamaConfig::read(&dir.join(CONFIG))?;
     let tokenizer = DecoderTokenizer::open(&dir.join("tokenizer.json"), config.vocabulary)?;
     let words = Words::read(dir)?;
     let ends = match (generation_ends(dir)?, ends) {

@@ -141,6 +141,20 @@ impl Decoder {
         source::memory(path)
     }
 
+    /// Bytes of memory that generating takes for a text of so many tokens, or of all that the model has room for: its
+    /// keys and values as f32.
+    pub fn text_memory(&self, tokens: usize) -> u64 {
+        self.config.text_memory(tokens)
+    }
+
+    /// The same of a model that is not loaded.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged or asks for something that is not supported.
+    pub fn text_memory_of(path: &Path, tokens: usize) -> Result<u64, ModelError> {
+        Ok(source::config(path)?.text_memory(tokens))
+    }
+
     /// What decides what the decoder says.
     pub fn identity(&self) -> &DecoderIdentity {
         &self.identity

@@ -40,6 +40,11 @@ pub(super) fn open(path: &Path) -> Result<Source, ModelError> {
     })
 }
 
+/// The shape of the network alone.
+pub(super) fn config(path: &Path) -> Result<LlamaConfig, ModelError> {
+    read_config(&mut Gguf::open(path)?)
+}
+
 /// The special tokens that templates may name.
 fn marks(file: &Gguf) -> Result<BTreeMap<String, String>, ModelError> {
     let tokens = file.texts("tokenizer.ggml.tokens")?.unwrap_or_default();

@@ -55,6 +55,14 @@ pub(super) fn memory(path: &Path) -> Result<u64, ModelError> {
     Ok(sizes.into_iter().fold(largest, u64::saturating_add))
 }
 
+/// The shape of the network in `path` alone.
+pub(super) fn config(path: &Path) -> Result<LlamaConfig, ModelError> {
+    match gguf_file(path)? {
+        Some(file) => packed::config(&file),
+        None => directory::config(path),
+    }
+}
+
 fn gguf_file(path: &Path) -> Result<Option<PathBuf>, ModelError> {
     let is_gguf = |path: &Path| path.extension().is_some_and(|end| end == "gguf");
     if is_gguf(path) {

@@ -324,6 +324,11 @@ fn a_models_memory_is_told_by_its_headers() {
         let got = Decoder::memory(&reference(&format!("decoder/{name}"))).unwrap();
         assert_eq!(got, want, "{name}");
     }
+    // Keys and values of two layers, each with two heads of ten columns; of no more than the context of 96.
+    let tiny = reference("decoder/tiny");
+    let text = |tokens| Decoder::text_memory_of(&tiny, tokens).unwrap();
+    assert_eq!((text(1), text(50)), (2 * 2 * 20 * 4, 50 * 320));
+    assert_eq!((text(8192), TINY.text_memory(8192)), (text(96), text(96)));
 }
 
 #[test]

@@ -89,6 +89,7 @@ pub fn release(adapter: WantedAdapter) -> Wanted {
         url: String::new(),
         key: String::new(),
         adapters: BTreeMap::from([("escalation".to_owned(), adapter)]),
+        base: Some("hf://example/model@0123".to_owned()),
     }
 }
 

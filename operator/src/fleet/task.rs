@@ -213,13 +213,8 @@ impl Task {
 
     /// Beside what answers, one release at a time: a replica has memory for two.
     fn prepare(&mut self, load: Load) {
-        if let Some(adapter) = load.adapters.first() {
-            let name = &adapter.name;
-            let why = anyhow::anyhow!("adapter {name}: replicas do not load adapters yet");
-            self.tell(News::Loaded(load.release, Err(why)));
-            return;
-        }
-        let (release, wanted) = self.wanted(load);
+        let wanted = Wanted::of(&load, &self.yard.artifacts);
+        let release = load.release;
         let current = lock(&self.observed).current.clone();
         let answers = |name: &String| [&self.desired, &current].contains(&&Some(name.clone()));
         if !answers(&release) {
@@ -246,21 +241,6 @@ impl Task {
         self.wanted
             .retain(|name, _| Some(name) == desired.as_ref() || loading.contains_key(name));
         self.releases_due |= self.wanted.len() != before;
-    }
-
-    fn wanted(&self, load: Load) -> (String, Wanted) {
-        let (url, key) = self.yard.artifacts.of(&load.revision);
-        let wanted = Wanted {
-            revision: load.revision,
-            model: load.model,
-            latency_budget_ms: load
-                .latency_budget
-                .map(|b| u64::try_from(b.as_millis()).unwrap_or(u64::MAX)),
-            url,
-            key,
-            adapters: BTreeMap::new(),
-        };
-        (load.release, wanted)
     }
 
     async fn write(&mut self) -> Result<()> {

@@ -1,8 +1,10 @@
 //! What replicas are told and what they answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use loci_digest::Digest;
+use loci_shell::{Load, StoredAdapter};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::Artifacts;
@@ -42,9 +44,37 @@ pub struct Wanted {
     /// Its adapters, by the names that the pipeline gives them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub adapters: BTreeMap<String, WantedAdapter>,
+    /// The reference of the model that they belong to; none where it has no adapters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
 }
 
 impl Wanted {
+    /// A release that is to be loaded, to be had from these artefacts.
+    pub fn of(load: &Load, artifacts: &Artifacts) -> Self {
+        let adapter = |adapter: &StoredAdapter| {
+            let (url, key) = artifacts.of_adapter(&adapter.manifest);
+            let wanted = WantedAdapter {
+                manifest: adapter.manifest,
+                adapter: adapter.adapter,
+                url,
+                key,
+            };
+            (adapter.name.clone(), wanted)
+        };
+        let milliseconds = |t: Duration| u64::try_from(t.as_millis()).unwrap_or(u64::MAX);
+        let (url, key) = artifacts.of(&load.revision);
+        Self {
+            revision: load.revision,
+            model: load.model.clone(),
+            latency_budget_ms: load.latency_budget.map(milliseconds),
+            url,
+            key,
+            adapters: load.adapters.iter().map(adapter).collect(),
+            base: load.adapters.first().map(|a| a.base.clone()),
+        }
+    }
+
     /// The same, where these artefacts are given out.
     pub fn relocated(mut self, artifacts: &Artifacts) -> Self {
         (self.url, self.key) = artifacts.of(&self.revision);

@@ -2,13 +2,16 @@
 //!
 //! A release needs disk for the files that are not here yet. It needs memory for the files that what answers does not
 //! share: they are mapped, and a query that finds them elsewhere than in memory waits for the disk. To these come a tenth
-//! for the tables made of them, the encoder unless it is loaded, at twice its weights, and what probing takes.
+//! for the tables made of them, the encoder unless it is loaded, at twice its weights, and what probing takes. A release
+//! with adapters needs their base, too, unless it is loaded, keys and values of as many chats as are answered at once, each
+//! as long as it may get, and its adapters at twice their files.
 //!
 //! Free is what the control groups of this process leave: their limit, less what is in use and cannot be dropped at once.
 //! Where they have no limit it is what the machine has available.
 
 use std::fmt::Write;
 use std::fs;
+use std::ops::Add;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -27,7 +30,7 @@ pub struct Limits {
 }
 
 /// Bytes that a release takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Need {
     pub memory: u64,
     pub disk: u64,
@@ -43,6 +46,31 @@ impl Need {
         Self {
             memory: own + own / 10 + model + PROBING,
             disk: all.saturating_sub(fetched),
+        }
+    }
+
+    /// Of adapters whose files are `adapters`, of which `fetched` bytes are here: their base takes `model`, and all chats
+    /// that it answers at once take `chats`.
+    pub fn of_adapters<'a>(
+        adapters: impl Iterator<Item = &'a Tree>,
+        fetched: u64,
+        (model, chats): (u64, u64),
+    ) -> Self {
+        let all: u64 = adapters.flat_map(Tree::values).map(|file| file.size).sum();
+        Self {
+            memory: (2 * all).saturating_add(model).saturating_add(chats),
+            disk: all.saturating_sub(fetched),
+        }
+    }
+}
+
+impl Add for Need {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            memory: self.memory.saturating_add(more.memory),
+            disk: self.disk.saturating_add(more.disk),
         }
     }
 }
@@ -287,6 +315,11 @@ mod tests {
         assert_eq!((alone.memory, alone.disk), (172 * MIB + PROBING, 120 * MIB));
         let beside = Need::of(&new, Some(&old), 100 * MIB, 0);
         assert_eq!((beside.memory, beside.disk), (22 * MIB + PROBING, 20 * MIB));
+        let adapters = [tree(&[("a", MIB), ("b", MIB)]), tree(&[("c", 4 * MIB)])];
+        let adapters = Need::of_adapters(adapters.iter(), 4 * MIB, (500 * MIB, 80 * MIB));
+        let both = beside + adapters;
+        assert_eq!((adapters.memory, adapters.disk), (592 * MIB, 2 * MIB));
+        assert_eq!((both.memory, both.disk), (614 * MIB + PROBING, 22 * MIB));
     }
 
     #[test]

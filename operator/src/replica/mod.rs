@@ -2,6 +2,7 @@
 //! answers, and switches. What answers goes on answering whatever becomes of the operator, NATS or the API server.
 
 mod budget;
+mod chats;
 mod status;
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures::future::OptionFuture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
@@ -18,7 +19,7 @@ use loci_digest::Digest;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, LoadRequest, Prepared, Recall, RecallOptions};
 use loci_store::{Store, Tree};
-use loci_worker::step::Encoders;
+use loci_worker::step::{Decoders, Encoders};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -31,6 +32,7 @@ use crate::goal::{Goal, follow, until};
 use crate::{bind, lock};
 pub use budget::Limits;
 use budget::{Budget, Need};
+use chats::Known;
 
 /// The pauses after a release that could not be loaded.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
@@ -72,10 +74,12 @@ pub async fn replicate(
     shutdown: CancellationToken,
 ) -> Result<()> {
     let full = format!("{}/{}", options.namespace, options.pipeline);
-    let recall = Recall::new(RecallOptions {
+    let serving = RecallOptions {
         expect: vec![full.clone()],
         ..RecallOptions::default()
-    })?;
+    };
+    let chats = (serving.chats, serving.chat_context);
+    let recall = Recall::new(serving)?;
     let (queries, status) = (bind(options.listen).await?, bind(options.status).await?);
     let store = Store::open_local(&options.state.join("store")).await?;
     let hub = HubOptions {
@@ -88,7 +92,9 @@ pub async fn replicate(
     let replica = Replica {
         pipeline: full,
         recall: recall.clone(),
-        encoders: Encoders::new(hub, options.device),
+        encoders: Encoders::new(hub.clone(), options.device),
+        decoders: Decoders::new(hub, options.device),
+        chats,
         cache: Cache::new(store, options.state.join("revisions"))?,
         budget: Budget::new(options.limits, options.state),
         shown: shown.clone(),
@@ -130,6 +136,9 @@ struct Replica {
     pipeline: String,
     recall: Recall,
     encoders: Encoders,
+    decoders: Decoders,
+    /// How many chats a model answers at once, and how many tokens each may have.
+    chats: (usize, usize),
     cache: Cache,
     budget: Budget,
     shown: Shown,
@@ -218,23 +227,19 @@ impl Replica {
     }
 
     async fn prepare(&self, goal: &Goal, name: &str, wanted: &Wanted) -> Result<Prepared> {
-        let adapters: Vec<&str> = wanted.adapters.keys().map(String::as_str).collect();
-        ensure!(
-            adapters.is_empty(),
-            "it has adapters ({}), and this version of `loci recall` loads none: serve it by a later one",
-            adapters.join(", ")
-        );
         let tree: Tree = self.cache.find(wanted.place()).await?;
-        self.afford(goal, name, wanted, &tree).await?;
+        let known = self.adapters(wanted).await?;
+        self.afford(goal, name, wanted, (&tree, &known)).await?;
         let directory = self.cache.directory(wanted.place(), &tree).await?;
         let encoder = self.encoders.get(&wanted.model).await?;
+        let (decoder, adapters) = self.decoder(wanted, &known).await?;
         let request = LoadRequest {
             pipeline: self.pipeline.clone(),
             release: name.to_owned(),
             directory,
             encoder,
-            decoder: None,
-            adapters: BTreeMap::new(),
+            decoder,
+            adapters,
             service: None,
             latency_budget: wanted.latency_budget_ms.map(Duration::from_millis),
         };
@@ -243,17 +248,22 @@ impl Replica {
 
     /// Whether a candidate fits beside what answers. What is to answer is loaded in any case: it fitted when it was a
     /// candidate, and without it nothing answers.
-    async fn afford(&self, goal: &Goal, name: &str, wanted: &Wanted, tree: &Tree) -> Result<()> {
+    async fn afford(
+        &self,
+        goal: &Goal,
+        name: &str,
+        wanted: &Wanted,
+        (tree, adapters): (&Tree, &Known<'_>),
+    ) -> Result<()> {
         let beside: Option<Tree> = match &self.serving {
             Some((_, (_, revision))) => self.cache.here(revision).await?,
             None => None,
         };
         let fetched = self.cache.fetched(tree).await?;
         let model = self.encoders.weight(&wanted.model).await?;
-        let checked = self
-            .budget
-            .check(Need::of(tree, beside.as_ref(), fetched, model));
-        match checked {
+        let need = Need::of(tree, beside.as_ref(), fetched, model);
+        let need = need + self.for_chats(wanted, adapters).await?;
+        match self.budget.check(need) {
             Err(why) if goal.desired.as_deref() == Some(name) => {
                 tracing::warn!(release = name, "loaded though {why}");
                 Ok(())
@@ -289,7 +299,11 @@ impl Replica {
 
     /// Deletes the files of releases that are neither wanted nor answer.
     async fn tidy(&self, goal: &Goal) {
-        let wanted = goal.releases.values().map(|w| w.revision);
+        let of = |w: &Wanted| {
+            let adapters = w.adapters.values().map(|a| a.manifest);
+            adapters.chain([w.revision]).collect::<Vec<_>>()
+        };
+        let wanted = goal.releases.values().flat_map(of);
         let keep = wanted.chain(self.serving.as_ref().map(|(_, (_, revision))| *revision));
         if let Err(error) = self.cache.sweep(keep.collect()).await {
             tracing::warn!("old revisions could not be deleted: {error:#}");

@@ -49,8 +49,12 @@ impl<T> Loaded<T> {
     }
 
     fn has(&self, model: &str) -> bool {
-        let all = self.lock();
-        all.get(model).is_some_and(|place| place.initialized())
+        self.get(model).is_some()
+    }
+
+    /// The model, if it is loaded.
+    fn get(&self, model: &str) -> Option<Arc<T>> {
+        self.lock().get(model)?.get().cloned()
     }
 
     /// Lets go of all others that nobody uses or loads.
@@ -125,6 +129,19 @@ impl Decoders {
         }
         let path = fetched(model, &self.hub).await?;
         blocking(move || Ok(Decoder::memory(&path)?)).await
+    }
+
+    /// The memory that generating takes for a text of so many tokens, or of all that `model` has room for. The model is
+    /// fetched for that unless it is loaded.
+    ///
+    /// # Errors
+    /// As [`Self::weight`].
+    pub async fn text_memory(&self, model: &str, tokens: usize) -> Result<u64, StepError> {
+        if let Some(decoder) = self.loaded.get(model) {
+            return Ok(decoder.text_memory(tokens));
+        }
+        let path = fetched(model, &self.hub).await?;
+        blocking(move || Ok(Decoder::text_memory_of(&path, tokens)?)).await
     }
 
     /// The decoder of `model`, fetched and loaded at the first call.

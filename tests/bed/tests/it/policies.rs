@@ -95,13 +95,12 @@ async fn policies_count_for_what_changes_and_judge_the_largest_pipeline() {
             "adapters": [{"name": "a", "base": "hf://org/base@main", "sources": ["runbooks"]}],
         },
     });
-    let adapted: MemoryPipeline = serde_json::from_value(adapted).unwrap();
+    let mut adapted: MemoryPipeline = serde_json::from_value(adapted).unwrap();
+    api.create(&dry, &adapted).await.unwrap();
+    adapted.spec.adapters[0].base = "file:///srv/base".to_owned();
     let (code, said) = refusal(api.create(&dry, &adapted).await);
     assert_eq!(code, 422, "{said}");
-    assert!(
-        said.contains("spec.adapters: replicas in a cluster do not load adapters yet"),
-        "{said}"
-    );
+    assert!(said.contains("spec.adapters[0].base: "), "{said}");
 
     // What was stored before can be annotated and deleted, but not changed into more of the same.
     let by = PatchParams::default();
