@@ -2,16 +2,17 @@
 //! directory or from a cluster.
 
 pub mod cost;
+mod find;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
-use loci_crds::release::ReleasePhase;
 use loci_crds::run::{RunPhase, RunProgress};
 use loci_crds::{MemoryRelease, MemoryRun};
 
 use crate::output::{self, Output, age, count, say};
+pub use find::{adapter, find_release, find_run, held_run, names, rollback_target};
 
 /// What tables begin with, when they are about several pipelines or namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,33 +157,42 @@ pub fn releases(mut releases: Vec<MemoryRelease>, lead: Lead, output: Output) ->
         return output::json(&releases);
     }
     let now = Timestamp::now();
-    let headings = [
+    let tuned = releases.iter().any(|r| !r.spec.adapters.is_empty());
+    let mut headings = vec![
         "release",
         "phase",
         "gates",
         "documents",
         "passages",
         "content",
-        "age",
     ];
+    headings.extend(tuned.then_some("adapters"));
+    headings.push("age");
     let mut table = output::table(&lead.headings(&headings));
     for release in &releases {
         let status = release.status.clone().unwrap_or_default();
         let gates = status.verdict.map(|v| format!("{:?}", v.outcome));
-        let cells = vec![
+        let mut cells = vec![
             release.name_any(),
             format!("{:?}", status.phase),
             gates.unwrap_or_default(),
             count(release.spec.index.documents.unsigned_abs()),
             count(release.spec.index.passages.unsigned_abs()),
             short(&release.spec.index.content_id),
-            age_of(release, now),
         ];
+        cells.extend(tuned.then(|| adapters_of(release)));
+        cells.push(age_of(release, now));
         let cells = lead.cells(release, &release.spec.pipeline_ref.name, cells);
         output::line(&mut table, cells);
     }
     output::print(&table, "No releases yet.");
     Ok(())
+}
+
+/// Its adapters, each by its name and what it holds.
+fn adapters_of(release: &MemoryRelease) -> String {
+    let adapters = release.spec.adapters.iter();
+    names(adapters.map(|a| format!("{} {}", a.name, short(&a.adapter))))
 }
 
 /// Prints one release with what its gates said, and what the run that built it cost, if that is among `runs`.
@@ -214,7 +224,7 @@ pub fn release(release: &MemoryRelease, runs: &[MemoryRun], output: Output) -> R
     );
     for adapter in &release.spec.adapters {
         let new = release.spec.adapter.as_ref() == Some(&adapter.name);
-        println!(
+        say!(
             "adapter {} ({}{}), rank {}, on {}",
             adapter.name,
             short(&adapter.adapter),
@@ -288,78 +298,6 @@ pub fn say(output: Output, text: &str) -> Result<()> {
             Ok(())
         }
     }
-}
-
-/// The run of this name. `program` is how a person lists them.
-pub fn find_run<'a>(
-    runs: &'a [MemoryRun],
-    wanted: &str,
-    (pipeline, program): (&str, &str),
-) -> Result<&'a MemoryRun> {
-    let found = runs.iter().find(|r| r.name_any() == wanted);
-    found.with_context(|| format!("{pipeline} has no run {wanted}: `{program} runs` lists them"))
-}
-
-/// The release of this number or name.
-pub fn find_release<'a>(
-    releases: &'a [MemoryRelease],
-    wanted: &str,
-    (pipeline, program): (&str, &str),
-) -> Result<&'a MemoryRelease> {
-    let is = |r: &&MemoryRelease| r.name_any() == wanted || r.spec.number.to_string() == wanted;
-    let found = releases.iter().find(is);
-    found.with_context(|| {
-        format!("{pipeline} has no release {wanted}: `{program} releases` lists them")
-    })
-}
-
-/// The release that a rollback goes to: of this number, or the one that served before.
-pub fn rollback_target<'a>(
-    releases: &'a [MemoryRelease],
-    number: Option<i64>,
-    (pipeline, program): (&str, &str),
-) -> Result<&'a MemoryRelease> {
-    let phase = |r: &MemoryRelease| r.status.as_ref().map(|s| s.phase).unwrap_or_default();
-    let serving = releases.iter().find(|r| phase(r) == ReleasePhase::Serving);
-    let before = || loci_plan::rollback_target(releases, &serving?.name_any());
-    let number = number.or_else(before).with_context(|| {
-        format!("no release of {pipeline} served before the one that serves now")
-    })?;
-    let target = find_release(releases, &number.to_string(), (pipeline, program))?;
-    match phase(target) {
-        ReleasePhase::Serving | ReleasePhase::Retired | ReleasePhase::Withdrawn => Ok(target),
-        _ => bail!(
-            "{} never served, so there is nothing to go back to: `{program} releases` shows which did",
-            target.name_any()
-        ),
-    }
-}
-
-/// The held run that is to be approved: of this name, or the only one.
-pub fn held_run<'a>(
-    runs: &'a [MemoryRun],
-    wanted: Option<&str>,
-    (pipeline, program): (&str, &str),
-) -> Result<&'a MemoryRun> {
-    let held = |r: &MemoryRun| r.status.as_ref().is_some_and(|s| s.phase == RunPhase::Held);
-    if let Some(wanted) = wanted {
-        let run = find_run(runs, wanted, (pipeline, program))?;
-        if !held(run) {
-            bail!("{wanted} is not held: there is nothing to approve");
-        }
-        return Ok(run);
-    }
-    let all: Vec<&MemoryRun> = runs.iter().filter(|r| held(r)).collect();
-    match all[..] {
-        [run] => Ok(run),
-        [] => bail!("no run of {pipeline} is held"),
-        _ => bail!("say which: {}", names(all.iter().map(|r| r.name_any()))),
-    }
-}
-
-/// Names for a sentence.
-pub fn names(all: impl Iterator<Item = String>) -> String {
-    all.collect::<Vec<_>>().join(", ")
 }
 
 /// How long ago an object was made.

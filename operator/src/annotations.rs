@@ -19,6 +19,9 @@ pub const APPROVE: &str = "loci.dev/approve";
 /// Names of runs, separated by commas, that should stop.
 pub const CANCEL: &str = "loci.dev/cancel";
 
+/// Adapters that start no runs, separated by commas.
+pub const SUSPEND: &str = "loci.dev/suspend";
+
 /// The longest request that a run can name; a longer one is named by its digest.
 const REQUEST: usize = 256;
 
@@ -54,6 +57,7 @@ pub fn intents(annotations: &BTreeMap<String, String>) -> (Intents, Option<Strin
         hold: hold.and_then(Result::ok),
         approved: names(APPROVE),
         cancelled: names(CANCEL),
+        suspended: names(SUSPEND),
     };
     (intents, wrong)
 }
@@ -116,6 +120,13 @@ mod tests {
             assert!(wrong.contains(&format!("\"{bad}\"")), "{wrong}");
             assert!(wrong.contains("\"x\""), "{wrong}");
         }
+    }
+
+    #[test]
+    fn adapters_are_suspended_by_their_names() {
+        let (asked, wrong) = read(&[(SUSPEND, "tone, escalation,")]);
+        let names = ["escalation", "tone"].map(str::to_owned);
+        assert_eq!((asked.suspended, wrong), (names.into(), None));
     }
 
     #[test]

@@ -39,7 +39,7 @@ mod watch;
 mod work;
 
 pub use adapters::{AdapterOptions, AdapterTerms, adapt};
-pub use annotations::{APPROVE, CANCEL, FINETUNE, REFRESH, ROLLBACK};
+pub use annotations::{APPROVE, CANCEL, FINETUNE, REFRESH, ROLLBACK, SUSPEND};
 pub use cluster::PIPELINE;
 pub use fetchers::{FetcherOptions, FetcherTemplate, fetch};
 pub use fleet::{COMPONENT, Network, PORT, STATUS_PORT, Template, objects};

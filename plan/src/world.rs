@@ -100,6 +100,9 @@ pub struct Intents {
     pub approved: BTreeSet<String>,
     /// Runs that a person cancelled.
     pub cancelled: BTreeSet<String>,
+    /// Adapters that start no runs, as if their spec said so.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub suspended: BTreeSet<String>,
 }
 
 /// A probe: does a source differ from a snapshot?

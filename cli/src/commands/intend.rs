@@ -117,16 +117,7 @@ impl Tune {
         let (name, state) = one_pipeline(shared, self.which.pipeline.as_deref())?;
         let pipeline: Option<MemoryPipeline> = read_json(&state.resource())?;
         let pipeline = pipeline.with_context(|| format!("{name} is not declared any more"))?;
-        let adapters = pipeline.spec.adapters.into_iter().map(|a| a.name);
-        let adapters: Vec<String> = adapters.collect();
-        let known = show::names(adapters.iter().cloned());
-        let adapter = match (self.adapter, &adapters[..]) {
-            (_, []) => bail!("{name} has no adapters: declare one in spec.adapters"),
-            (Some(wanted), all) if all.contains(&wanted) => wanted,
-            (Some(wanted), _) => bail!("{name} has no adapter {wanted}: it has {known}"),
-            (None, [only]) => only.clone(),
-            (None, _) => bail!("say which adapter: {known}"),
-        };
+        let adapter = show::adapter(&pipeline, self.adapter.as_deref(), &name)?.to_owned();
         let token = Timestamp::now().to_string();
         intents::change(&state, |i| _ = i.tune.insert(adapter.clone(), token))?;
         let text = format!("{name} trains {adapter} now, if what it learns from changed");

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use kube::ResourceExt;
-use loci_crds::MemoryRun;
+use loci_crds::{MemoryPipeline, MemoryRun};
 use serde_json::json;
 
 use super::cluster::{Cluster, Scope};
@@ -41,6 +41,9 @@ pub struct Approve {
 pub struct Suspend {
     #[command(flatten)]
     which: Which,
+    /// Only this adapter: the index is refreshed further
+    #[arg(long)]
+    adapter: Option<String>,
     /// Starts runs again
     #[arg(long)]
     off: bool,
@@ -120,6 +123,10 @@ impl Suspend {
     pub async fn run(self, cluster: &Cluster, output: Output) -> Result<()> {
         let pipeline = cluster.pipeline(self.which.pipeline.as_deref()).await?;
         let name = pipeline.name_any();
+        if let Some(adapter) = &self.adapter {
+            let text = suspend(cluster, &pipeline, adapter, self.off).await?;
+            return say(output, &text);
+        }
         let text = match (self.off, pipeline.spec.suspend) {
             (false, _) => {
                 owned::SUSPEND.set(cluster, &pipeline, json!(true)).await?;
@@ -135,6 +142,48 @@ impl Suspend {
         };
         say(output, &text)
     }
+}
+
+/// Suspends an adapter, or takes that back; what to say of it. Adapters that are not declared any more are dropped.
+async fn suspend(
+    cluster: &Cluster,
+    pipeline: &MemoryPipeline,
+    adapter: &str,
+    off: bool,
+) -> Result<String> {
+    let name = pipeline.name_any();
+    let adapter = show::adapter(pipeline, Some(adapter), &name)?;
+    let before = pipeline.annotations().get(loci_operator::SUSPEND);
+    let mut suspended: Vec<&str> = before.iter().flat_map(|b| b.split(',')).collect();
+    for of in &mut suspended {
+        *of = of.trim();
+    }
+    let there = suspended.contains(&adapter);
+    suspended.retain(|of| *of != adapter && pipeline.spec.adapters.iter().any(|a| a.name == *of));
+    if off && !there {
+        let mut declared = pipeline.spec.adapters.iter();
+        if declared.any(|a| a.name == adapter && a.suspend) {
+            bail!("{adapter} of {name} is suspended by spec.adapters: change it in the manifest");
+        }
+        bail!("{adapter} of {name} is not suspended");
+    }
+    if !off {
+        suspended.push(adapter);
+    }
+    let owned = owned::SUSPEND_ADAPTERS;
+    match suspended.is_empty() {
+        true => owned.unset(cluster, pipeline).await?,
+        false => {
+            let all = json!(suspended.join(","));
+            owned.set(cluster, pipeline, all).await?;
+        }
+    }
+    Ok(match off {
+        true => format!("{name} trains {adapter} again"),
+        false => format!(
+            "{name} trains {adapter} no more until `{PROGRAM} suspend {name} --adapter {adapter} --off`; what serves goes on serving"
+        ),
+    })
 }
 
 #[cfg(test)]

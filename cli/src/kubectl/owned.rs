@@ -27,6 +27,11 @@ pub const APPROVE: Owned = Owned {
     manager: "loci-approve",
     path: &["metadata", "annotations", loci_operator::APPROVE],
 };
+/// The adapters that start no runs.
+pub const SUSPEND_ADAPTERS: Owned = Owned {
+    manager: "loci-suspend-adapters",
+    path: &["metadata", "annotations", loci_operator::SUSPEND],
+};
 /// Whether runs are started.
 pub const SUSPEND: Owned = Owned {
     manager: "loci-suspend",
@@ -128,7 +133,7 @@ mod tests {
 
     #[test]
     fn flux_leaves_alone_what_people_set() {
-        for owned in [ROLLBACK, APPROVE, SUSPEND] {
+        for owned in [ROLLBACK, APPROVE, SUSPEND, SUSPEND_ADAPTERS] {
             assert!(!owned.manager.starts_with("kubectl"), "{}", owned.manager);
         }
     }

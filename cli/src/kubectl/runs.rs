@@ -1,4 +1,4 @@
-//! `kubectl loci runs` and `kubectl loci run refresh`.
+//! `kubectl loci runs` and `kubectl loci run`.
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -80,6 +80,8 @@ async fn which(cluster: &Cluster, name: &str) -> Result<Wanted> {
 pub enum Run {
     /// Looks at all sources now and brings the index up to date; prints the run's name
     Refresh(Refresh),
+    /// Trains an adapter now, if what it learns from changed; prints the run's name
+    Finetune(Finetune),
 }
 
 /// `kubectl loci run refresh`.
@@ -87,6 +89,25 @@ pub enum Run {
 pub struct Refresh {
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    how: How,
+}
+
+/// `kubectl loci run finetune`.
+#[derive(Debug, Args)]
+pub struct Finetune {
+    /// The adapter; may be left out where the pipeline has one only
+    adapter: Option<String>,
+    /// The pipeline; may be left out where the namespace has one only
+    #[arg(long)]
+    pipeline: Option<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What becomes of a run that was started.
+#[derive(Debug, Args)]
+struct How {
     /// Follows the run to its end; fails when the run does
     #[arg(long)]
     wait: bool,
@@ -95,26 +116,39 @@ pub struct Refresh {
 impl Run {
     /// Starts it.
     pub async fn run(self, cluster: &Cluster, output: Output) -> Result<()> {
-        let Self::Refresh(refresh) = self;
-        let pipeline = cluster.pipeline(refresh.which.pipeline.as_deref()).await?;
+        let (pipeline, adapter, How { wait }) = match self {
+            Self::Refresh(of) => (of.which.pipeline, None, of.how),
+            Self::Finetune(of) => (of.pipeline, Some(of.adapter), of.how),
+        };
+        let pipeline = cluster.pipeline(pipeline.as_deref()).await?;
+        let name = pipeline.name_any();
+        let adapter = match &adapter {
+            Some(wanted) => Some(show::adapter(&pipeline, wanted.as_deref(), &name)?),
+            None => None,
+        };
         if pipeline.spec.suspend {
             bail!(
-                "{} is suspended, and would not start the run: `{PROGRAM} suspend --off` first",
-                pipeline.name_any()
+                "{name} is suspended, and would not start the run: `{PROGRAM} suspend --off` first"
+            );
+        }
+        if let Some(adapter) = adapter.filter(|a| is_suspended(&pipeline, a)) {
+            bail!(
+                "{adapter} of {name} is suspended, and would not be trained: `{PROGRAM} suspend {name} --adapter {adapter} --off` first, or change spec.adapters"
             );
         }
         let params = PostParams {
             field_manager: Some("kubectl-loci".to_owned()),
             ..PostParams::default()
         };
-        let created = cluster.api().create(&params, &of(&pipeline)).await;
+        let run = of(&pipeline, adapter);
+        let created = cluster.api().create(&params, &run).await;
         let run = created.map_err(|e| cluster.explain(e))?;
         match output {
-            Output::Json if refresh.wait => {}
+            Output::Json if wait => {}
             Output::Json => crate::output::json(&run)?,
             Output::Table => say!("{}", run.name_any()),
         }
-        if !refresh.wait {
+        if !wait {
             return Ok(());
         }
         let follow = Follow::new(output, true);
@@ -123,13 +157,26 @@ impl Run {
     }
 }
 
-/// A run as a person makes it: the operator does it when no other is under way. It goes with its pipeline.
-fn of(pipeline: &MemoryPipeline) -> MemoryRun {
+/// Whether an adapter starts no runs.
+fn is_suspended(pipeline: &MemoryPipeline, adapter: &str) -> bool {
+    let by_hand = pipeline.annotations().get(loci_operator::SUSPEND);
+    let mut by_hand = by_hand.iter().flat_map(|all| all.split(','));
+    let mut declared = pipeline.spec.adapters.iter();
+    declared.any(|a| a.name == adapter && a.suspend) || by_hand.any(|name| name.trim() == adapter)
+}
+
+/// A run as a person makes it: the operator does it when no other of the index, or of the adapter, is under way. It goes
+/// with its pipeline.
+fn of(pipeline: &MemoryPipeline, adapter: Option<&str>) -> MemoryRun {
     let name = pipeline.name_any();
+    let about = adapter.map_or_else(|| "refresh".to_owned(), |a| format!("{a}-finetune"));
     let spec = MemoryRunSpec {
         pipeline_ref: LocalRef { name: name.clone() },
-        kind: RunKind::Refresh,
-        adapter: None,
+        kind: match adapter {
+            None => RunKind::Refresh,
+            Some(_) => RunKind::FineTune,
+        },
+        adapter: adapter.map(str::to_owned),
         release: None,
         trigger: RunTrigger::Requested,
         generation: None,
@@ -139,7 +186,7 @@ fn of(pipeline: &MemoryPipeline) -> MemoryRun {
     };
     let mut run = MemoryRun::new("", spec);
     run.metadata.name = None;
-    run.metadata.generate_name = Some(format!("{name}-refresh-"));
+    run.metadata.generate_name = Some(format!("{name}-{about}-"));
     run.metadata.labels = Some([(PIPELINE.to_owned(), name)].into());
     run.metadata.owner_references = pipeline.owner_ref(&()).map(|owner| vec![owner]);
     run

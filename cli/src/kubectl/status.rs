@@ -1,11 +1,14 @@
 //! `kubectl loci status`, and what it has in common with `loci status`.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
-use loci_crds::run::RunPhase;
+use loci_crds::adapter::AdapterStatus;
+use loci_crds::run::{RunKind, RunPhase};
 use loci_crds::{MemoryPipeline, MemoryPipelineStatus, MemoryRelease, MemoryRun};
 use serde::Serialize;
 
@@ -24,32 +27,33 @@ pub struct Status {
     everywhere: Everywhere,
 }
 
-/// A pipeline, and what it does now.
+/// A pipeline, and what it does now: runs of its index and of each adapter, the oldest first.
 #[derive(Serialize)]
 pub struct State {
     pipeline: MemoryPipeline,
-    run: Option<MemoryRun>,
+    runs: Vec<MemoryRun>,
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<MemoryRelease>,
+    /// All of its runs that are there: one of them built the release.
     #[serde(skip)]
-    runs: Vec<MemoryRun>,
+    known: Vec<MemoryRun>,
 }
 
 impl State {
     /// Of a pipeline with these runs and releases.
     pub fn of(
         pipeline: MemoryPipeline,
-        runs: Vec<MemoryRun>,
+        known: Vec<MemoryRun>,
         releases: Vec<MemoryRelease>,
     ) -> Self {
         let status = pipeline.status.as_ref();
         let serving = status.and_then(|s| s.serving_release.clone());
         let serves = |r: &MemoryRelease| Some(r.name_any()) == serving;
         Self {
-            run: live(&runs, &pipeline).cloned(),
+            runs: live(&known, &pipeline),
             release: releases.into_iter().find(serves),
             pipeline,
-            runs,
+            known,
         }
     }
 }
@@ -65,10 +69,10 @@ impl Status {
         pipelines.sort_by_key(|p| (p.namespace(), p.name_any()));
         let runs: Vec<MemoryRun> = cluster.list(scope).await?;
         let state = |pipeline: MemoryPipeline| State {
-            run: live(&runs, &pipeline).cloned(),
+            runs: live(&runs, &pipeline),
             pipeline,
             release: None,
-            runs: Vec::new(),
+            known: Vec::new(),
         };
         let states: Vec<State> = pipelines.into_iter().map(state).collect();
         if output == Output::Json {
@@ -91,14 +95,16 @@ impl Status {
     }
 }
 
-/// The run of a pipeline whose turn it is: the oldest that has not ended.
-fn live<'a>(runs: &'a [MemoryRun], pipeline: &MemoryPipeline) -> Option<&'a MemoryRun> {
+/// The runs of a pipeline that have not ended.
+fn live(runs: &[MemoryRun], pipeline: &MemoryPipeline) -> Vec<MemoryRun> {
     let name = pipeline.name_any();
     let of =
         |r: &&MemoryRun| r.spec.pipeline_ref.name == name && r.namespace() == pipeline.namespace();
     let phase = |r: &MemoryRun| r.status.as_ref().map(|s| s.phase).unwrap_or_default();
     let live = runs.iter().filter(of).filter(|r| !phase(r).is_terminal());
-    live.min_by_key(|r| (r.meta().creation_timestamp.clone(), r.name_any()))
+    let mut live: Vec<MemoryRun> = live.cloned().collect();
+    live.sort_by_key(|r| (r.meta().creation_timestamp.clone(), r.name_any()));
+    live
 }
 
 fn cells(state: &State, now: Timestamp) -> Vec<String> {
@@ -108,8 +114,24 @@ fn cells(state: &State, now: Timestamp) -> Vec<String> {
         serving(&status),
         fresh(&status, now),
         next(&state.pipeline, &status, now),
-        state.run.as_ref().map(busy).unwrap_or_default(),
+        now_doing(&state.runs),
     ]
+}
+
+/// What the index and each adapter do: of each the oldest run, for which the others wait.
+fn now_doing(runs: &[MemoryRun]) -> String {
+    let mut lanes = BTreeMap::new();
+    for run in runs {
+        lanes
+            .entry((run.spec.kind == RunKind::Rebase, &run.spec.adapter))
+            .or_insert(run);
+    }
+    let lanes = lanes.values();
+    let each = lanes.map(|run| match &run.spec.adapter {
+        Some(adapter) => format!("{adapter}: {}", busy(run)),
+        None => busy(run),
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 fn condition<'a>(status: &'a MemoryPipelineStatus, kind: &str) -> Option<&'a Condition> {
@@ -196,7 +218,7 @@ pub fn print(state: &State, output: Output) -> Result<()> {
         fresh(&status, now),
         next(&state.pipeline, &status, now)
     );
-    if let Some(run) = &state.run {
+    for run in &state.runs {
         say!("{}  {}", run.name_any(), busy(run));
         if let Some(cost) = cost::of_run(run) {
             say!("{cost}");
@@ -216,7 +238,7 @@ pub fn print(state: &State, output: Output) -> Result<()> {
     }
     if let Some(release) = &state.release {
         say!();
-        show::release(release, &state.runs, output)?;
+        show::release(release, &state.known, output)?;
     }
     Ok(())
 }
@@ -253,113 +275,28 @@ fn sources(status: &MemoryPipelineStatus, now: Timestamp) {
 }
 
 fn adapters(status: &MemoryPipelineStatus, now: Timestamp) {
-    let mut table = output::table(&["adapter", "serves", "next", "newest run", "message"]);
+    let mut table = output::table(&["adapter", "serves", "next run", "new examples", "now"]);
     for adapter in &status.adapters {
-        let next = adapter.next_time.as_ref().map(|t| match t.0 {
-            time if time <= now => "now".to_owned(),
-            time => format!("in {}", age(now, time)),
-        });
-        table.add_row([
-            adapter.name.clone(),
-            adapter
-                .adapter
-                .as_deref()
-                .map(show::short)
-                .unwrap_or_default(),
-            next.unwrap_or_default(),
-            adapter.last_run.clone().unwrap_or_default(),
-            adapter.message.clone().unwrap_or_default(),
-        ]);
+        table.add_row(adapter_cells(adapter, now));
     }
-    output::print(&table, "It has no adapters.");
+    output::print(&table, "");
+}
+
+fn adapter_cells(adapter: &AdapterStatus, now: Timestamp) -> [String; 5] {
+    let serves = adapter.adapter.as_deref().map(show::short);
+    let next = adapter.next_time.as_ref().map(|time| match time.0 <= now {
+        true => "now".to_owned(),
+        false => format!("in {}", age(now, time.0)),
+    });
+    let new = adapter.new_examples.map(|n| count(n.unsigned_abs()));
+    [
+        adapter.name.clone(),
+        serves.unwrap_or_default(),
+        next.unwrap_or_default(),
+        new.unwrap_or_default(),
+        adapter.message.clone().unwrap_or_default(),
+    ]
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn state(spec: Value, status: Value, run: Option<Value>) -> State {
-        let mut all = json!({
-            "embedder": {"model": "hf://org/tiny@main"},
-            "sources": [{"name": "docs", "memory": "factual", "configMap": {"name": "docs"}}],
-        });
-        all.as_object_mut()
-            .unwrap()
-            .extend(spec.as_object().unwrap().clone());
-        let run = run.map(|status| {
-            let spec = json!({"pipelineRef": {"name": "shop"}, "kind": "Refresh", "trigger": "Schedule"});
-            let run = json!({
-                "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryRun", "metadata": {"name": "shop-1"},
-                "spec": spec, "status": status,
-            });
-            serde_json::from_value(run).unwrap()
-        });
-        let pipeline = json!({
-            "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline", "metadata": {"name": "shop"},
-            "spec": all, "status": status,
-        });
-        State {
-            pipeline: serde_json::from_value(pipeline).unwrap(),
-            run,
-            release: None,
-            runs: Vec::new(),
-        }
-    }
-
-    fn condition(kind: &str, status: &str, reason: &str) -> Value {
-        json!({"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-11-27T08:00:00Z"})
-    }
-
-    fn row(state: &State) -> Vec<String> {
-        cells(state, "2026-11-27T09:00:00Z".parse().unwrap())
-    }
-
-    #[test]
-    fn a_row_says_what_serves_how_fresh_it_is_and_what_comes_next() {
-        let status = json!({
-            "conditions": [condition("Ready", "True", "Serving"), condition("IndexFresh", "True", "Fresh")],
-            "servingRelease": "shop-3", "lastRefreshTime": "2026-11-27T08:56:00Z", "nextRefreshTime": "2026-11-27T09:06:00Z",
-        });
-        assert_eq!(
-            row(&state(json!({}), status.clone(), None)),
-            ["True", "shop-3", "True (4m)", "in 6m", ""]
-        );
-
-        let mut held = status;
-        held["heldOn"] = json!("shop-3");
-        held["conditions"][1]["status"] = json!("False");
-        let progress = json!({"step": "Embed", "done": 1065, "total": 2660, "unit": "chunks", "time": "2026-11-27T09:00:00Z"});
-        let run = json!({"phase": "Running", "attempt": 2, "progress": progress, "steps": [
-            {"name": "Snapshot", "startTime": "2026-11-27T08:59:00Z", "completionTime": "2026-11-27T08:59:10Z"},
-            {"name": "Embed", "startTime": "2026-11-27T08:59:10Z"},
-        ]});
-        let cells = row(&state(json!({"suspend": true}), held, Some(run)));
-        let embed = "Embed 1,065/2,660 chunks, attempt 2";
-        assert_eq!(
-            cells,
-            ["True", "shop-3 (held)", "False (4m)", "suspended", embed]
-        );
-    }
-
-    #[test]
-    fn a_row_says_why_not() {
-        let status = json!({"conditions": [
-            condition("Ready", "False", "NoRelease"), condition("Stalled", "True", "InvalidSpec"),
-        ]});
-        let run = json!({"phase": "Held", "reason": "MaxDeletionExceeded"});
-        let cells = row(&state(json!({}), status, Some(run)));
-        assert_eq!(
-            cells,
-            [
-                "False: InvalidSpec",
-                "",
-                "Unknown",
-                "",
-                "held: MaxDeletionExceeded"
-            ]
-        );
-        assert_eq!(row(&state(json!({}), json!({}), None))[0], "Unknown");
-    }
-}
+mod tests;

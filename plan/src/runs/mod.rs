@@ -123,7 +123,7 @@ fn go_on(view: &View<'_>, lane: Lane<'_>, run: &MemoryRun, draft: &mut Draft) {
 /// release an adapter with.
 fn waits_to_start(view: &View<'_>, lane: Lane<'_>) -> bool {
     let adapter = lane.adapter().and_then(|name| view.pipeline.adapter(name));
-    let waits = adapter.is_some_and(|a| a.suspend || view.desired().is_none());
+    let waits = adapter.is_some_and(|a| view.suspends(a) || view.desired().is_none());
     view.pipeline.suspend || waits
 }
 

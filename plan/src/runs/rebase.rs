@@ -51,7 +51,7 @@ fn overtaken<'a>(view: &View<'a>, lane: Lane<'a>) -> Option<Owed<'a>> {
 }
 
 fn of_adapter(view: &View<'_>, name: &str, tip: &MemoryRelease) -> Option<RunTrigger> {
-    let adapter = view.pipeline.adapter(name).filter(|a| !a.suspend)?;
+    let adapter = view.pipeline.adapter(name).filter(|a| !view.suspends(a))?;
     let mut adapters = tip.spec.adapters.iter();
     adapters.find(|a| a.name == name && a.base == adapter.base)?;
     let holds = view.verdict_holds(tip);

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(600);
 /// Why a run of an adapter is due now, when none is live; or else when one may be. Nothing is trained before there is an
 /// index to release it with, nor before there is money for it.
 pub(super) fn cause(view: &View<'_>, name: &str, draft: &mut Draft) -> Option<Cause> {
-    let adapter = view.pipeline.adapter(name).filter(|a| !a.suspend)?;
+    let adapter = view.pipeline.adapter(name).filter(|a| !view.suspends(a))?;
     let cause = wanted(view, adapter, draft)?;
     budget::short(view, adapter).is_none().then_some(cause)
 }
@@ -71,7 +71,7 @@ fn examples(view: &View<'_>, adapter: &Adapter, draft: &mut Draft) -> Option<Cau
 pub(super) fn gives_way(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) -> bool {
     let adapter = run.lane().and_then(Lane::adapter);
     let adapter = adapter.and_then(|name| view.pipeline.adapter(name));
-    let replaces = |a: &&Adapter| a.concurrency == ConcurrencyPolicy::Replace && !a.suspend;
+    let replaces = |a: &&Adapter| a.concurrency == ConcurrencyPolicy::Replace && !view.suspends(a);
     let Some(adapter) = adapter.filter(replaces) else {
         return false;
     };

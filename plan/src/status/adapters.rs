@@ -29,7 +29,7 @@ fn status(view: &View<'_>, adapter: &Adapter) -> AdapterStatus {
     let newest = view.runs_of(lane).next_back().map(|r| r.name().to_owned());
     let mut collected = view.runs_of(lane).rev();
     let collected = collected.find_map(|r| r.status.as_ref()?.dataset.as_ref());
-    let runs = !(adapter.suspend || view.pipeline.suspend);
+    let runs = !(view.suspends(adapter) || view.pipeline.suspend);
     let next = || view.due(adapter).or_else(|| view.upcoming(adapter));
     let last = view.last_schedule(adapter).unwrap_or(view.now);
     let serves = view.desired().and_then(|d| d.component(lane));
@@ -54,7 +54,7 @@ fn message(view: &View<'_>, adapter: &Adapter) -> Option<String> {
     if let Some(run) = view.live(lane) {
         return Some(at_work(view, run));
     }
-    if adapter.suspend || view.pipeline.suspend {
+    if view.suspends(adapter) || view.pipeline.suspend {
         return Some("suspended".to_owned());
     }
     if view.desired().is_none() {

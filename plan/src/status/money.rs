@@ -25,7 +25,7 @@ pub(super) fn available(view: &View<'_>, cost: Option<&MonthCost>) -> Finding {
         cost.month
     );
     let waits = |a: &&Adapter| {
-        let idle = !a.suspend && view.live(Lane::Adapter(&a.name)).is_none();
+        let idle = !view.suspends(a) && view.live(Lane::Adapter(&a.name)).is_none();
         idle && budget::short(view, a).is_some()
     };
     let waiting = view.pipeline.adapters.iter().filter(waits);

@@ -35,9 +35,14 @@ impl<'a> View<'a> {
             Lane::Index => true,
             Lane::Adapter(name) => {
                 let adapter = self.pipeline.adapter(name);
-                adapter.is_some_and(|a| a.trigger.is_some() && !a.suspend)
+                adapter.is_some_and(|a| a.trigger.is_some() && !self.suspends(a))
             }
         }
+    }
+
+    /// Whether an adapter starts no runs: its spec says so, or a person.
+    pub fn suspends(&self, adapter: &Adapter) -> bool {
+        adapter.suspend || self.world.intents.suspended.contains(&adapter.name)
     }
 
     /// Whether a lane's runs read a source. One that is not declared any more counts as the index's.

@@ -20,7 +20,8 @@ impl Checks {
         let name = run.spec.adapter.clone().unwrap();
         let adapter = world.pipeline.adapter(&name);
         let adapter = adapter.unwrap_or_else(|| panic!("{now}: {name} is not declared"));
-        assert!(!adapter.suspend, "{now}: {name} is suspended");
+        let suspended = adapter.suspend || world.intents.suspended.contains(&name);
+        assert!(!suspended, "{now}: {name} is suspended");
         assert!(
             world.serving.desired.is_some(),
             "{now}: nothing to release {name} with"

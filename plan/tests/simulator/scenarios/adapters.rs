@@ -75,6 +75,22 @@ fn who_asks_gets_an_adapter_released_with_the_index_that_serves() {
 }
 
 #[test]
+fn a_person_may_suspend_an_adapter_whose_spec_says_nothing_of_it() {
+    let mut shell = tuned(json!({"interval": "1h"}));
+    let suspended = &mut shell.world.intents.suspended;
+    suspended.insert("escalation".to_owned());
+    ask(&mut shell, "please");
+    assert_eq!((trainings(&shell), served(&shell)), (0, 1));
+    assert_eq!(told(&shell).message.as_deref(), Some("suspended"));
+    change(&mut shell, 0);
+    shell.sleep(2 * HOUR);
+    assert_eq!((trainings(&shell), served(&shell)), (0, 2));
+    shell.world.intents.suspended.clear();
+    shell.sleep(3 * HOUR);
+    assert_eq!((trainings(&shell), served(&shell)), (1, 3));
+}
+
+#[test]
 fn an_adapter_that_loses_too_much_is_rejected_and_not_judged_again_by_the_same_gates() {
     let mut shell = tuned(json!({"interval": "1h"}));
     examples(&mut shell, 30);
