@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -12,12 +13,12 @@ use loci_operator::{Scope, serve_metrics, stays};
 use loci_shell::{CLASS, FETCH};
 use loci_store::Store;
 use loci_worker::service;
-use loci_worker::step::{CHECKPOINTS, Decoders, Encoders, Revisions, StepContext};
+use loci_worker::step::{Decoders, Encoders, Revisions, StepContext};
 
 use super::nats::Nats;
 use super::store::Place;
 use super::{Shared, service_log, until_terminated};
-use crate::up::device;
+use crate::up::{device, duration};
 
 /// Takes steps from NATS and does them
 #[derive(Debug, Args)]
@@ -38,6 +39,9 @@ pub struct Worker {
     /// The hub that hf:// models come from
     #[arg(long, env = "HF_ENDPOINT")]
     hub: Option<url::Url>,
+    /// How often a training writes down where it is: what a worker that dies costs at most
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    checkpoints: Duration,
 }
 
 impl Worker {
@@ -68,7 +72,7 @@ impl Worker {
             encoders: Encoders::new(hub.clone(), self.device),
             decoders: Decoders::new(hub, self.device),
             pace: Arc::new(|| {}),
-            checkpoints: CHECKPOINTS,
+            checkpoints: self.checkpoints,
         };
         let bus = NatsBus::connect(options).await?;
         let shutdown = until_terminated();

@@ -20,6 +20,8 @@ use crate::root;
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// The model, by the reference that a pipeline gives.
 pub const MODEL: &str = "hf://org/tiny@main";
+/// A model to train adapters of, of random weights.
+pub const DECODER: &str = "hf://org/decoder@main";
 
 /// A model, and the directory with its files.
 #[derive(Clone, Debug)]
@@ -36,6 +38,14 @@ impl Model {
         Self {
             name: "org/tiny".to_owned(),
             directory: root().join("models/tests/reference/tiny"),
+        }
+    }
+
+    /// The smallest that writes, which [`DECODER`] means.
+    fn decoder() -> Self {
+        Self {
+            name: "org/decoder".to_owned(),
+            directory: root().join("models/tests/reference/decoder/tiny"),
         }
     }
 
@@ -92,7 +102,7 @@ pub async fn serve_on(address: IpAddr) -> String {
         .await
         .unwrap();
     let address = listener.local_addr().unwrap();
-    let mut routes = Model::tiny().routes();
+    let mut routes = Model::tiny().routes().merge(Model::decoder().routes());
     if let Some(packaged) = Model::packaged() {
         routes = routes.merge(packaged.routes());
     }

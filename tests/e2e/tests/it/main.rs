@@ -3,6 +3,7 @@
 //! by parts of their names; `chaos` runs when it is asked for only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod adapters;
 mod audit;
 mod bus;
 mod caught;
@@ -99,6 +100,7 @@ async fn tell() -> Vec<&'static str> {
         tenants::none_reads_what_is_anothers,
         tenants::no_fetcher_reads_what_is_anothers,
         gitops::flux_follows_a_repository,
+        adapters::one_from_git_is_trained_and_taken_back,
         chaos::long,
         install::resources_are_deleted_and_applied_again,
         install::uninstalled_and_reinstalled,

@@ -37,6 +37,10 @@ fn wrong_values_are_refused_by_name() {
             "workers[0].class=a,workers[0].replicas=1,workers[1].class=a,workers[1].replicas=1",
             "the class a stands twice",
         ),
+        (
+            "workers[0].class=a,workers[0].replicas=1,workers[0].checkpoints=often",
+            "/workers/0/checkpoints",
+        ),
         ("recall.replicas=0", "/recall/replicas"),
         ("recall.queriers[0].pods=x", "'pods' not allowed"),
         ("nats.replicas=2", "/nats/replicas"),
