@@ -13,13 +13,14 @@ mod machine;
 pub mod pipeline;
 pub mod release;
 pub mod run;
+pub mod runtime;
 mod schema;
 pub mod source;
 mod structural;
 pub mod suite;
 pub mod values;
 
-pub use machine::{MACHINE_PATH, machine_paths};
+pub use machine::{MACHINE_PATH, cluster_only, machine_paths};
 pub use pipeline::{MemoryPipeline, MemoryPipelineSpec, MemoryPipelineStatus};
 pub use release::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus};
 pub use run::{MemoryRun, MemoryRunSpec, MemoryRunStatus};

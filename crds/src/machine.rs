@@ -1,5 +1,5 @@
 //! Paths of one machine, which mean something to `loci up` alone. A cluster refuses them: at admission by
-//! `policies/machine-paths.yaml`, and in the operator, should that not be installed.
+//! `policies/machine-paths.yaml`, and in the operator, should that not be installed. And what means something to a cluster alone.
 
 use crate::MemoryPipelineSpec;
 
@@ -39,6 +39,15 @@ pub fn machine_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
         found.extend(files.map(field));
     }
     found
+}
+
+/// The field of a spec that means something in a cluster alone, if it is there; why, and what to do instead.
+pub fn cluster_only(
+    spec: &MemoryPipelineSpec,
+) -> Option<(&'static str, &'static str, &'static str)> {
+    let why = "only replicas of a cluster ask vLLM: loci up answers chats itself";
+    let given = spec.serving.runtime.is_some();
+    given.then_some(("spec.serving.runtime", why, "remove the field"))
 }
 
 fn is_file(url: &str) -> bool {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{AdapterSpec, AdapterStatus};
 use crate::budget::{BudgetSpec, MonthCost};
+use crate::runtime::RuntimeSpec;
 use crate::source::SourceSpec;
 use crate::suite::{GateSpec, SuiteSpec};
 use crate::values::{GoDuration, Percent};
@@ -42,6 +43,7 @@ use crate::values::{GoDuration, Percent};
     validation = Rule::new("!has(self.adapters) || self.adapters.all(a, self.sources.filter(s, s.name in a.sources).size() == a.sources.size())").message("an adapter names a source that is not in sources, or one twice").field_path(".adapters"),
     validation = Rule::new("self.sources.all(s, s.memory != 'procedural' || has(self.adapters) && self.adapters.exists(a, s.name in a.sources))").message("a procedural source is what adapters are trained on, and none names it: name it in one's sources, or remove it").field_path(".sources"),
     validation = Rule::new("self.sources.exists(s, s.memory != 'procedural')").message("a release has an index: declare a source that is looked up, of class factual, episodic or profile").field_path(".sources"),
+    validation = Rule::new("!has(self.adapters) || !has(self.serving) || !has(self.serving.runtime) || self.adapters.all(a, (has(a.lora) && has(a.lora.rank) ? a.lora.rank : 8) <= (has(self.serving.runtime.vllm.maxLoraRank) ? self.serving.runtime.vllm.maxLoraRank : 16))").message("an adapter's rank is larger than the vLLM of serving.runtime loads (maxLoraRank, 16 when absent): lower lora.rank, or start vLLM with a larger --max-lora-rank and say so here").field_path(".adapters"),
     validation = Rule::new("!has(self.budget) || has(self.adapters) && self.adapters.size() > 0").message("a budget is for training adapters, and the pipeline has none: declare one in adapters, or remove budget").field_path(".budget"),
     validation = Rule::new("!has(self.budget) || self.budget.prices.exists(p, p.class == (has(self.workers) && has(self.workers.class) ? self.workers.class : 'cpu'))").message("a budget needs the price of the workers that train: add one to prices for the class in workers.class, or for cpu when that is absent").field_path(".budget"),
     validation = Rule::new("!has(self.gates) || self.gates.all(g, has(self.suites) && self.suites.exists(s, s.name == g.suite))").message("a gate names a suite that is not in suites").field_path(".gates"),
@@ -243,6 +245,9 @@ pub struct ServingSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub replicas: Option<i32>,
+    /// What answers chats. When absent, the pods that answer queries, with the base of the adapters loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeSpec>,
 }
 
 /// Which workers do the steps that compute: all but Snapshot.

@@ -1,13 +1,13 @@
 //! What a pipeline refers to: other objects, and paths of one machine.
 
-use loci_crds::{MACHINE_PATH, MemoryPipeline, machine_paths};
+use loci_crds::{MACHINE_PATH, MemoryPipeline, cluster_only, machine_paths};
 
 use crate::nearest::suggestion;
 use crate::problem::Problem;
 use crate::{Loaded, Manifests};
 
 /// What stands in the way of `loci up`: ConfigMaps and Secrets, or keys of them, that a pipeline refers to and that no
-/// file declares. In a cluster they may stand already.
+/// file declares, which may stand in a cluster already; and what only a cluster does.
 pub fn for_machine(manifests: &Manifests) -> Vec<Problem> {
     let mut problems = Vec::new();
     for pipeline in &manifests.pipelines {
@@ -16,6 +16,9 @@ pub fn for_machine(manifests: &Manifests) -> Vec<Problem> {
             pipeline,
         };
         problems.extend(references.missing());
+        if let Some((field, why, way_out)) = cluster_only(&pipeline.object.spec) {
+            problems.push(pipeline.problem(field, why, Some(way_out.to_owned())));
+        }
     }
     problems
 }

@@ -46,7 +46,7 @@ pub use decoder::{
 pub use device::{DeviceRequest, arithmetic, limit_threads};
 pub use encoder::{EmbedProgress, EmbedderIdentity, Embeddings, Encoder, Pooling, Role};
 pub use error::ModelError;
-pub use hub::{HubOptions, fetch};
+pub use hub::{HubOptions, fetch, fetch_tokenizer};
 pub use lora::{Adapter, AdapterBase, LoraConfig, Probe};
 pub use reference::ModelRef;
 pub use tokenizer::TextTokenizer;

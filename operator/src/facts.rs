@@ -59,6 +59,8 @@ pub struct Pod {
     pub address: Option<String>,
     /// Whether queries reach it.
     pub ready: bool,
+    /// Whether it is a vLLM with its agent, and no replica.
+    pub agent: bool,
 }
 
 /// An object at one version.
@@ -227,11 +229,19 @@ impl Facts {
 
     /// Its replicas.
     pub fn pods(&self) -> Vec<Pod> {
-        let pod = |f: &Fact| match &f.body {
-            Body::Pod(pod) => Some((**pod).clone()),
+        self.all_pods().filter(|pod| !pod.agent).cloned().collect()
+    }
+
+    /// The pods that answer its chats, where replicas do not.
+    pub fn agents(&self) -> Vec<Pod> {
+        self.all_pods().filter(|pod| pod.agent).cloned().collect()
+    }
+
+    fn all_pods(&self) -> impl Iterator<Item = &Pod> {
+        self.of(Kind::Pod).filter_map(|f| match &f.body {
+            Body::Pod(pod) => Some(&**pod),
             _ => None,
-        };
-        self.of(Kind::Pod).filter_map(pod).collect()
+        })
     }
 
     /// Which fields of a serving object are the operator's.

@@ -21,12 +21,14 @@ use crate::MANAGER;
 use crate::cluster::PIPELINE;
 use crate::facts::{Body, Fact, Kind, Pod};
 use crate::fetchers::FETCHER;
-use crate::fleet::{COMPONENT, SERVING, config_map, fields, place, serving_name};
+use crate::fleet::{AGENT, COMPONENT, SERVING, config_map, fields, place, serving_name};
 use crate::packed::Packed;
 
 /// `namespace, name`.
 pub type Key = (String, String);
 
+/// The label that tells what a pod is.
+const OF_COMPONENT: &str = "app.kubernetes.io/component";
 /// How often a listing is refused before it counts as empty: an API server that has just come up refuses, too.
 const REFUSALS: u32 = 5;
 /// A listing comes in pages, so that neither side holds all of it at once.
@@ -149,7 +151,7 @@ impl Scope<'_> {
     }
 
     fn replicas(self) -> Vec<Watching> {
-        let mut all = vec![self.stream(Kind::Pod, component(), |pod: v1::Pod| {
+        let mut all = vec![self.stream(Kind::Pod, answering(), |pod: v1::Pod| {
             let replica = Body::Pod(Box::new(replica(&pod)));
             let fact = Fact::of(Kind::Pod, &pod, replica);
             Some((labelled(&pod)?, fact, lives(&pod)))
@@ -252,8 +254,13 @@ fn forbidden(error: &watcher::Error) -> bool {
 
 /// What loses its label counts as deleted.
 fn component() -> Config {
+    Config::default().labels(&format!("{OF_COMPONENT}={COMPONENT},{PIPELINE}"))
+}
+
+/// Pods that answer queries, or chats.
+fn answering() -> Config {
     Config::default().labels(&format!(
-        "app.kubernetes.io/component={COMPONENT},{PIPELINE}"
+        "{OF_COMPONENT} in ({COMPONENT}, {AGENT}),{PIPELINE}"
     ))
 }
 
@@ -301,6 +308,7 @@ fn replica(pod: &v1::Pod) -> Pod {
         name: pod.name_any(),
         address: status.and_then(|s| s.pod_ip.clone()),
         ready: conditions.any(|c| c.type_ == "Ready" && c.status == "True"),
+        agent: pod.labels().get(OF_COMPONENT).is_some_and(|c| c == AGENT),
     }
 }
 

@@ -102,6 +102,8 @@ pub struct LocalFleet {
     ready: Arc<Mutex<HashMap<String, Loaded>>>,
     served: Option<(String, Hold)>,
     news: Option<UnboundedSender<News>>,
+    /// Whether the pipeline has its chats answered by a vLLM, which nothing here asks.
+    elsewhere: bool,
 }
 
 impl LocalFleet {
@@ -112,6 +114,7 @@ impl LocalFleet {
             ready: Arc::default(),
             served: None,
             news: None,
+            elsewhere: false,
         }
     }
 
@@ -121,8 +124,9 @@ impl LocalFleet {
 }
 
 impl Fleet for LocalFleet {
-    fn declare(&mut self, _: &Declared, news: UnboundedSender<News>) {
+    fn declare(&mut self, declared: &Declared, news: UnboundedSender<News>) {
         self.news = Some(news);
+        self.elsewhere = declared.pipeline.vllm.is_some();
     }
 
     fn current(&self) -> Option<String> {
@@ -135,6 +139,15 @@ impl Fleet for LocalFleet {
 
     fn prepare(&mut self, load: Load) {
         let (shared, ready, news) = (self.shared.clone(), self.ready.clone(), self.news.clone());
+        if self.elsewhere && !load.adapters.is_empty() {
+            let why = anyhow::anyhow!(
+                "spec.serving.runtime: only replicas in pods of their own ask vLLM, and this process serves: remove the field"
+            );
+            if let Some(news) = news {
+                let _ = news.send(News::Loaded(load.release, Err(why)));
+            }
+            return;
+        }
         tokio::spawn(async move {
             let _no_sweep = shared.collecting.read().await;
             let release = load.release.clone();

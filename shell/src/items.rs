@@ -173,8 +173,8 @@ pub(crate) fn payload(
                 lora: lora(&adapter.lora),
                 training: training(&adapter.training),
                 warm_start: *warm_start,
-                // The built-in runtime loads any.
-                max_lora_rank: None,
+                // Replicas load any.
+                max_lora_rank: pipeline.vllm.as_ref().map(|vllm| vllm.max_lora_rank),
                 device_seconds: *device_seconds,
                 max_device_seconds: *max_device_seconds,
             })

@@ -89,6 +89,17 @@ pub fn refused_adapters() -> Vec<Case> {
             "spec.budget",
             "a budget needs the price of the workers that train",
         ),
+        (
+            vec![
+                ("/spec/adapters/0/lora", json!({"rank": 17})),
+                (
+                    "/spec/serving",
+                    json!({"runtime": {"vllm": {"service": "support-vllm"}}}),
+                ),
+            ],
+            "spec.adapters",
+            "an adapter's rank is larger than the vLLM of serving.runtime loads",
+        ),
     ]
 }
 

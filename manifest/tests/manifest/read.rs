@@ -179,6 +179,14 @@ spec:
     let adapters = "  adapters: [{name: a, base: \"hf://org/base@main\", sources: [notes]}]\n";
     let trained = with("  runs:\n", adapters).replace("memory: episodic", "memory: procedural");
     assert_eq!(for_cluster(&good(&trained)), []);
+    let served = trained.replace(
+        "  releases:",
+        "  serving: {runtime: {vllm: {service: support-vllm}}}\n  releases:",
+    );
+    assert_eq!(for_cluster(&good(&served)), []);
+    let told = rendered(&for_machine(&good(&served)));
+    let only = "spec.serving.runtime: only replicas of a cluster ask vLLM";
+    assert!(told.len() == 1 && told[0].contains(only), "{told:?}");
     let local = trained.replace("hf://org/base@main", "file://base");
     let told = rendered(&for_cluster(&good(&local)));
     assert!(

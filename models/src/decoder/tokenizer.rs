@@ -22,6 +22,14 @@ struct Inner {
 }
 
 impl DecoderTokenizer {
+    /// The tokenizer in a model's directory, without the model.
+    ///
+    /// # Errors
+    /// When there is no `tokenizer.json`, or none of a decoder.
+    pub fn read(directory: &Path) -> Result<Self, ModelError> {
+        Self::open(&directory.join("tokenizer.json"), usize::MAX)
+    }
+
     /// Reads `tokenizer.json` for a model of `vocabulary` token embeddings.
     pub(crate) fn open(path: &Path, vocabulary: usize) -> Result<Self, ModelError> {
         let bytes = fs::read(path).map_err(|e| ModelError::opening(path, "the tokenizer", e))?;

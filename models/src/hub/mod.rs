@@ -1,11 +1,12 @@
 //! Models from a hub that speaks the Hugging Face protocol.
 
+mod part;
 mod record;
 
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -15,6 +16,7 @@ use loci_digest::Digest;
 use url::Url;
 
 use crate::{ModelError, ModelRef};
+use part::{Part, is_packed, wanted};
 use record::{Record, digest_of};
 
 /// The hub used when none is configured.
@@ -60,6 +62,18 @@ impl fmt::Debug for HubOptions {
 /// model or cannot be reached; [`ModelError::Checksum`] when a file arrives other than published;
 /// [`ModelError::Io`] when the cache cannot be written.
 pub async fn fetch(model: &ModelRef, hub: &HubOptions) -> Result<PathBuf, ModelError> {
+    fetch_part(model, hub, Part::Whole).await
+}
+
+/// The same with the tokenizer alone: a directory with `tokenizer.json`, and maybe more.
+///
+/// # Errors
+/// As [`fetch`]; [`ModelError::Hub`] also when the repository has no such file.
+pub async fn fetch_tokenizer(model: &ModelRef, hub: &HubOptions) -> Result<PathBuf, ModelError> {
+    fetch_part(model, hub, Part::Tokenizer).await
+}
+
+async fn fetch_part(model: &ModelRef, hub: &HubOptions, part: Part) -> Result<PathBuf, ModelError> {
     match model {
         ModelRef::File(dir) => match fs::metadata(dir) {
             Ok(found) if found.is_dir() || is_packed(dir) => Ok(dir.clone()),
@@ -69,7 +83,10 @@ pub async fn fetch(model: &ModelRef, hub: &HubOptions) -> Result<PathBuf, ModelE
             }
             Err(e) => Err(ModelError::opening(dir, "the model's directory", e)),
         },
-        ModelRef::Hub { repo, revision } => Fetch::new(model, repo, hub)?.run(revision).await,
+        ModelRef::Hub { repo, revision } => {
+            let fetch = Fetch::new(model, repo, hub)?;
+            fetch.run(revision, part).await
+        }
     }
 }
 
@@ -117,10 +134,10 @@ impl Fetch {
         })
     }
 
-    async fn run(&self, revision: &str) -> Result<PathBuf, ModelError> {
+    async fn run(&self, revision: &str, part: Part) -> Result<PathBuf, ModelError> {
         let commit = self.resolve(revision).await?;
         let snapshot = self.folder.join("snapshots").join(&commit);
-        let record = self.folder.join("loci").join(format!("{commit}.json"));
+        let record = self.folder.join("loci").join(part.record(&commit));
         if let Some(known) = Record::read(&record)? {
             let dir = snapshot.clone();
             let damaged = blocking(move || Ok(known.damaged(&dir))).await?;
@@ -133,7 +150,8 @@ impl Fetch {
             }
         }
         let mut fetched = Record::default();
-        for (name, size) in self.list(&commit).await? {
+        let files = part.of(self.list(&commit).await?);
+        for (name, size) in files.map_err(|reason| self.failed(&reason))? {
             let digest = self.download(&name, size, &commit).await?;
             fetched.files.insert(name, digest);
         }
@@ -259,59 +277,6 @@ fn remove(path: &Path) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Those of a repository's files that a model is loaded from. A .gguf file is, where it has no other weights.
-fn wanted(files: Vec<(String, u64)>) -> Result<Vec<(String, u64)>, String> {
-    let (mut wanted, others): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|(path, _)| is_wanted(path));
-    let weights = |(path, _): &(String, u64)| path.ends_with(".safetensors");
-    if !wanted.iter().any(weights) {
-        let packed = |(path, _): &(String, u64)| !path.contains('/') && is_packed(Path::new(path));
-        let packed: Vec<_> = others.into_iter().filter(packed).collect();
-        if packed.len() > 1 {
-            let names: Vec<&str> = packed.iter().map(|(path, _)| path.as_str()).collect();
-            return Err(format!(
-                "the repository has several models in .gguf files ({}), and one cannot be named: take a repository that has one, or fetch the file and name it by file://",
-                names.join(", ")
-            ));
-        }
-        wanted.extend(packed);
-    }
-    if wanted.is_empty() {
-        let reason =
-            "the repository has none of a model's files (config.json, model.safetensors, …)";
-        return Err(reason.to_owned());
-    }
-    Ok(wanted)
-}
-
-fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "gguf")
-}
-
-/// Configuration, tokenizer, chat template and weights, at the top or in the folder of a module such as `1_Pooling`.
-fn is_wanted(path: &str) -> bool {
-    let parts: Vec<Component> = Path::new(path).components().collect();
-    if !parts
-        .iter()
-        .all(|part| matches!(part, Component::Normal(_)))
-    {
-        return false;
-    }
-    let file = match path.split_once('/') {
-        None => path,
-        Some((folder, file))
-            if folder.starts_with(|c: char| c.is_ascii_digit()) && folder.contains('_') =>
-        {
-            file
-        }
-        Some(_) => return false,
-    };
-    !file.contains('/')
-        && (file.ends_with(".json")
-            || path == "chat_template.jinja"
-            || file.starts_with("model") && file.ends_with(".safetensors"))
-}
-
 fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
 }
@@ -323,57 +288,5 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(e) => Err(ModelError::Compute(e.to_string())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_models_own_files_are_wanted() {
-        for path in [
-            "config.json",
-            "model.safetensors",
-            "model-00001-of-00002.safetensors",
-            "1_Pooling/config.json",
-            "0_Transformer/model.safetensors",
-            "chat_template.jinja",
-        ] {
-            assert!(is_wanted(path), "{path}");
-        }
-        for path in [
-            "README.md",
-            "pytorch_model.bin",
-            "onnx/model.onnx",
-            "onnx/config.json",
-            "../config.json",
-            "/config.json",
-            "1_Pooling/a/b.json",
-            "adapter.safetensors",
-            "model.Q8_0.gguf",
-            "more/chat_template.jinja",
-        ] {
-            assert!(!is_wanted(path), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_packed_model_is_wanted_where_it_is_the_only_one() {
-        let chosen = |paths: &[&str]| {
-            let files = paths.iter().map(|path| ((*path).to_owned(), 1));
-            let wanted = wanted(files.collect())?;
-            Ok::<_, String>(wanted.into_iter().map(|(path, _)| path).collect::<Vec<_>>())
-        };
-        let whole = ["config.json", "model.safetensors", "a.gguf", "README.md"];
-        assert_eq!(chosen(&whole).unwrap(), whole[..2]);
-        let packed = ["README.md", "config.json", "a.gguf", "old/b.gguf"];
-        assert_eq!(chosen(&packed).unwrap(), ["config.json", "a.gguf"]);
-        let refused = chosen(&["a.Q4_1.gguf", "a.Q8_0.gguf"]).unwrap_err();
-        assert!(
-            refused.contains("(a.Q4_1.gguf, a.Q8_0.gguf)") && refused.contains("file://"),
-            "{refused}"
-        );
-        assert!(chosen(&["README.md"]).unwrap_err().contains("none of"));
     }
 }

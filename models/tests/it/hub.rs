@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use loci_digest::Digest;
-use loci_models::{HubOptions, ModelError, ModelRef, fetch};
+use loci_models::{HubOptions, ModelError, ModelRef, fetch, fetch_tokenizer};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -222,6 +222,26 @@ async fn a_model_is_fetched_once_and_loads() {
     served.stop().await;
     assert_eq!(served.fetch(COMMIT).await.unwrap(), dir);
     assert_eq!(served.asked(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_tokenizer_is_fetched_without_its_model() {
+    let mut served = Served::start(Hub::tiny()).await;
+    let model: ModelRef = format!("hf://org/tiny@{COMMIT}").parse().unwrap();
+    let dir = fetch_tokenizer(&model, &served.options).await.unwrap();
+    assert!(dir.join("tokenizer.json").exists());
+    let asked = served.asked();
+    assert!(!asked.iter().any(|what| what == "model.safetensors"));
+    // It is no whole model for that.
+    assert_eq!(served.fetch(COMMIT).await.unwrap(), dir);
+    assert!(
+        served
+            .asked()
+            .iter()
+            .any(|what| what == "model.safetensors")
+    );
+    served.stop().await;
+    assert_eq!(fetch_tokenizer(&model, &served.options).await.unwrap(), dir);
 }
 
 #[tokio::test]

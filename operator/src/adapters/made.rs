@@ -90,6 +90,7 @@ pub fn release(adapter: WantedAdapter) -> Wanted {
         key: String::new(),
         adapters: BTreeMap::from([("escalation".to_owned(), adapter)]),
         base: Some("hf://example/model@0123".to_owned()),
+        service: None,
     }
 }
 

@@ -29,9 +29,11 @@ use crate::pointed::Pointer;
 pub use applied::{Applied, fields, hash};
 pub use network::Network;
 pub use objects::{
-    COMPONENT, PORT, SERVING, STATUS_PORT, Template, objects, place, place_of, serving_name,
+    AGENT, COMPONENT, PORT, SERVING, STATUS_PORT, Template, objects, place, place_of, serving_name,
 };
-pub use wanted::{APPLIED, DESIRED, RELEASES, Releases, Report, Wanted, WantedAdapter, config_map};
+pub use wanted::{
+    APPLIED, DESIRED, RELEASES, Releases, Report, Wanted, WantedAdapter, WantedService, config_map,
+};
 
 /// How long a leader leaves replicas alone that are there: an upgrade restarts much at once, and what answers comes last.
 const CALM: Duration = Duration::from_secs(10);
@@ -92,7 +94,11 @@ impl Yard {
         else {
             return false;
         };
-        let there = |w: &Wanted| w.clone().relocated(&self.artifacts) == *w;
+        let service = WantedService::of(pipeline);
+        let there = |w: &Wanted| {
+            let there = w.clone().relocated(&self.artifacts);
+            there.served_by(service.as_ref()) == *w
+        };
         let applied = pointer.applied.as_deref().and_then(Applied::parse);
         releases.keys().eq(pointer.desired.iter())
             && releases.values().all(there)

@@ -18,6 +18,8 @@ pub const PORT: u16 = 7700;
 pub const STATUS_PORT: u16 = 7701;
 /// The label value that tells replicas from other pods.
 pub const COMPONENT: &str = "recall";
+/// That of pods of a vLLM with `loci adapters` beside it.
+pub const AGENT: &str = "vllm";
 
 /// How replicas are made.
 #[derive(Clone, Debug)]

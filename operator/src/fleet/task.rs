@@ -15,7 +15,9 @@ use tokio::time::Instant;
 
 use super::applied::Applied;
 use super::objects::{STATUS_PORT, objects, place};
-use super::wanted::{Releases, Replica, Report, Standing, Wanted, serving, standing};
+use super::wanted::{
+    Releases, Replica, Report, Standing, Wanted, WantedService, serving, standing_with,
+};
 use super::{Command, Observed, Yard, as_applied};
 use crate::facts::{Known, Pod};
 use crate::lock;
@@ -96,18 +98,21 @@ impl Task {
         };
         if current.is_some() && current == task.desired {
             task.asked = seen(&task.pods());
+            task.asked.extend(seen(&task.agents()));
             task.switched();
         }
-        task.relocate();
+        task.renew();
         let loaded = current.filter(|name| task.wanted.contains_key(name));
         lock(&task.observed).prepared = loaded.into_iter().collect();
         task
     }
 
-    /// Revisions and adapters are where this operator gives them out.
-    fn relocate(&mut self) {
+    /// Revisions and adapters are where this operator gives them out, and chats answered by what the pipeline says.
+    fn renew(&mut self) {
+        let service = WantedService::of(&self.pipeline);
         for wanted in self.wanted.values_mut() {
             let there = wanted.clone().relocated(&self.yard.artifacts);
+            let there = there.served_by(service.as_ref());
             self.releases_due |= there != *wanted;
             *wanted = there;
         }
@@ -201,6 +206,7 @@ impl Task {
             Command::Declare(pipeline, news) => {
                 self.pipeline = *pipeline;
                 self.news = Some(news);
+                self.renew();
             }
             Command::Prepare(load) => self.prepare(load),
             Command::Switch(release) => self.desired = Some(release),
@@ -213,7 +219,8 @@ impl Task {
 
     /// Beside what answers, one release at a time: a replica has memory for two.
     fn prepare(&mut self, load: Load) {
-        let wanted = Wanted::of(&load, &self.yard.artifacts);
+        let service = WantedService::of(&self.pipeline);
+        let wanted = Wanted::of(&load, &self.yard.artifacts).served_by(service.as_ref());
         let release = load.release;
         let current = lock(&self.observed).current.clone();
         let answers = |name: &String| [&self.desired, &current].contains(&&Some(name.clone()));
@@ -265,14 +272,16 @@ impl Task {
 
     /// Asks the replicas, if that may tell anything new, and tells what has become of releases.
     async fn observe(&mut self) {
-        let pods = self.pods();
-        let seen = seen(&pods);
+        let (pods, agents) = (self.pods(), self.agents());
+        let seen: BTreeSet<_> = seen(&pods).into_iter().chain(seen(&agents)).collect();
         self.notice(pods.iter().any(|pod| pod.ready));
         if !self.busy() && !self.held() && seen == self.asked {
             return;
         }
         self.asked = seen;
         let replicas = join_all(pods.iter().map(|pod| self.ask(pod))).await;
+        let agents = join_all(agents.iter().map(|pod| self.ask(pod))).await;
+        let stands = |release: &str| standing_with(release, &replicas, &agents);
         let (mut changed, mut switched) = (false, false);
         {
             let mut observed = lock(&self.observed);
@@ -283,7 +292,7 @@ impl Task {
                 observed.current = Some(current);
                 changed = true;
             }
-            let everywhere = |name: &&String| standing(name, &replicas) == Standing::Everywhere;
+            let everywhere = |name: &&String| stands(name) == Standing::Everywhere;
             let prepared = self.wanted.keys().filter(everywhere).cloned().collect();
             changed |= observed.prepared != prepared;
             observed.prepared = prepared;
@@ -294,7 +303,7 @@ impl Task {
         let now = Instant::now();
         let mut over = Vec::new();
         for (release, deadline) in &self.loading {
-            let result = match standing(release, &replicas) {
+            let result = match stands(release) {
                 Standing::Everywhere => Ok(()),
                 Standing::Failed(why) => Err(anyhow::anyhow!(why)),
                 Standing::Underway(who) if now > *deadline => Err(anyhow::anyhow!(
@@ -333,6 +342,14 @@ impl Task {
 
     fn pods(&self) -> Vec<Pod> {
         self.known.facts().pods()
+    }
+
+    /// Those beside a vLLM, where one answers chats.
+    fn agents(&self) -> Vec<Pod> {
+        match self.pipeline.spec.serving.runtime {
+            Some(_) => self.known.facts().agents(),
+            None => Vec::new(),
+        }
     }
 
     async fn ask(&self, pod: &Pod) -> Replica {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use kube::ResourceExt;
+use loci_crds::MemoryPipeline;
 use loci_digest::Digest;
 use loci_shell::{Load, StoredAdapter};
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,32 @@ pub struct Wanted {
     /// The reference of the model that they belong to; none where it has no adapters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// The service that answers its chats; none where replicas do, or it has no adapters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<WantedService>,
+}
+
+/// A service that answers chats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WantedService {
+    /// Where it is.
+    pub url: String,
+    /// Its name for the model without adapter.
+    pub model: String,
+}
+
+impl WantedService {
+    /// That of a pipeline, where it has one.
+    pub fn of(pipeline: &MemoryPipeline) -> Option<Self> {
+        let vllm = &pipeline.spec.serving.runtime.as_ref()?.vllm;
+        let (service, port) = (&vllm.service, vllm.port());
+        let namespace = pipeline.namespace().unwrap_or_default();
+        Some(Self {
+            url: format!("http://{service}.{namespace}.svc:{port}"),
+            model: vllm.model().to_owned(),
+        })
+    }
 }
 
 impl Wanted {
@@ -72,7 +100,29 @@ impl Wanted {
             key,
             adapters: load.adapters.iter().map(adapter).collect(),
             base: load.adapters.first().map(|a| a.base.clone()),
+            service: None,
         }
+    }
+
+    /// The same, whose chats are answered by `service`, or where there is none by replicas.
+    pub fn served_by(mut self, service: Option<&WantedService>) -> Self {
+        self.service = service.filter(|_| self.base.is_some()).cloned();
+        self
+    }
+
+    /// Whether who has loaded the one has loaded the other, wherever both are to be had.
+    pub fn is_as(&self, other: &Self) -> bool {
+        let bare = |wanted: &Self| {
+            let mut bare = wanted.clone();
+            let own = [(&mut bare.url, &mut bare.key)].into_iter();
+            let adapters = bare.adapters.values_mut();
+            for (url, key) in own.chain(adapters.map(|a| (&mut a.url, &mut a.key))) {
+                url.clear();
+                key.clear();
+            }
+            bare
+        };
+        bare(self) == bare(other)
     }
 
     /// The same, where these artefacts are given out.
@@ -184,6 +234,16 @@ pub fn standing(release: &str, replicas: &[Replica]) -> Standing {
     }
 }
 
+/// How `release` stands with all replicas and, where its chats are answered elsewhere, with the agents there: they come first,
+/// since replicas take nothing that has not what it needs.
+pub fn standing_with(release: &str, replicas: &[Replica], agents: &[Replica]) -> Standing {
+    match standing(release, agents) {
+        _ if agents.is_empty() => standing(release, replicas),
+        Standing::Everywhere => standing(release, replicas),
+        other => other,
+    }
+}
+
 /// The one release that all replicas answer with; none while they differ, or queries reach none of them.
 pub fn serving(replicas: &[Replica]) -> Option<String> {
     let reached = |r: &Replica| r.ready && r.report.as_ref().is_some_and(|r| r.serving.is_some());
@@ -205,92 +265,4 @@ pub fn serving(replicas: &[Replica]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn replica(name: &str, ready: bool, report: Option<(Option<&str>, &[&str])>) -> Replica {
-        let report = report.map(|(serving, prepared)| Report {
-            serving: serving.map(str::to_owned),
-            prepared: prepared.iter().map(|s| (*s).to_owned()).collect(),
-            failures: BTreeMap::new(),
-        });
-        Replica {
-            name: name.to_owned(),
-            ready,
-            report,
-        }
-    }
-
-    #[test]
-    fn a_release_is_everywhere_when_every_replica_that_queries_reach_has_it() {
-        let old = |name| replica(name, true, Some((Some("r-1"), &[])));
-        let both = |name| replica(name, true, Some((Some("r-1"), &["r-2"])));
-        assert_eq!(
-            standing("r-2", &[both("a"), both("b")]),
-            Standing::Everywhere
-        );
-        assert_eq!(
-            standing("r-2", &[both("a"), old("b")]),
-            Standing::Underway("b".to_owned())
-        );
-        assert_eq!(
-            standing("r-1", &[both("a"), old("b")]),
-            Standing::Everywhere
-        );
-        // Starting: not waited for. Silent though ready: waited for.
-        let starting = replica("c", false, None);
-        assert_eq!(
-            standing("r-2", &[both("a"), starting.clone()]),
-            Standing::Everywhere
-        );
-        let silent = replica("c", true, None);
-        assert!(matches!(
-            standing("r-2", &[both("a"), silent]),
-            Standing::Underway(_)
-        ));
-        assert!(matches!(
-            standing("r-2", &[starting]),
-            Standing::Underway(_)
-        ));
-        assert!(matches!(standing("r-2", &[]), Standing::Underway(_)));
-    }
-
-    #[test]
-    fn a_failure_counts_once_nobody_is_at_it() {
-        let mut failed = replica("a", true, Some((Some("r-1"), &[])));
-        let why = ("r-2".to_owned(), "no space".to_owned());
-        failed.report.as_mut().unwrap().failures.extend([why]);
-        let done = replica("b", true, Some((Some("r-1"), &["r-2"])));
-        let busy = replica("c", true, Some((Some("r-1"), &[])));
-        let all = [failed.clone(), done.clone(), busy];
-        assert_eq!(standing("r-2", &all), Standing::Underway("c".to_owned()));
-        assert_eq!(
-            standing("r-2", &[failed, done]),
-            Standing::Failed("a: no space".to_owned())
-        );
-    }
-
-    #[test]
-    fn replicas_that_differ_serve_no_one_release() {
-        let on = |name, release| replica(name, true, Some((release, &[])));
-        assert_eq!(
-            serving(&[on("a", Some("r-1")), on("b", Some("r-1"))]).as_deref(),
-            Some("r-1")
-        );
-        assert_eq!(serving(&[on("a", Some("r-1")), on("b", Some("r-2"))]), None);
-        assert_eq!(
-            serving(&[on("a", Some("r-1")), on("b", None)]).as_deref(),
-            Some("r-1")
-        );
-        assert_eq!(
-            serving(&[on("a", Some("r-1")), replica("b", true, None)]),
-            None
-        );
-        assert_eq!(serving(&[]), None);
-        // Loaded, but not ready yet: no query would reach it.
-        assert_eq!(
-            serving(&[replica("a", false, Some((Some("r-1"), &[])))]),
-            None
-        );
-    }
-}
+mod tests;

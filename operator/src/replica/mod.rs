@@ -15,7 +15,6 @@ use anyhow::{Context, Result};
 use futures::future::OptionFuture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
-use loci_digest::Digest;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, LoadRequest, Prepared, Recall, RecallOptions};
 use loci_store::{Store, Tree};
@@ -78,7 +77,7 @@ pub async fn replicate(
         expect: vec![full.clone()],
         ..RecallOptions::default()
     };
-    let chats = (serving.chats, serving.chat_context);
+    let most = (serving.chats, serving.chat_context);
     let recall = Recall::new(serving)?;
     let (queries, status) = (bind(options.listen).await?, bind(options.status).await?);
     let store = Store::open_local(&options.state.join("store")).await?;
@@ -94,7 +93,7 @@ pub async fn replicate(
         recall: recall.clone(),
         encoders: Encoders::new(hub.clone(), options.device),
         decoders: Decoders::new(hub, options.device),
-        chats,
+        most,
         cache: Cache::new(store, options.state.join("revisions"))?,
         budget: Budget::new(options.limits, options.state),
         shown: shown.clone(),
@@ -125,6 +124,12 @@ pub async fn replicate(
     result
 }
 
+/// Whether a release is wanted as it was loaded.
+fn still(goal: &Goal, name: &str, had: &Wanted) -> bool {
+    let wanted = goal.releases.get(name);
+    wanted.is_some_and(|wanted| wanted.is_as(had))
+}
+
 struct Failed {
     wanted: Wanted,
     pause: Duration,
@@ -138,12 +143,12 @@ struct Replica {
     encoders: Encoders,
     decoders: Decoders,
     /// How many chats a model answers at once, and how many tokens each may have.
-    chats: (usize, usize),
+    most: (usize, usize),
     cache: Cache,
     budget: Budget,
     shown: Shown,
-    serving: Option<(String, (Prepared, Digest))>,
-    prepared: HashMap<String, (Prepared, Digest)>,
+    serving: Option<(String, (Prepared, Wanted))>,
+    prepared: HashMap<String, (Prepared, Wanted)>,
     failed: BTreeMap<String, Failed>,
     goal: watch::Receiver<Goal>,
 }
@@ -158,7 +163,7 @@ impl Replica {
                 last.clone_from(&goal);
             }
             self.prepared
-                .retain(|name, _| goal.releases.contains_key(name));
+                .retain(|name, (_, had)| still(&goal, name, had));
             self.failed
                 .retain(|name, f| goal.releases.get(name) == Some(&f.wanted));
             self.switch(&goal);
@@ -191,8 +196,12 @@ impl Replica {
     /// What to load now: what is to answer first.
     fn next(&self, goal: &Goal) -> Option<(String, Wanted)> {
         let now = Instant::now();
+        let serves = |name: &String| {
+            let serving = self.serving.as_ref();
+            serving.is_some_and(|(serving, (_, had))| serving == name && still(goal, name, had))
+        };
         let missing = |name: &&String| {
-            self.serving.as_ref().map(|(serving, _)| serving) != Some(name)
+            !serves(name)
                 && !self.prepared.contains_key(*name)
                 && self.failed.get(*name).is_none_or(|f| f.again <= now)
         };
@@ -207,7 +216,7 @@ impl Replica {
         match prepared {
             Ok(prepared) => {
                 self.failed.remove(&name);
-                self.prepared.insert(name, (prepared, wanted.revision));
+                self.prepared.insert(name, (prepared, wanted));
             }
             Err(error) => {
                 let why = format!("{error:#}");
@@ -232,15 +241,15 @@ impl Replica {
         self.afford(goal, name, wanted, (&tree, &known)).await?;
         let directory = self.cache.directory(wanted.place(), &tree).await?;
         let encoder = self.encoders.get(&wanted.model).await?;
-        let (decoder, adapters) = self.decoder(wanted, &known).await?;
+        let chats = self.chats(wanted, &known).await?;
         let request = LoadRequest {
             pipeline: self.pipeline.clone(),
             release: name.to_owned(),
             directory,
             encoder,
-            decoder,
-            adapters,
-            service: None,
+            decoder: chats.decoder,
+            adapters: chats.adapters,
+            service: chats.service,
             latency_budget: wanted.latency_budget_ms.map(Duration::from_millis),
         };
         Ok(self.recall.prepare(request).await?)
@@ -256,7 +265,7 @@ impl Replica {
         (tree, adapters): (&Tree, &Known<'_>),
     ) -> Result<()> {
         let beside: Option<Tree> = match &self.serving {
-            Some((_, (_, revision))) => self.cache.here(revision).await?,
+            Some((_, (_, had))) => self.cache.here(&had.revision).await?,
             None => None,
         };
         let fetched = self.cache.fetched(tree).await?;
@@ -274,26 +283,24 @@ impl Replica {
 
     fn switch(&mut self, goal: &Goal) {
         let Some(desired) = &goal.desired else { return };
-        let Some((prepared, revision)) = self.prepared.remove(desired) else {
+        let Some((prepared, wanted)) = self.prepared.remove(desired) else {
             return;
         };
         let replaced = self.recall.switch(prepared.clone());
-        let old = self
-            .serving
-            .replace((desired.clone(), (prepared, revision)));
-        let Some((name, (old, revision))) = old else {
+        let old = self.serving.replace((desired.clone(), (prepared, wanted)));
+        let Some((name, (old, had))) = old else {
             return;
         };
         if let Some(replaced) = replaced {
-            let still = self.cache.hold(revision);
+            let held = self.cache.hold(had.revision);
             tokio::spawn(async move {
                 replaced.drained().await;
-                drop(still);
+                drop(held);
             });
         }
         // Until the operator has heard that it is not needed any more.
-        if goal.releases.contains_key(&name) {
-            self.prepared.insert(name, (old, revision));
+        if name != *desired && still(goal, &name, &had) {
+            self.prepared.insert(name, (old, had));
         }
     }
 
@@ -304,7 +311,8 @@ impl Replica {
             adapters.chain([w.revision]).collect::<Vec<_>>()
         };
         let wanted = goal.releases.values().flat_map(of);
-        let keep = wanted.chain(self.serving.as_ref().map(|(_, (_, revision))| *revision));
+        let serving = self.serving.as_ref();
+        let keep = wanted.chain(serving.map(|(_, (_, had))| had.revision));
         if let Err(error) = self.cache.sweep(keep.collect()).await {
             tracing::warn!("old revisions could not be deleted: {error:#}");
         }

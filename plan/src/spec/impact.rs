@@ -65,7 +65,7 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
         (
             Impact::None,
             "spec.serving",
-            old.latency_budget != new.latency_budget,
+            old.latency_budget != new.latency_budget || old.vllm != new.vllm,
         ),
         (
             Impact::None,

@@ -4,6 +4,7 @@ mod adapter;
 mod budget;
 mod fields;
 mod impact;
+mod runtime;
 mod source;
 mod suite;
 
@@ -20,6 +21,7 @@ pub use adapter::{Adapter, Lora, Training};
 pub use budget::Budget;
 use fields::Fields;
 pub use impact::{Impact, impact};
+pub use runtime::Vllm;
 pub use source::{Location, Paths, Reference, Source};
 pub use suite::{Gate, Suite, SuiteData};
 
@@ -75,6 +77,8 @@ pub struct Pipeline {
     pub run_history: usize,
     /// How long a query may take.
     pub latency_budget: Option<Duration>,
+    /// What answers chats in place of replicas.
+    pub vllm: Option<Vllm>,
     /// What becomes of releases and artefacts when the pipeline is deleted.
     pub deletion_policy: DeletionPolicy,
     /// The class of workers that do the steps.
@@ -170,6 +174,7 @@ impl Pipeline {
                 "spec.serving.latencyBudget",
                 spec.serving.latency_budget.as_ref(),
             ),
+            vllm: fields.vllm(spec),
             deletion_policy: spec.deletion_policy.unwrap_or_default(),
             adapters: fields.adapters(spec, &identity),
             budget: fields.budget(spec, &class),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use loci_models::{Decoder, DeviceRequest, Encoder, HubOptions, ModelRef};
+use loci_models::{Decoder, DecoderTokenizer, DeviceRequest, Encoder, HubOptions, ModelRef};
 use tokio::sync::OnceCell;
 
 use super::context::file;
@@ -142,6 +142,19 @@ impl Decoders {
         }
         let path = fetched(model, &self.hub).await?;
         blocking(move || Ok(Decoder::text_memory_of(&path, tokens)?)).await
+    }
+
+    /// The tokenizer of `model`, fetched without the model unless that is loaded.
+    ///
+    /// # Errors
+    /// When the reference is wrong, the tokenizer cannot be had or is none of a decoder.
+    pub async fn tokenizer(&self, model: &str) -> Result<DecoderTokenizer, StepError> {
+        if let Some(decoder) = self.loaded.get(model) {
+            return Ok(decoder.tokenizer().clone());
+        }
+        let reference: ModelRef = model.parse()?;
+        let directory = loci_models::fetch_tokenizer(&reference, &self.hub).await?;
+        blocking(move || Ok(DecoderTokenizer::read(&directory)?)).await
     }
 
     /// The decoder of `model`, fetched and loaded at the first call.

@@ -57,6 +57,49 @@ fn an_adapter_has_defaults() {
 }
 
 #[test]
+fn a_vllm_answers_chats_and_loads_no_larger_ranks_than_it_says() {
+    let vllm = |more: Value| {
+        move |s: &mut Value| {
+            let mut vllm = json!({"service": "support-vllm"});
+            let vllm_fields = vllm.as_object_mut().unwrap();
+            vllm_fields.extend(more.as_object().unwrap().clone());
+            s["serving"] = json!({"runtime": {"vllm": vllm}});
+            s["adapters"][0]["lora"] = json!({"rank": 32});
+        }
+    };
+    let p = pipeline(vllm(json!({"port": 80, "maxLoraRank": 32})));
+    let told = p.vllm.unwrap();
+    assert_eq!(
+        (told.service.as_str(), told.port, told.max_lora_rank),
+        ("support-vllm", 80, 32)
+    );
+    assert_eq!(told.model, "base");
+    assert_eq!(pipeline(|_| {}).vllm, None);
+    for (more, field) in [
+        (
+            json!({}),
+            "spec.adapters[0].lora.rank: 32 is more than the 16",
+        ),
+        (json!({"maxLoraRank": 31}), "spec.adapters[0].lora.rank: 32"),
+        (
+            json!({"maxLoraRank": 32, "service": "support.agents"}),
+            "spec.serving.runtime.vllm.service",
+        ),
+        (
+            json!({"maxLoraRank": 32, "port": 0}),
+            "spec.serving.runtime.vllm.port",
+        ),
+        (
+            json!({"maxLoraRank": 32, "model": ""}),
+            "spec.serving.runtime.vllm.model",
+        ),
+    ] {
+        let told = adapted(vllm(more)).unwrap_err();
+        assert!(told.len() == 1 && told[0].starts_with(field), "{told:?}");
+    }
+}
+
+#[test]
 fn what_adapters_cannot_be_is_named_with_its_reason() {
     let cases: [Wrong; 16] = [
         (
