@@ -129,6 +129,7 @@ fn now_doing(runs: &[MemoryRun]) -> String {
     let lanes = lanes.values();
     let each = lanes.map(|run| match &run.spec.adapter {
         Some(adapter) => format!("{adapter}: {}", busy(run)),
+        None if run.spec.kind == RunKind::Rebase => format!("rebase: {}", busy(run)),
         None => busy(run),
     });
     each.collect::<Vec<_>>().join("; ")

@@ -1,5 +1,6 @@
 //! The operator and its workers as processes of their own, with a real API server and a real NATS server between them.
 
+mod adapters;
 mod bucket;
 mod copies;
 mod fetchers;
