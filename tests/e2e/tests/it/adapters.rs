@@ -19,7 +19,7 @@ use crate::flux::{FLUX, Flux, Said, follow, said_of};
 use crate::load::Load;
 use crate::node::pods;
 use crate::objects::{self, RELEASE, RUN};
-use crate::story::{Story, blocking};
+use crate::story::{Story, blocking, rolled_out};
 
 const NAME: &str = "tuned";
 const ALIAS: &str = "agents/tuned:escalation";
@@ -157,6 +157,13 @@ impl Tuned {
         chat(&self.story.asking, &self.url).await
     }
 
+    async fn serves(&self, release: &str) {
+        self.until(&format!("{release} serves"), async || {
+            self.story.status(AGENTS, NAME).await["servingRelease"] == release
+        })
+        .await;
+    }
+
     /// Waits until the alias means this adapter.
     async fn answers_by(&self, digest: &str) {
         let hex = digest.strip_prefix("sha256:").unwrap();
@@ -248,6 +255,7 @@ pub async fn one_from_git_is_trained_and_taken_back(story: Arc<Story>) {
     let commit = tuned.push();
     blocking(|| follow(&repository));
     tuned.done(&commit).await;
+    blocking(|| rolled_out(AGENTS, "deployment/tuned-recall"));
     tuned.url = blocking(|| story.url(AGENTS, NAME));
     let refused = tuned.chat().await.unwrap_err();
     assert!(refused.contains("no_chat_model"), "{refused}");
@@ -255,9 +263,8 @@ pub async fn one_from_git_is_trained_and_taken_back(story: Arc<Story>) {
     let load = Load::start(&tuned.url);
     a_commit_moves_the_schedule(&mut tuned).await;
     its_worker_is_killed_half_way(&tuned).await;
-    tuned
-        .until("the adapter answers", async || tuned.chat().await.is_ok())
-        .await;
+    // Everywhere: a replica that has not switched knows no such name.
+    tuned.serves("tuned-2").await;
     let chats = Chats::start(story.asking.clone(), tuned.url.clone());
     let first = tuned.adapter(2).await.expect("the second release has it");
     tuned.answers_by(&first).await;
@@ -331,6 +338,7 @@ async fn another_is_taken_back(tuned: &mut Tuned, first: &str) {
         .await;
     let second = tuned.adapter(3).await.unwrap();
     assert_ne!(second, first);
+    tuned.serves("tuned-3").await;
     tuned.answers_by(&second).await;
     let shown = ask(&["releases", NAME, "show", "3"]);
     assert!(shown.contains("adapter escalation"), "{shown}");
