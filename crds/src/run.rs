@@ -28,6 +28,7 @@ use crate::source::LocalRef;
         json_path = ".spec.pipelineRef.name",
         priority = 1
     ),
+    printcolumn(name = "Adapter", type_ = "string", json_path = ".spec.adapter"),
     printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.steps[-1:].name"),
