@@ -32,7 +32,7 @@ fn real() -> Option<(Url, PathBuf)> {
 
 fn trained(decoder: &Arc<Decoder>) -> Adapter {
     let example = |i: usize| {
-        let answer = if i % 2 == 0 {
+        let answer = if i.is_multiple_of(2) {
             "Even it is, sir."
         } else {
             "Odd it is, sir."
