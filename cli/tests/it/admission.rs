@@ -170,6 +170,35 @@ const UNJUDGED: &[(&str, &str)] = &[(
     "",
 )];
 
+/// An adapter, and what it is trained on.
+const TRAINED: (&str, &str) = (
+    "  index: {",
+    "  - {name: runs, memory: procedural, configMap: {name: runs}}
+  adapters:
+  - {name: tone, base: \"hf://org/base@main\", sources: [runs]}
+  index: {",
+);
+/// What it must not forget.
+const GUARDED: (&str, &str) = (
+    "  gates:",
+    "  - {name: sums, behavior: {builtin: arithmetic}}
+  gates:
+  - {suite: sums, metric: accuracy, maxRegression: \"0.03\"}",
+);
+/// A gate on its answers' form in place of those on retrieval.
+const FORMED: (&str, &str) = (
+    "  gates:\n  - {suite: faq, metric: recallAt5, floor: \"0.80\"}\n",
+    "  - {name: form, behavior: {data: {configMap: {name: form, key: form.jsonl}}}}
+  gates:
+  - {suite: form, metric: schemaValid, maxRegression: \"0.05\"}
+",
+);
+
+const BASE: (&str, &str) = ("hf://org/base@main", "file://base");
+const CASES: (&str, &str) = (
+    "configMap: {name: form, key: form.jsonl}",
+    "file: form.jsonl",
+);
 const MODEL: (&str, &str) = ("hf://org/tiny@main", "file://model");
 const CLONE: (&str, &str) = ("https://git.example.com", "file:///srv");
 const FOLDER: (&str, &str) = ("configMap: {name: tickets}", "directory: {path: tickets}");
@@ -186,18 +215,25 @@ async fn paths_of_one_machine_are_denied_just_as_validate_names_them() {
         (&[FOLDER], 1),
         (&[SUITE], 1),
         (all, 4),
+        (&[TRAINED, FORMED], 0),
+        (&[TRAINED, BASE], 1),
+        (&[TRAINED, FORMED, CASES], 1),
+        (&[TRAINED, FORMED, CASES, BASE], 2),
     ] {
         let manifest = with(changes);
         let denied = desk.denied(&manifest);
         assert_eq!(denied.len(), faults, "{denied:?}");
         assert_eq!(denied, desk.refused(&manifest), "{manifest}");
     }
-    let denied = desk.denied(&with(all));
+    let tuned = desk.denied(&with(&[TRAINED, FORMED, CASES, BASE]));
+    let denied = &desk.denied(&with(all)) | &tuned;
     for (field, way_out) in [
         ("spec.embedder.model", "use hf://org/name@revision"),
         ("spec.sources[0].git.url", "use an https:// URL"),
         ("spec.sources[1].directory", "use git, http or configMap"),
         ("spec.suites[0].retrieval.data.file", "use configMap"),
+        ("spec.adapters[0].base", "use hf://org/name@revision"),
+        ("spec.suites[1].behavior.data.file", "use configMap"),
     ] {
         let fault = (field.to_owned(), way_out.to_owned());
         assert!(denied.contains(&fault), "{denied:?}");
@@ -227,6 +263,10 @@ async fn unsound_placement_is_warned_of_in_the_words_of_advise() {
             0,
         ),
         (&[("name: handbook,", "name: it-runbooks,")], 1),
+        (&[TRAINED], 1),
+        (&[TRAINED, GUARDED], 0),
+        // What judges an adapter judges no index, and leaves the suite of one without a gate.
+        (&[TRAINED, FORMED], 2),
         (&[("interval: 10m}, freshness: 30m", "interval: 25h}")], 1),
         (
             &[

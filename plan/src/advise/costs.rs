@@ -162,6 +162,8 @@ mod tests {
             ],
             "index": {"refresh": {"interval": "72h"}},
             "adapters": [adapter],
+            "suites": [{"name": "sums", "behavior": {"builtin": "arithmetic"}}],
+            "gates": [{"suite": "sums", "metric": "accuracy", "maxRegression": "0.03"}],
         });
         let all = spec.as_object_mut().unwrap();
         all.extend(more.as_object().unwrap().clone());
