@@ -17,8 +17,8 @@ pub(crate) fn fenced(number: usize, hit: &Hit, marks: &Marks) -> String {
     format!("[{number}]\n{fence}\n{text}\n{fence}\n\n")
 }
 
-/// The text without characters that nobody sees but a model reads: those of control, of the direction of writing, and
-/// tags. The grave accent that Unicode says is a backtick is one.
+/// The text without characters that nobody sees but a model reads: those of control, of the direction of writing, of no
+/// width, tags, and selectors of variants beyond those of emoji. Joiners stay: they shape letters. The grave accent that Unicode says is a backtick is one.
 fn visible(text: &str) -> String {
     let seen = text.chars().filter(|c| !is_hidden(*c));
     seen.map(|c| if c == '\u{1fef}' { '`' } else { c })
@@ -28,7 +28,8 @@ fn visible(text: &str) -> String {
 fn is_hidden(c: char) -> bool {
     match c {
         '\n' | '\r' | '\t' => false,
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}' => true,
+        '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' => true,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e01ef}' => true,
         c => c.is_control(),
     }
 }

@@ -154,7 +154,7 @@ fn marks_are_broken_up_in_every_turn() {
 
 #[test]
 fn nothing_hidden_is_sent() {
-    let text = "plain\u{e0041}\u{e0042}\u{202e} text\u{7}\tand\nlines \u{1fef}\u{1fef}\u{1fef}";
+    let text = "pl\u{200b}ai\u{2060}n\u{e0041}\u{e0042}\u{e0100}\u{feff}\u{202e} text\u{7}\tand\nlines \u{1fef}\u{1fef}\u{1fef}";
     let context = whole(&chat(&[("user", "?")]), &[hit(text)]);
     let content = &context.messages[0].content;
     assert!(
