@@ -8,6 +8,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
+use loci_crds::release::GateResult;
 use loci_crds::run::{RunPhase, RunProgress};
 use loci_crds::{MemoryRelease, MemoryRun};
 
@@ -260,24 +261,28 @@ pub fn release(release: &MemoryRelease, runs: &[MemoryRun], output: Output) -> R
         "why",
     ]);
     for gate in verdict.gates {
-        // Of a suite that was not asked there is no mean.
-        let candidate = Some(gate.candidate).filter(|_| gate.questions > 0);
-        let mean = |mean: Option<String>| mean.map_or_else(String::new, |m| shown(&gate.metric, m));
-        table.add_row([
-            gate.suite,
-            gate.metric.clone(),
-            format!("{:?}", gate.outcome),
-            mean(gate.base),
-            mean(gate.serving),
-            mean(gate.anchor),
-            mean(candidate),
-            gate.bound.unwrap_or_default(),
-            gate.questions.to_string(),
-            gate.message,
-        ]);
+        table.add_row(gate_row(gate));
     }
     output::print(&table, "The pipeline has no gates.");
     Ok(())
+}
+
+fn gate_row(gate: GateResult) -> [String; 10] {
+    // Of a suite that was not asked there is no mean.
+    let candidate = Some(gate.candidate).filter(|_| gate.questions > 0);
+    let mean = |mean: Option<String>| mean.map_or_else(String::new, |m| shown(&gate.metric, m));
+    [
+        gate.suite,
+        gate.metric.clone(),
+        format!("{:?}", gate.outcome),
+        mean(gate.base),
+        mean(gate.serving),
+        mean(gate.anchor),
+        mean(candidate),
+        gate.bound.unwrap_or_default(),
+        gate.questions.to_string(),
+        gate.message,
+    ]
 }
 
 /// A mean as people know it: a perplexity is scored as 1 over itself.
@@ -322,7 +327,37 @@ pub fn short(digest: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_gate_stands_beside_all_that_it_compares() {
+        let gate = json!({
+            "suite": "prose", "metric": "perplexity", "outcome": "Failed", "message": "it forgot",
+            "questions": 200, "stale": 0, "base": "0.050000", "serving": "0.040000", "anchor": "0.100000",
+            "candidate": "0.020000", "bound": "0.015000",
+        });
+        let mut gate: GateResult = serde_json::from_value(gate).unwrap();
+        assert_eq!(
+            gate_row(gate.clone()),
+            [
+                "prose",
+                "perplexity",
+                "Failed",
+                "20.00",
+                "25.00",
+                "10.00",
+                "50.00",
+                "0.015000",
+                "200",
+                "it forgot"
+            ]
+        );
+        (gate.questions, gate.base) = (0, None);
+        let row = gate_row(gate);
+        assert_eq!((&*row[3], &*row[4], &*row[6]), ("", "25.00", ""));
+    }
 
     #[test]
     fn perplexities_are_shown_as_such() {

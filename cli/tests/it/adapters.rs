@@ -114,10 +114,15 @@ fn a_runbook_changes_and_the_adapter_follows_until_it_is_rolled_back() {
     );
     assert!(gate["base"].is_string(), "{gate}");
     let shown = text(&site.run(&["releases", "show", "2"]).stdout);
-    assert!(
-        shown.contains("adapter escalation") && shown.contains("likelihood"),
-        "{shown}"
-    );
+    for part in [
+        "adapter escalation",
+        "new in this release",
+        "likelihood",
+        gate["base"].as_str().unwrap(),
+        gate["candidate"].as_str().unwrap(),
+    ] {
+        assert!(shown.contains(part), "\"{part}\" is not in: {shown}");
+    }
 
     // A refresh of the index keeps the adapter, and asks nobody about it.
     site.write(
@@ -266,6 +271,7 @@ fn an_adapter_that_gains_too_little_is_rejected_and_the_index_gets_further() {
     });
     let outcome = &rejected["status"]["verdict"]["outcome"];
     assert!(["Failed", "Inconclusive"].contains(&outcome.as_str().unwrap()));
+    assert_eq!(site.serving(), Some(1));
     assert_eq!(chat(&url, "shop:escalation").unwrap().0, 404);
     site.write(
         "docs/rain.md",

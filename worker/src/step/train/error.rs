@@ -5,7 +5,7 @@ use loci_models::ModelError;
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// The settings mean nothing, or the base model does not have what they name.
-    #[error(transparent)]
+    #[error("{}{}", field(.0), .0)]
     Refused(ModelError),
     /// The rank is larger than what can be made use of.
     #[error("rank {rank} is more than {limit}, {why}: lower lora.rank")]
@@ -19,7 +19,7 @@ pub enum TrainError {
     },
     /// The adapter that a training is to start from is of another shape.
     #[error(
-        "the adapter {adapter} that the training is to start from has {has}, and {asked} is asked for: ask for the same, or start from the base"
+        "the adapter {adapter} that the training is to start from has {has}, and {asked} is asked for: ask for the same in lora, or start from the base (training.warmStart: false)"
     )]
     WarmStart {
         /// Its manifest.
@@ -53,7 +53,7 @@ pub enum TrainError {
     },
     /// The run may use the device no longer.
     #[error(
-        "the run has used {used:.0} s on the device of the {limit} s that its budget allows, and is stopped after step {step} of {steps}: raise the budget, or train on less"
+        "the run has used {used:.0} s on the device of the {limit} s that its budget allows, and is stopped after step {step} of {steps}: raise budget.perRun or perMonth, or train on less"
     )]
     Budget {
         /// Seconds that it has used.
@@ -65,6 +65,14 @@ pub enum TrainError {
         /// Of how many.
         steps: usize,
     },
+}
+
+/// The field of an adapter that a refusal of the model's is about, where the model does not know its name.
+fn field(refused: &ModelError) -> &'static str {
+    match refused {
+        ModelError::Target { .. } => "lora.targetModules: ",
+        _ => "",
+    }
 }
 
 impl TrainError {

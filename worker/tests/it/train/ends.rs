@@ -41,7 +41,7 @@ async fn what_cannot_be_trained_is_refused_before_any_step() {
         (
             |i| i.lora.targets = vec!["w_proj".to_owned()],
             "MissingModules",
-            "\"w_proj\"",
+            "lora.targetModules: the model has no linear layer \"w_proj\"",
         ),
         (
             |i| i.lora.rank = 21,
