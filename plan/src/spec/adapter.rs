@@ -297,12 +297,17 @@ impl Fields {
         if rate <= 0.0 {
             self.error(at("learningRate"), "0 learns nothing: write it as \"2e-4\"");
         }
+        let warmup = self.share(&at("warmup"), spec.warmup.as_ref(), 0.03);
+        if warmup >= 1.0 {
+            let reason = "100% would have the learning rate rise and never reach its height: use less";
+            self.error(at("warmup"), reason);
+        }
         Training {
             epochs: self.count(&at("epochs"), spec.epochs, 1..=100, 3) as u32,
             batch: self.count(&at("batch"), spec.batch, 1..=1024, 8) as u32,
             learning_rate: rate,
             schedule: spec.schedule.unwrap_or_default(),
-            warmup: self.share(&at("warmup"), spec.warmup.as_ref(), 0.03),
+            warmup,
             weight_decay: self.decimal(at("weightDecay"), spec.weight_decay.as_ref(), 0.01),
             max_tokens: self.count(&at("maxTokens"), spec.max_tokens, 16..=131_072, 2048) as u32,
             seed: self.seed(at("seed"), spec.seed),

@@ -101,7 +101,7 @@ fn a_vllm_answers_chats_and_loads_no_larger_ranks_than_it_says() {
 
 #[test]
 fn what_adapters_cannot_be_is_named_with_its_reason() {
-    let cases: [Wrong; 16] = [
+    let cases: [Wrong; 17] = [
         (
             |s| s["adapters"][0]["sources"] = json!(["handbook", "runbooks"]),
             "spec.adapters[0].sources[0]",
@@ -193,6 +193,11 @@ fn what_adapters_cannot_be_is_named_with_its_reason() {
             |s| s["adapters"][0]["training"] = json!({"learningRate": "0"}),
             "spec.adapters[0].training.learningRate",
             "learns nothing",
+        ),
+        (
+            |s| s["adapters"][0]["training"] = json!({"warmup": "100%"}),
+            "spec.adapters[0].training.warmup",
+            "never reach its height",
         ),
         (
             |s| s["adapters"][0]["lora"] = json!({"rank": 0}),
