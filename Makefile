@@ -28,8 +28,11 @@ quickstart: build examples/local/model ## Builds Loci and serves the example on 
 build: ## Builds the `loci` binary
 	cargo build --release --locked --bin loci
 
+# With PEFT and vLLM where they are installed already; gigabytes are not fetched unasked.
 test: lint model decoder python tools ## Installs what tests need and runs all of them
 	cargo test --release --locked --workspace
+	[ ! -e $(BENCH)/.done ] || $(MAKE) --old-file=$(BENCH)/.done test-peft
+	[ ! -e $(VLLM)/.done ] || $(MAKE) --old-file=$(VLLM)/.done test-vllm
 	$(MAKE) e2e
 
 image: build ## Builds the image ghcr.io/loci-dev/loci from images/Containerfile
