@@ -299,7 +299,8 @@ impl Fields {
         }
         let warmup = self.share(&at("warmup"), spec.warmup.as_ref(), 0.03);
         if warmup >= 1.0 {
-            let reason = "100% would have the learning rate rise and never reach its height: use less";
+            let reason =
+                "100% would have the learning rate rise and never reach its height: use less";
             self.error(at("warmup"), reason);
         }
         Training {
