@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Site, decoder, loci, model, text};
 
@@ -146,6 +146,34 @@ fn training_is_measured_on_the_same_steps() {
             assert!(number(&peer["ratio"]) > 0.0, "{figure}");
         }
     }
+}
+
+#[test]
+fn a_model_is_scored_by_what_suites_ask() {
+    let site = Site::new();
+    let many = ["Yes.", "No.", "Maybe.", "Never."];
+    let lines = [
+        json!({"prompt": "Is 8 even?", "choices": ["Yes.", "No."], "answer": "Yes."}),
+        json!({"prompt": "Is 9 even?", "choices": many, "answer": "No."}),
+        json!({"prompt": "Is 9 even?", "reference": "No."}),
+    ];
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    site.write("cases.jsonl", &lines);
+    let cases = site.path("cases.jsonl");
+    let tiny = loci_testbed::root().join("models/tests/reference/decoder/tiny");
+    let (tiny, cases) = (tiny.to_str().unwrap(), cases.to_str().unwrap());
+    let report = bench(&["suites", "--model", tiny, "--suite", cases]);
+    let figures = report["figures"].as_array().unwrap();
+    assert_eq!(figures.len(), 2, "{report}");
+    let of = |metric: &str| figures.iter().find(|f| f["metric"] == metric).unwrap();
+    let (right, likely) = (of("accuracy"), of("likelihood"));
+    assert_eq!(
+        (&right["cases"], &right["chance"]),
+        (&json!(2), &json!(0.375))
+    );
+    assert_eq!(likely["cases"], 1);
+    let mean = likely["mean"].as_f64().unwrap();
+    assert!(mean > 0.0 && mean < 1.0, "{report}");
 }
 
 #[test]

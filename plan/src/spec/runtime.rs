@@ -22,6 +22,10 @@ impl Fields {
     pub(super) fn vllm(&mut self, spec: &MemoryPipelineSpec) -> Option<Vllm> {
         let field = |leaf: &str| format!("spec.serving.runtime.vllm.{leaf}");
         let vllm = &spec.serving.runtime.as_ref()?.vllm;
+        if spec.adapters.is_empty() {
+            let reason = "chats are answered by releases with adapters, and the pipeline has none: declare one in spec.adapters, or remove the field";
+            self.error("spec.serving.runtime", reason);
+        }
         let fits = |c: char| c == '-' || c.is_ascii_lowercase() || c.is_ascii_digit();
         let name = &vllm.service;
         let ends = name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.ends_with('-');

@@ -101,7 +101,7 @@ fn a_vllm_answers_chats_and_loads_no_larger_ranks_than_it_says() {
 
 #[test]
 fn what_adapters_cannot_be_is_named_with_its_reason() {
-    let cases: [Wrong; 17] = [
+    let cases: [Wrong; 18] = [
         (
             |s| s["adapters"][0]["sources"] = json!(["handbook", "runbooks"]),
             "spec.adapters[0].sources[0]",
@@ -121,6 +121,14 @@ fn what_adapters_cannot_be_is_named_with_its_reason() {
             |s| s["adapters"] = json!([]),
             "spec.sources[1]",
             "none names it",
+        ),
+        (
+            |s| {
+                s["adapters"] = json!([]);
+                s["serving"] = json!({"runtime": {"vllm": {"service": "support-vllm"}}});
+            },
+            "spec.serving.runtime",
+            "the pipeline has none",
         ),
         (
             |s| s["sources"][0]["memory"] = json!("procedural"),
