@@ -140,6 +140,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whole_and_half_numbers_are_what_they_are() {
+        // 1, -2 and 0.5, by their numbers in ggml.
+        for (number, bytes) in [
+            (0, &[0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0, 0, 0, 0, 0x3f][..]),
+            (1, &[0x00, 0x3c, 0x00, 0xc0, 0x00, 0x38]),
+            (30, &[0x80, 0x3f, 0x00, 0xc0, 0x00, 0x3f]),
+        ] {
+            let kind = Kind::of(number).unwrap();
+            assert_eq!(kind.decode(bytes), [1.0, -2.0, 0.5], "{kind}");
+            assert_eq!(kind.bytes(3, 3), Some(bytes.len()), "{kind}");
+        }
+        assert_eq!(Kind::of(2), Err("Q4_0".to_owned()));
+    }
+
+    #[test]
     fn q8_0_is_a_byte_times_the_scale() {
         let mut block = vec![0x00, 0x38]; // 0.5
         block.extend((0..32u8).map(|i| i.wrapping_mul(8)));

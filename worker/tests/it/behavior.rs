@@ -93,6 +93,7 @@ impl Desk {
 const LINES: &str = r#"
 {"id": "says", "prompt": "Tell me about the sea.", "pattern": "[a-z]", "maxTokens": 5}
 {"id": "never", "prompt": "Tell me about the sea.", "expected": "Quartz zebra.", "maxTokens": 5}
+{"id": "form", "prompt": "Tell me about the sea.", "schema": {"type": "object"}, "maxTokens": 5}
 {"id": "choice", "prompt": "What is the capital of France?", "choices": ["Banana", "Paris", "Seven"], "answer": "Paris"}
 {"id": "wrong", "prompt": "What is the capital of France?", "choices": ["Banana", "Paris", "Seven"], "answer": "Seven"}
 {"id": "likely", "prompt": "What is the capital of France?", "reference": "The capital of France is Paris."}
@@ -105,12 +106,13 @@ const LINES: &str = r#"
 async fn a_model_is_asked_once_and_scored_by_what_it_says() {
     let desk = Desk::new().await;
     let first = desk.ask("mixed", LINES).await.unwrap();
-    assert_eq!((first.asked, first.behaviors.len()), (8, 1));
+    assert_eq!((first.asked, first.behaviors.len()), (9, 1));
     let records = desk.records(&first).await;
     let score = |id: &str, metric| records[id].scores[&metric];
     assert_eq!(score("says", Metric::RegexMatch), 1.0);
     assert_eq!(score("says", Metric::Accuracy), 1.0);
     assert_eq!(score("never", Metric::ExactMatch), 0.0);
+    assert_eq!(score("form", Metric::SchemaValid), 0.0);
     let said = records["says"].said.as_deref().unwrap();
     assert!(said.split_whitespace().count() <= 5, "{said}");
     assert_eq!(records["choice"].chosen, Some(1));
