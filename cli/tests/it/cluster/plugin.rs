@@ -142,7 +142,7 @@ async fn the_plugin_shows_what_serves_and_starts_runs() {
     // The columns that every kubectl shows, in a terminal of 80.
     for (kind, headings) in [
         ("mp", "NAME READY RELEASE FRESH REFRESHED NEXT AGE"),
-        ("mrun", "NAME TRIGGER PHASE STEP RELEASE AGE"),
+        ("mrun", "NAME ADAPTER TRIGGER PHASE STEP RELEASE AGE"),
         ("mrel", "NAME PIPELINE NUMBER PHASE VERDICT AGE"),
     ] {
         let table = kubectl(&cluster, &["get", kind]);
