@@ -208,8 +208,12 @@ async fn chat(State(known): State<Arc<Known>>, Json(asked): Json<Value>) -> Resp
         Says::Pieces(pieces, reason) => (pieces, stream::iter(ending(&asked, reason)).boxed()),
         Says::Forever => (BEGUN, stream::pending().boxed()),
         Says::Breaks => {
-            let broken = Err(io::Error::other("broken"));
-            (BEGUN, stream::iter([broken]).boxed())
+            // Only once the piece is sent: what is still to be written goes with its connection.
+            let broken = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Err(io::Error::other("broken"))
+            };
+            (BEGUN, stream::once(broken).boxed())
         }
         Says::Fails => {
             let error = json!({"error": {"message": "EngineCore died", "type": "InternalServerError", "param": null, "code": 500}});
