@@ -115,6 +115,7 @@ impl Shared {
                     return Ok(Published::Accepted);
                 }
                 Some((_, record, _)) if again.is_some_and(|again| record.ends(again)) => {
+                    self.over(&item.id, &record.publication);
                     self.over(&item.id, &publication);
                     return Ok(Published::Duplicate);
                 }
@@ -168,18 +169,9 @@ impl Shared {
     pub(crate) async fn republish(&self) -> Result<()> {
         let live: Vec<Live> = lock(&self.live).values().cloned().collect();
         for Live { item, publication } in live {
-            let owner = owned_by(&item.pipeline);
-            let found = self.ledger.read(&owner, &item.id, 0).await?;
-            match found {
-                Some((_, record, _)) if record.ends(&publication) => {
-                    self.over(&item.id, &publication);
-                }
-                _ => {
-                    let json = wire::encode(&item)?;
-                    let published = self.publish(item, &json, Some(&publication)).await?;
-                    tracing::debug!(?published, "a live item was looked after");
-                }
-            }
+            let json = wire::encode(&item)?;
+            let published = self.publish(item, &json, Some(&publication)).await?;
+            tracing::debug!(?published, "a live item was looked after");
         }
         Ok(())
     }
