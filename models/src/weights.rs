@@ -24,6 +24,13 @@ pub(crate) struct Weights {
 /// safetensors' own limit on its header.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// The digest of a whole file, wherever it was read last.
+pub(crate) fn file_digest(file: &mut File, path: &Path) -> Result<Digest, ModelError> {
+    let failed = |e| ModelError::io(path, e);
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    Ok(Digest::of_reader(file).map_err(failed)?.0)
+}
+
 impl Weights {
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let mut file = File::open(path).map_err(|e| ModelError::opening(path, "the weights", e))?;
@@ -70,12 +77,7 @@ impl Weights {
 
     /// The digest of the whole file.
     pub fn digest(&mut self) -> Result<Digest, ModelError> {
-        self.file
-            .seek(SeekFrom::Start(0))
-            .map_err(|e| ModelError::io(&self.path, e))?;
-        let (digest, _) =
-            Digest::of_reader(&self.file).map_err(|e| ModelError::io(&self.path, e))?;
-        Ok(digest)
+        file_digest(&mut self.file, &self.path)
     }
 
     pub fn contains(&self, tensor: &str) -> bool {

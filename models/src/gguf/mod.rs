@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use loci_digest::Digest;
 
 use crate::ModelError;
+use crate::weights::file_digest;
 use header::Header;
 use quant::Kind;
 use value::Value;
@@ -75,12 +76,7 @@ impl Gguf {
 
     /// The digest of the whole file.
     pub fn digest(&mut self) -> Result<Digest, ModelError> {
-        self.file
-            .seek(SeekFrom::Start(0))
-            .map_err(|e| ModelError::io(&self.path, e))?;
-        let (digest, _) =
-            Digest::of_reader(&self.file).map_err(|e| ModelError::io(&self.path, e))?;
-        Ok(digest)
+        file_digest(&mut self.file, &self.path)
     }
 
     pub fn contains(&self, tensor: &str) -> bool {
