@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Site, best, curl, get, loci, text};
+use crate::harness::{Site, best, get, loci, post, text};
 
 /// Examples that are worth a training.
 const FEW: &str = "    minExamples: 8\n";
@@ -59,15 +59,7 @@ fn chat(url: &str, model: &str) -> Option<(u16, Value)> {
     let body = json!({
         "model": model, "messages": messages, "max_tokens": 8, "temperature": 0, "k": 0,
     });
-    curl(&[
-        "-X",
-        "POST",
-        "-H",
-        "content-type: application/json",
-        "-d",
-        &body.to_string(),
-        &format!("{url}/v1/chat/completions"),
-    ])
+    post(&format!("{url}/v1/chat/completions"), &body)
 }
 
 /// The name under which the adapter of this release, and no other, answers.

@@ -285,6 +285,11 @@ impl Drop for Up<'_> {
 
 /// Asks for one passage: the status and the answer.
 pub fn retrieve(url: &str, body: &Value) -> Option<(u16, Value)> {
+    post(&format!("{url}/v1/retrieve"), body)
+}
+
+/// Sends JSON: the status and the answer.
+pub fn post(url: &str, body: &Value) -> Option<(u16, Value)> {
     curl(&[
         "-X",
         "POST",
@@ -292,7 +297,7 @@ pub fn retrieve(url: &str, body: &Value) -> Option<(u16, Value)> {
         "content-type: application/json",
         "-d",
         &body.to_string(),
-        &format!("{url}/v1/retrieve"),
+        url,
     ])
 }
 
