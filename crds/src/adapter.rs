@@ -185,6 +185,9 @@ pub struct TrainingSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub seed: Option<i64>,
+    /// Compute each layer again on the way back instead of keeping what it computed (gradient checkpointing): a third more work, for less memory. The adapter is the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
     /// Begin with the adapter that serves instead of with none. Its lineage follows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warm_start: bool,

@@ -172,6 +172,7 @@ pub(crate) fn payload(
                 dataset: *dataset,
                 lora: lora(&adapter.lora),
                 training: training(&adapter.training),
+                recompute: adapter.training.recompute,
                 warm_start: *warm_start,
                 // Replicas load any.
                 max_lora_rank: pipeline.vllm.as_ref().map(|vllm| vllm.max_lora_rank),
@@ -243,7 +244,57 @@ fn suites(declared: &Declared) -> Vec<SuiteInput> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use loci_crds::MemoryPipeline;
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_training_is_told_how_it_computes_apart_from_what_it_learns() {
+        let train = StepInput::Train {
+            adapter: "escalation".into(),
+            dataset: Digest::of("dataset"),
+            warm_start: None,
+            device_seconds: 0,
+            max_device_seconds: None,
+        };
+        let told = |recompute: bool| {
+            let resource: MemoryPipeline = serde_json::from_value(json!({
+                "apiVersion": "loci.dev/v1alpha1",
+                "kind": "MemoryPipeline",
+                "metadata": {"name": "support"},
+                "spec": {
+                    "embedder": {"model": "file:///model"},
+                    "sources": [
+                        {"name": "docs", "memory": "factual", "directory": {"path": "/docs"}},
+                        {"name": "runbooks", "memory": "procedural", "directory": {"path": "/runbooks"}},
+                    ],
+                    "adapters": [{
+                        "name": "escalation", "base": "file:///base", "sources": ["runbooks"],
+                        "training": {"epochs": 5, "recompute": recompute},
+                    }],
+                },
+            }))
+            .unwrap();
+            let declared = Declared {
+                pipeline: Arc::new(Pipeline::from_resource(&resource).unwrap()),
+                resource,
+                model: "file:///model".into(),
+                base: Some("file:///base".into()),
+                suites: HashMap::new(),
+                watched: Vec::new(),
+            };
+            match payload(&declared, "support-1", &train).unwrap() {
+                step::StepInput::Train(input) => input,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (kept, again) = (told(false), told(true));
+        assert_eq!((kept.recompute, again.recompute), (false, true));
+        assert_eq!((kept.training.epochs, &kept.training), (5, &again.training));
+    }
 
     #[test]
     fn who_asked_comes_first_and_a_training_waits() {

@@ -93,7 +93,7 @@ WAYS = {
 
 def load(task):
     base = AutoModelForCausalLM.from_pretrained(task["weights"], dtype=torch.float32, attn_implementation="sdpa")
-    if task["settings"]["recompute"]:
+    if task["recompute"]:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return peft.PeftModel.from_pretrained(base, task["adapter"], is_trainable=True).train()
 

@@ -44,6 +44,8 @@ pub struct TrainTask {
     pub threads: usize,
     pub lora: LoraConfig,
     pub settings: TrainingSettings,
+    /// Whether layers are computed again on the way back.
+    pub recompute: bool,
     /// Every step takes all of them.
     pub examples: Vec<Marked>,
 }
@@ -119,7 +121,8 @@ fn train(task: TrainTask) -> Result<()> {
     let examples = task.examples.into_iter();
     let examples = examples.map(|example| Example::new(example.tokens, example.targets));
     let examples = examples.collect::<Result<Vec<_>, _>>()?;
-    let mut trainer = Trainer::new(decoder, task.lora, task.settings, examples)?;
+    let trainer = Trainer::new(decoder, task.lora, task.settings, examples)?;
+    let mut trainer = trainer.recomputing(task.recompute);
     serve(|command| {
         if command != "step" {
             bail!("no such command: {command}");

@@ -28,11 +28,6 @@ pub struct TrainingSettings {
     /// in several passes, and adds their gradients. It decides the memory that is needed, and nothing else but
     /// rounding.
     pub pass_tokens: usize,
-    /// Whether each layer is computed again on the way back instead of keeping what it computed (Chen et al., 2016).
-    /// That is a third more work; kept are, as f32 for each token and layer, its input, of the hidden size, instead
-    /// of that and queries, keys, values, what was attended, what the MLP got, its gate and its other half. The
-    /// result is the same to the bit.
-    pub recompute: bool,
     /// The learning rate at its height.
     #[serde(with = "exact")]
     pub learning_rate: f64,
@@ -68,7 +63,6 @@ impl Default for TrainingSettings {
             epochs: 3,
             batch: 8,
             pass_tokens: 2048,
-            recompute: false,
             learning_rate: 2e-4,
             schedule: Schedule::Cosine,
             warmup: 0.03,

@@ -18,7 +18,7 @@ use crate::{Adapter, Decoder, LoraConfig, ModelError};
 /// A training on its way. Between any two steps it can be written out and continued elsewhere, to the same adapter.
 ///
 /// Memory needed besides the decoder: for each number of the adapter 16 bytes; for each token of a pass and layer what
-/// [`TrainingSettings::recompute`] says; 64 MiB of logits, or one row of them.
+/// [`Self::recomputing`] says; 64 MiB of logits, or one row of them.
 pub struct Trainer {
     decoder: Arc<Decoder>,
     network: Network,
@@ -32,6 +32,7 @@ pub struct Trainer {
     pub(super) moments: Moments,
     gradients: Vec<f32>,
     space: Workspace,
+    recompute: bool,
     /// Steps that were made.
     pub(super) done: usize,
 }
@@ -97,6 +98,7 @@ impl Trainer {
             moments: Moments::new(layout.len),
             gradients: vec![0.0; layout.len],
             space: Workspace::default(),
+            recompute: false,
             done: 0,
             lora,
             settings,
@@ -144,6 +146,15 @@ impl Trainer {
         let mut trainer = Self::new(decoder, lora, settings, examples)?;
         checkpoint.restore(&mut trainer)?;
         Ok(trainer)
+    }
+
+    /// Whether each layer is computed again on the way back instead of keeping what it computed (Chen et al., 2016); it
+    /// is not, unless told. That is a third more work; kept are, as f32 for each token and layer, its input, of the hidden
+    /// size, instead of that and queries, keys, values, what was attended, what the MLP got, its gate and its other half.
+    /// All steps are the same to the bit, so neither a checkpoint nor an adapter says it.
+    pub fn recomputing(mut self, recompute: bool) -> Self {
+        self.recompute = recompute;
+        self
     }
 
     /// Where the training is, for [`Self::resume`]: a safetensors file with the adapter's weights and the optimiser's
@@ -276,7 +287,7 @@ impl Trainer {
         let examples: Vec<&Example> = chosen.iter().map(|&i| &self.examples[i]).collect();
         let seed = |place| dropout_seed(self.settings.seed, self.done, place);
         let seeds: Vec<u64> = (0..examples.len()).map(seed).collect();
-        let recompute = self.settings.recompute;
+        let recompute = self.recompute;
         let (gradients, space) = (&mut self.gradients, &mut self.space);
         let mut losses: Vec<f64> = Vec::with_capacity(examples.len());
         for count in passes(&examples, self.settings.pass_tokens) {

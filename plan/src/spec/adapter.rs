@@ -88,6 +88,9 @@ pub struct Training {
     pub max_tokens: u32,
     /// Decides what is drawn.
     pub seed: u64,
+    /// Whether layers are computed again on the way back. It learns the same.
+    #[serde(skip)]
+    pub recompute: bool,
     /// Whether it begins with the adapter that serves.
     pub warm_start: bool,
 }
@@ -312,6 +315,7 @@ impl Fields {
             weight_decay: self.decimal(at("weightDecay"), spec.weight_decay.as_ref(), 0.01),
             max_tokens: self.count(&at("maxTokens"), spec.max_tokens, 16..=131_072, 2048) as u32,
             seed: self.seed(at("seed"), spec.seed),
+            recompute: spec.recompute,
             warm_start: spec.warm_start,
         }
     }

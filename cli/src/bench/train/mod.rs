@@ -167,7 +167,6 @@ impl Train {
             epochs: usize::from(self.rounds) + 1,
             batch: examples.len(),
             pass_tokens: tokens,
-            recompute: self.recompute,
             schedule: Schedule::Constant,
             warmup: 0.0,
             ..TrainingSettings::default()
@@ -183,6 +182,7 @@ impl Train {
             threads: self.threads,
             lora: lora.clone(),
             settings: settings.clone(),
+            recompute: self.recompute,
             examples: marked.collect(),
         };
         let trainer = Trainer::new(Arc::clone(decoder), lora, settings, examples)?;

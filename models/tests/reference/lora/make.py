@@ -55,7 +55,7 @@ def examples(vocabulary: int) -> list[dict]:
 def settings(examples: int, **changes) -> dict:
     """As TrainingSettings writes itself; a large epsilon keeps AdamW from blowing up gradients that are all rounding."""
     return {
-        "epochs": STEPS, "batch": examples, "passTokens": 150, "recompute": False, "learningRate": "0.01", "schedule": "cosine",
+        "epochs": STEPS, "batch": examples, "passTokens": 150, "learningRate": "0.01", "schedule": "cosine",
         "warmup": "0.25", "weightDecay": "0.1", "beta1": "0.9", "beta2": "0.999", "epsilon": "1e-6", "maxNorm": "1.0", "seed": 0,
         **changes,
     }

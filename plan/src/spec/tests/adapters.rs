@@ -275,6 +275,11 @@ fn what_an_adapter_depends_on_is_what_has_it_trained_anew() {
         }),
         Some((Impact::None, "spec.adapters"))
     );
+    // It learns the same in less memory.
+    assert_eq!(
+        of(|s| s["adapters"][0]["training"] = json!({"recompute": true})),
+        Some((Impact::None, "spec.adapters"))
+    );
     let resource = resource(|_| {});
     let without = Pipeline::from_resource(&resource).unwrap();
     let gone: Vec<_> = impact(&old, &without).into_iter().collect();

@@ -25,6 +25,9 @@ pub struct TrainInput {
     pub lora: LoraConfig,
     /// How it is trained.
     pub training: TrainingOptions,
+    /// Whether layers are computed again on the way back, for less memory. What is learned is the same to the bit.
+    #[serde(default)]
+    pub recompute: bool,
     /// The adapter's manifest that the training starts from; the base alone, if absent.
     pub warm_start: Option<Digest>,
     /// The largest rank that what serves it can load, where there is a limit.

@@ -187,6 +187,7 @@ impl Order<'_> {
             if let Some(left) = left
                 && let Some(trainer) = resumed(&around.decoder, &prepared.train, &left)?
             {
+                let trainer = trainer.recomputing(input.recompute);
                 let curve = Curve::read(&left.curve)?;
                 return Ok(Course::new(trainer, around, curve, left.computed));
             }
@@ -196,8 +197,8 @@ impl Order<'_> {
                 Some(parent) => Trainer::warm(base, &parent.1, settings, examples),
                 None => Trainer::new(base, input.lora, settings, examples),
             };
-            let curve = Curve::default();
-            Ok(Course::new(trainer?, around, curve, Vec::new()))
+            let trainer = trainer?.recomputing(input.recompute);
+            Ok(Course::new(trainer, around, Curve::default(), Vec::new()))
         })
         .await
     }

@@ -53,10 +53,11 @@ async fn an_adapter_comes_with_all_that_there_is_to_know_of_it() {
     }
     assert_eq!((manifest.probes.len(), differs), (4, 4));
 
-    // Again is a lookup, whoever asks.
+    // Again is a lookup, whoever asks, and however it is computed.
     let again = TrainInput {
         run: "support-2".to_owned(),
         max_lora_rank: Some(4),
+        recompute: true,
         ..wanted
     };
     let again = field.attempt(&again, HOUR, |_, _| panic!("trained again"));

@@ -65,6 +65,7 @@ fn order(dataset: Digest) -> TrainInput {
             max_tokens: None,
             seed: 7,
         },
+        recompute: false,
         warm_start: None,
         max_lora_rank: None,
         device_seconds: 0,
