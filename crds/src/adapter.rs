@@ -173,6 +173,7 @@ pub struct TrainingSpec {
     pub schedule: Option<LearningRateSchedule>,
     /// The share of steps in which the learning rate rises to its height; 3% when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self != '100%'").message("100% would have the learning rate rise and never reach its height: use less"))]
     pub warmup: Option<Percent>,
     /// What AdamW takes off the weights in each step, as a share of the learning rate; 0.01 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -77,6 +77,11 @@ pub fn refused_adapters() -> Vec<Case> {
             "at most half of the examples is held out",
         ),
         (
+            one("/spec/adapters/0/training", json!({"warmup": "100%"})),
+            "spec.adapters[0].training.warmup",
+            "100% would have the learning rate rise",
+        ),
+        (
             one("/spec/budget", budget("gpu")),
             "spec.budget",
             "a budget needs the price of the workers that train",

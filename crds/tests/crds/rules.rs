@@ -83,6 +83,14 @@ fn refused_pipelines() -> Vec<Case> {
             "a budget is for training adapters, and the pipeline has none",
         ),
         (
+            one(
+                "/spec/serving",
+                json!({"runtime": {"vllm": {"service": "support-vllm"}}}),
+            ),
+            "spec.serving",
+            "chats are answered by releases with adapters, and the pipeline has none",
+        ),
+        (
             one("/spec/workers", json!({"class": "fetch-agents"})),
             "spec.workers.class",
             "classes named fetch are those of fetchers",
