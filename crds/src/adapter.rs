@@ -50,6 +50,9 @@ pub struct AdapterSpec {
     /// Whether examples are trained on with the passages that the index finds for them, as serving sends them; none when absent.
     #[serde(default, skip_serializing_if = "Context::is_none")]
     pub context: Context,
+    /// What keeps it from forgetting where no gate does (maxRegression without minGain, on a behavior suite that judges it); builtin when absent.
+    #[serde(default, skip_serializing_if = "Guard::is_builtin")]
+    pub guard: Guard,
     /// The shape of the adapter.
     #[serde(default)]
     pub lora: LoraSpec,
@@ -129,6 +132,24 @@ impl Context {
     /// Whether it sees the conversation alone.
     pub fn is_none(&self) -> bool {
         *self == Self::None
+    }
+}
+
+/// What keeps an adapter from forgetting where no gate does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Guard {
+    /// The suites that come with Loci, ability and arithmetic: the accuracy of neither may fall by more than 0.05.
+    #[default]
+    Builtin,
+    /// Nothing: what its gates ask for decides alone, whatever else the model forgets.
+    None,
+}
+
+impl Guard {
+    /// Whether the suites that come with Loci stand in.
+    pub fn is_builtin(&self) -> bool {
+        *self == Self::Builtin
     }
 }
 

@@ -4,6 +4,7 @@
 //! Costs are reckoned, not measured: tokens of a full build = passages x mean tokens; its core hours =
 //! tokens / (tokens a core embeds in a second) / 3600. A training costs what the newest one took. A month has 30 days.
 
+mod behavior;
 mod costs;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use loci_crds::source::MemoryClass;
 use serde::Serialize;
 
 use crate::metrics::Kind;
-use crate::spec::{Adapter, Gate, Location, Pipeline};
+use crate::spec::{Location, Pipeline};
 
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -89,7 +90,8 @@ pub fn advise(
 ) -> Vec<Advice> {
     let mut all = Vec::new();
     judging(pipeline, &mut all);
-    guarding(pipeline, &mut all);
+    behavior::guarding(pipeline, &mut all);
+    behavior::showing(pipeline, &mut all);
     cadence(pipeline, &mut all);
     placement(pipeline, &mut all);
     if let Some(corpus) = corpus {
@@ -109,11 +111,12 @@ fn add(all: &mut Vec<Advice>, level: Level, field: impl Into<String>, text: impl
 }
 
 fn judging(pipeline: &Pipeline, all: &mut Vec<Advice>) {
-    let mut gates = pipeline.gates.iter();
-    if gates.all(|g| g.metric.kind() == Kind::Behavior) {
+    let gates = pipeline.gates.iter();
+    let mut indexed = gates.filter(|g| g.metric.kind() == Kind::Retrieval);
+    if indexed.clone().next().is_none() {
         let text = "nothing judges a new index before it is served: add a retrieval suite of 50 questions or more and a gate on it";
         add(all, Level::Warning, "spec.gates", text);
-    } else if pipeline.gates.iter().all(|g| g.max_regression.is_none()) {
+    } else if indexed.all(|g| g.max_regression.is_none()) {
         let text = "floors alone let quality sink to the floor unseen: add maxRegression to a gate";
         add(all, Level::Info, "spec.gates", text);
     }
@@ -121,29 +124,6 @@ fn judging(pipeline: &Pipeline, all: &mut Vec<Advice>) {
         if !pipeline.gates.iter().any(|g| g.suite == suite.name) {
             let text = "no gate uses this suite: add one, or remove the suite";
             add(all, Level::Warning, format!("spec.suites[{i}]"), text);
-        }
-    }
-}
-
-/// What an adapter must not forget, and what the one after it must not do worse.
-fn guarding(pipeline: &Pipeline, all: &mut Vec<Advice>) {
-    let guards = |gate: &Gate, adapter: &Adapter| {
-        let judges = |name: &str| {
-            let mut suites = pipeline.suites.iter();
-            suites.any(|s| s.name == name && s.judges(&adapter.name))
-        };
-        gate.max_regression.is_some() && gate.min_gain.is_none() && judges(&gate.suite)
-    };
-    for (i, adapter) in pipeline.adapters.iter().enumerate() {
-        if !pipeline.gates.iter().any(|gate| guards(gate, adapter)) {
-            let text = "nothing keeps what the model could do before: add a behavior suite, as builtin arithmetic or ability, and a gate on it with maxRegression";
-            add(all, Level::Warning, format!("spec.adapters[{i}]"), text);
-        }
-    }
-    for (i, gate) in pipeline.gates.iter().enumerate() {
-        if gate.min_gain.is_some() && gate.max_regression.is_none() {
-            let text = "an adapter may do worse here than the one that serves, as long as it does better than the model without one: add maxRegression";
-            add(all, Level::Info, format!("spec.gates[{i}]"), text);
         }
     }
 }
@@ -301,47 +281,6 @@ mod tests {
         let gates: Vec<_> = all.iter().filter(|a| a.field == "spec.gates").collect();
         assert_eq!(gates.len(), 1, "{gates:?}");
         assert!(gates[0].text.contains("nothing judges a new index"));
-    }
-
-    #[test]
-    fn an_adapter_wants_a_gate_on_what_it_must_not_forget() {
-        let told = |suite: serde_json::Value, gate: serde_json::Value| {
-            let runbooks = json!({"name": "r", "memory": "procedural", "configMap": {"name": "r"}});
-            let notices = json!({"name": "n", "memory": "factual", "configMap": {"name": "n"}});
-            let adapter =
-                |name: &str| json!({"name": name, "base": "hf://org/base@main", "sources": ["r"]});
-            let pipeline = pipeline(json!({
-                "sources": [notices, runbooks], "adapters": [adapter("a"), adapter("b")],
-                "suites": [{"name": "sums", "behavior": suite}], "gates": [gate],
-            }));
-            let all = advise(&pipeline, None, &Trained::new(), &PRICES);
-            let about = |start: &str| -> Vec<String> {
-                let found = all.iter().filter(|a| {
-                    let told = a.text.contains("keeps what") || a.text.contains("may do worse");
-                    told && a.field.starts_with(start)
-                });
-                found.map(|a| a.field.clone()).collect()
-            };
-            (about("spec.adapters"), about("spec.gates"))
-        };
-        let gate =
-            |terms: &str, value: &str| json!({"suite": "sums", "metric": "accuracy", terms: value});
-        let (sums, kept) = (
-            json!({"builtin": "arithmetic"}),
-            gate("maxRegression", "0.03"),
-        );
-        assert_eq!(told(sums.clone(), kept.clone()), (vec![], vec![]));
-        let one = json!({"builtin": "arithmetic", "adapters": ["b"]});
-        assert_eq!(told(one, kept).0, ["spec.adapters[0]"]);
-        assert_eq!(told(sums.clone(), gate("floor", "0.40")).0.len(), 2);
-        let (unguarded, worse) = told(sums.clone(), gate("minGain", "0.10"));
-        assert_eq!(unguarded, ["spec.adapters[0]", "spec.adapters[1]"]);
-        assert_eq!(worse, ["spec.gates[0]"]);
-        // Both say what is to be learned, and how much of that may be lost again.
-        let mut both = gate("minGain", "0.10");
-        both["maxRegression"] = json!("0.03");
-        let (unguarded, worse) = told(sums, both);
-        assert_eq!((unguarded.len(), worse.len()), (2, 0));
     }
 
     #[test]

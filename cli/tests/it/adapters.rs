@@ -34,6 +34,7 @@ fn manifest(site: &Site, more: &str) -> String {
         "  adapters:
   - name: escalation
     base: file://base
+    guard: none
     sources: [runbooks]
     lora: {{rank: 8, alpha: 16, targetModules: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]}}
     training: {{epochs: 20, learningRate: \"1e-2\"}}

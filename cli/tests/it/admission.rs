@@ -178,6 +178,8 @@ const TRAINED: (&str, &str) = (
   - {name: tone, base: \"hf://org/base@main\", sources: [runs]}
   index: {",
 );
+/// Nothing stands in for a gate on what it must not forget.
+const BARE: (&str, &str) = ("sources: [runs]}", "sources: [runs], guard: none}");
 /// What it must not forget.
 const GUARDED: (&str, &str) = (
     "  gates:",
@@ -263,8 +265,9 @@ async fn unsound_placement_is_warned_of_in_the_words_of_advise() {
             0,
         ),
         (&[("name: handbook,", "name: it-runbooks,")], 1),
-        (&[TRAINED], 1),
-        (&[TRAINED, GUARDED], 0),
+        (&[TRAINED], 0),
+        (&[TRAINED, BARE], 1),
+        (&[TRAINED, BARE, GUARDED], 0),
         // What judges an adapter judges no index, and leaves the suite of one without a gate.
         (&[TRAINED, FORMED], 2),
         (&[("interval: 10m}, freshness: 30m", "interval: 25h}")], 1),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use loci_crds::MemoryPipelineSpec;
 use loci_crds::adapter::{
-    AdapterSpec, ConcurrencyPolicy, Context, LearningRateSchedule, LoraSpec, TrainingSchedule,
-    TrainingSpec, TrainingWindow,
+    AdapterSpec, ConcurrencyPolicy, Context, Guard, LearningRateSchedule, LoraSpec,
+    TrainingSchedule, TrainingSpec, TrainingWindow,
 };
 use loci_crds::source::{MemoryClass, SourceSpec};
 use loci_crds::values::Decimal;
@@ -50,6 +50,8 @@ pub struct Adapter {
     pub held_out: u8,
     /// Whether it is trained with what the index finds before each question.
     pub context: Context,
+    /// What keeps it from forgetting where no gate does.
+    pub guard: Guard,
     /// Its shape.
     pub lora: Lora,
     /// How it is trained.
@@ -190,6 +192,7 @@ impl Fields {
             ) as u64,
             held_out: self.held_out(&at("heldOut"), spec),
             context: spec.context,
+            guard: spec.guard,
             lora: self.lora(&at("lora"), &spec.lora),
             training: self.training(&at("training"), &spec.training),
         }

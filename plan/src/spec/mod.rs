@@ -3,6 +3,7 @@
 mod adapter;
 mod budget;
 mod fields;
+mod guard;
 mod impact;
 mod runtime;
 mod source;
@@ -132,7 +133,7 @@ impl Pipeline {
         let sources = fields.sources(&spec.sources);
         let suites = fields.suites(&spec.suites);
         let class = fields.class("spec.workers.class", spec.workers.class.as_deref());
-        Self {
+        let pipeline = Self {
             namespace: resource.metadata.namespace.clone(),
             uid: resource.metadata.uid.clone(),
             suspend: spec.suspend,
@@ -180,7 +181,8 @@ impl Pipeline {
             budget: fields.budget(spec, &class),
             class,
             name,
-        }
+        };
+        pipeline.guarded()
     }
 
     /// The metrics that Evaluate scores on a suite: those of its gates, or some to go by when it has none.

@@ -8,8 +8,7 @@ use crate::world::Serving;
 
 /// A pipeline that declares these adapters.
 fn pipeline(adapters: &[&str]) -> Pipeline {
-    let adapter =
-        |name: &&str| json!({"name": name, "base": "hf://org/base@main", "sources": ["runbooks"]});
+    let adapter = |name: &&str| json!({"name": name, "base": "hf://org/base@main", "sources": ["runbooks"], "guard": "none"});
     let mut spec = json!({
         "embedder": {"model": "hf://org/model@main"},
         "sources": [{"name": "notices", "memory": "episodic", "configMap": {"name": "notices"}}],

@@ -68,8 +68,7 @@ fn before(world: &World) -> MemoryRelease {
 fn pipeline(draws: &mut Draws) -> MemoryPipeline {
     let memory = |i: u64| if i < 31 { "factual" } else { "procedural" };
     let source = |i: u64| json!({"name": format!("{}-{i:02}", letters(60)), "memory": memory(i), "configMap": {"name": letters(253)}});
-    let adapter =
-        |i: u64| json!({"name": adapter(i), "base": base(), "sources": [source(31)["name"]]});
+    let adapter = |i: u64| json!({"name": adapter(i), "base": base(), "sources": [source(31)["name"]], "guard": "none"});
     let suite = |i: u64| json!({"name": format!("{}-{i:02}", letters(60)), "retrieval": {"data": {"configMap": {"name": "c", "key": "k"}}}});
     let suites: Vec<Value> = (0..32).map(suite).collect();
     let gates = suites.iter().flat_map(|s| {

@@ -63,11 +63,11 @@ pub fn adapted(refresh: Value) -> MemoryPipeline {
         {
             "name": "escalation", "base": "hf://org/base@main", "sources": ["runbooks"],
             "schedule": {"cron": "30 2 * * 0", "timeZone": "Europe/Berlin", "jitter": "10m"},
-            "minExamples": 10,
+            "minExamples": 10, "guard": "none",
         },
         {
             "name": "tone", "base": "hf://org/base@main", "sources": ["runbooks", "phrases"],
-            "trigger": {"newExamples": 15}, "minExamples": 10,
+            "trigger": {"newExamples": 15}, "minExamples": 10, "guard": "none",
         },
     ]);
     serde_json::from_value(resource).unwrap()

@@ -49,7 +49,7 @@ async fn declare(cluster: &Cluster) {
         json!({"suite": "even", "metric": "likelihood", "minGain": "0.10"}),
     );
     spec["adapters"] = json!([{
-        "name": "escalation", "base": hub::DECODER, "sources": ["runbooks"], "minExamples": 8,
+        "name": "escalation", "base": hub::DECODER, "sources": ["runbooks"], "minExamples": 8, "guard": "none",
         "lora": {"targetModules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]},
         "training": {"epochs": 20, "learningRate": "1e-2"},
     }]);

@@ -226,7 +226,53 @@ fn an_adapter_changes_nothing_for_the_index() {
     let without = Pipeline::from_resource(&resource).unwrap();
     let with = pipeline(|_| {});
     assert_eq!(without.build_inputs(), with.build_inputs());
-    assert_eq!(without.gate_inputs(), with.gate_inputs());
+    assert_ne!(without.gate_inputs(), with.gate_inputs());
+    let bare = pipeline(|s| s["adapters"][0]["guard"] = json!("none"));
+    assert_eq!(without.gate_inputs(), bare.gate_inputs());
+}
+
+#[test]
+fn what_comes_with_loci_guards_whom_no_gate_does() {
+    let of = |change: fn(&mut Value)| {
+        let p = pipeline(|s| {
+            let mut tone = s["adapters"][0].clone();
+            tone["name"] = json!("tone");
+            s["adapters"].as_array_mut().unwrap().push(tone);
+            s["suites"] = json!([{"name": "sums", "behavior": {"builtin": "arithmetic", "adapters": ["tone"]}}]);
+            s["gates"] = json!([{"suite": "sums", "metric": "accuracy", "maxRegression": "0.03"}]);
+            change(s);
+        });
+        let added: Vec<(String, Vec<String>)> = p.suites[1..]
+            .iter()
+            .map(|suite| (suite.name.clone(), suite.adapters.clone()))
+            .collect();
+        for (suite, gate) in p.suites[1..].iter().zip(&p.gates[1..]) {
+            assert_eq!(gate.suite, suite.name);
+            assert_eq!(
+                (gate.metric, gate.max_regression),
+                (Metric::Accuracy, Some(0.05))
+            );
+        }
+        (added, ["escalation", "tone"].map(|name| p.guards(name)))
+    };
+    let both = |adapters: &[&str]| {
+        let adapters: Vec<_> = adapters.iter().map(|a| (*a).to_owned()).collect();
+        ["loci/ability", "loci/arithmetic"].map(|suite| (suite.to_owned(), adapters.clone()))
+    };
+    assert_eq!(of(|_| {}), (both(&["escalation"]).to_vec(), [true; 2]));
+    let gained = of(|s| s["gates"][0]["minGain"] = json!("0.10"));
+    assert_eq!(gained, (both(&["escalation", "tone"]).to_vec(), [true; 2]));
+    let bare = of(|s| s["adapters"][0]["guard"] = json!("none"));
+    assert_eq!(bare, (vec![], [false, true]));
+    let own = of(|s| s["suites"][0]["behavior"]["adapters"] = json!([]));
+    assert_eq!(own, (vec![], [true; 2]));
+    // No suite of a spec stands in its way.
+    let error = adapted(|s| {
+        s["suites"] = json!([{"name": "faq", "retrieval": {"data": {"file": "faq.jsonl"}}}]);
+        s["gates"] = json!([{"suite": "loci/ability", "metric": "accuracy", "floor": "0.5"}]);
+    });
+    let told = error.unwrap_err();
+    assert!(told[0].starts_with("spec.gates[0].suite: "), "{told:?}");
 }
 
 #[test]

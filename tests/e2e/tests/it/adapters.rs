@@ -82,7 +82,7 @@ impl Tuned {
             "sources": [source("docs", "factual"), source("runbooks", "procedural")],
             "index": {"refresh": {"interval": "1h"}, "maxDeletion": "100%"},
             "adapters": [{
-                "name": "escalation", "base": hub::DECODER, "sources": ["runbooks"], "minExamples": 8,
+                "name": "escalation", "base": hub::DECODER, "sources": ["runbooks"], "minExamples": 8, "guard": "none",
                 "schedule": {"cron": self.cron},
                 "lora": {"targetModules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]},
                 "training": {"epochs": 100, "batch": 1, "learningRate": "1e-3"},
