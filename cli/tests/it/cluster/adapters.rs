@@ -14,7 +14,7 @@ use super::replicas::Replica;
 use crate::harness::text;
 
 /// What is right of these numbers, as examples or as cases.
-fn lines(numbers: std::ops::Range<usize>, answer: &str) -> String {
+pub(super) fn lines(numbers: std::ops::Range<usize>, answer: &str) -> String {
     let line = |n: usize| {
         let right = if n.is_multiple_of(2) { "Yes." } else { "No." };
         json!({"prompt": format!("Is {n} even?"), answer: right}).to_string() + "\n"

@@ -11,6 +11,7 @@ mod progress;
 mod replicas;
 mod scale;
 mod steps;
+mod trainings;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
