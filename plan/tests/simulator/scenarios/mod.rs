@@ -3,6 +3,7 @@
 mod adapters;
 mod behavior;
 mod budget;
+mod cadence;
 mod context;
 mod rebase;
 mod record;
