@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loci_bus::Unit;
 use loci_digest::Digest;
-use loci_models::{Adapter, Decoder};
+use loci_models::{Adapter, Decoder, Probe};
 use loci_plan::gate::SuiteScores;
 use loci_plan::metrics::Metric;
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,7 @@ pub(super) async fn evaluate(
         Some(manifest) => Some(manifest.load(store, &context.revisions, &decoder).await?),
         None => None,
     };
+    let probes = manifest.map(|m| m.probes).unwrap_or_default();
     let lookup = match &input.revision {
         Some(revision) => Some(Lookup::open(context, revision).await?),
         None => None,
@@ -116,6 +117,7 @@ pub(super) async fn evaluate(
         suite: input.suite.clone(),
         cases,
         adapter,
+        probes,
         lookup,
         pace: context.pace.clone(),
         reporter: reporter.clone(),
@@ -137,13 +139,20 @@ struct Job {
     suite: String,
     cases: Vec<Case>,
     adapter: Option<Adapter>,
+    /// What it said of fixed prompts when it was trained.
+    probes: Vec<Probe>,
     lookup: Option<Lookup>,
     pace: Arc<dyn Fn() + Send + Sync>,
     reporter: Reporter,
 }
 
 impl Job {
+    /// What is judged is what the probes were recorded of, by which whoever loads it later tells that it is that.
     fn ask(&self, decoder: &Decoder) -> Result<Vec<CaseRecord>, StepError> {
+        for probe in &self.probes {
+            let checked = probe.check(decoder, self.adapter.as_ref());
+            checked.map_err(cancelled)?;
+        }
         let Some(lookup) = &self.lookup else {
             return self.answers(decoder, &self.cases);
         };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use loci_models::{Adapter, Decoder, DeviceRequest};
 use loci_plan::metrics::Metric;
 use loci_worker::step::{
-    BEHAVIOR, BehaviorEvaluation, BehaviorInput, CurvePoint, LeftOut, StepInput, StepOutput,
-    TrainInput,
+    ADAPTER, BEHAVIOR, BehaviorEvaluation, BehaviorInput, CurvePoint, LeftOut, StepInput,
+    StepOutput, TrainInput,
 };
 
 use super::{Field, HOUR, base, collected, lines, model, order};
@@ -177,4 +177,27 @@ async fn a_suite_is_asked_of_an_adapter_and_of_its_base_once_each() {
     }
     let [alone, adapted]: [f64; 2] = likely.try_into().unwrap();
     assert!(adapted > alone, "{adapted} is not above {alone}");
+}
+
+#[tokio::test]
+async fn an_adapter_that_says_something_else_than_when_it_was_trained_is_not_judged() {
+    let field = Field::new().await;
+    let trained = field.train(&order(field.dataset)).await.unwrap();
+    let mut manifest = field.manifest(&trained).await;
+    manifest.probes[1].log_probability -= 0.1;
+    let stored = field.store().put_manifest(ADAPTER, &[], &manifest).await;
+    let case = r#"{"prompt": "Is 2 even?", "reference": "Yes."}"#;
+    let input = StepInput::Evaluate {
+        revisions: Vec::new(),
+        suites: Vec::new(),
+        behaviors: vec![BehaviorInput {
+            suite: "even".to_owned(),
+            data: field.bed.put(case).await,
+            base: base("tiny"),
+            adapter: Some(stored.unwrap()),
+            revision: None,
+        }],
+    };
+    let error = field.bed.run(&input).await.unwrap_err();
+    assert!(error.to_string().contains("log-probability"), "{error}");
 }
