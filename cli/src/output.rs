@@ -78,6 +78,13 @@ pub fn print(table: &Table, empty: &str) {
     }
 }
 
+/// A row as a table of `docs/performance.md` has it.
+pub fn row<const N: usize>(cells: &[String; N]) -> String {
+    let cells = cells.iter().map(|cell| format!(" {cell}"));
+    let cells: Vec<String> = cells.map(|cell| cell.trim_end().to_owned()).collect();
+    format!("|{} |", cells.join(" |"))
+}
+
 /// How long ago `then` was: `12s`, `5m`, `3h`, `9d`. For what is to come, turn them around.
 pub fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now
@@ -99,6 +106,12 @@ pub use loci_shell::count;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_has_its_cells_between_bars() {
+        let cells = ["Loci", "", "1.30"].map(str::to_owned);
+        assert_eq!(row(&cells), "| Loci | | 1.30 |");
+    }
 
     #[test]
     fn numbers_and_ages_read_well() {

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::bar;
 use crate::commands::Shared;
-use crate::output::{self, Output};
+use crate::output::{self, Output, say};
 
 /// What a model scores on the suites that come with Loci, and whether they could guard it
 #[derive(Debug, Args)]
@@ -65,6 +65,8 @@ struct Figure {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
+    /// The name of its file or directory.
+    model: String,
     weights: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter: Option<String>,
@@ -94,7 +96,9 @@ impl Suites {
             bar.finish_and_clear();
             figures.extend(lines.figures(&records?));
         }
+        let name = self.model.file_name().unwrap_or(self.model.as_os_str());
         let report = Report {
+            model: name.to_string_lossy().into_owned(),
             weights: decoder.identity().weights.to_string(),
             adapter: adapter.map(|a| a.digest().to_string()),
             seconds: start.elapsed().as_secs_f64(),
@@ -195,6 +199,51 @@ impl Report {
             ]);
         }
         output::print(&table, "nothing was asked");
-        println!("\nasked in {:.0} s of {}", self.seconds, self.weights);
+        say!("\nasked in {:.0} s of {}", self.seconds, self.weights);
+        for row in self.rows() {
+            say!("{row}");
+        }
+    }
+
+    /// What each suite comes to as a whole, as docs/performance.md has it.
+    fn rows(&self) -> Vec<String> {
+        let whole = self.figures.iter().filter(|f| f.part.is_none());
+        let row = |f: &Figure| {
+            let [mean, chance, above] =
+                [f.mean, f.chance, f.above_chance].map(|number| format!("{number:.4}"));
+            let (metric, cases) = (f.metric.to_string(), f.cases.to_string());
+            let (model, suite) = (self.model.clone(), f.suite.clone());
+            output::row(&[model, suite, metric, cases, mean, chance, above])
+        };
+        whole.map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_of_a_whole_suite() {
+        let figure = |part: Option<&str>| Figure {
+            suite: "arithmetic".to_owned(),
+            part: part.map(str::to_owned),
+            metric: Metric::Accuracy,
+            cases: 714,
+            mean: 0.5,
+            chance: 0.25,
+            above_chance: 0.21,
+        };
+        let report = Report {
+            model: "tiny.gguf".to_owned(),
+            weights: "sha256:0".to_owned(),
+            adapter: None,
+            seconds: 1.0,
+            figures: vec![figure(None), figure(Some("sum"))],
+        };
+        assert_eq!(
+            report.rows(),
+            ["| tiny.gguf | arithmetic | accuracy | 714 | 0.5000 | 0.2500 | 0.2100 |"]
+        );
     }
 }

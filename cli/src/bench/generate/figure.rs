@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::bench::side::Continued;
 use crate::bench::stats;
-use crate::output::{self, count};
+use crate::output::{self, count, say};
 
 /// One prompt's figures.
 #[derive(Serialize)]
@@ -237,10 +237,15 @@ pub fn show(figures: &[Figure]) {
         "same tokens",
         "nats below ours",
     ]);
-    for row in figures.iter().flat_map(Figure::rows) {
+    let rows: Vec<_> = figures.iter().flat_map(Figure::rows).collect();
+    for row in &rows {
         table.add_row(row);
     }
     output::print(&table, "nothing was measured");
+    say!();
+    for row in &rows {
+        say!("{}", output::row(row));
+    }
 }
 
 #[cfg(test)]

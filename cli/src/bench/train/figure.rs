@@ -7,7 +7,7 @@ use super::Workload;
 use crate::bench::peer::Peer;
 use crate::bench::side::Step;
 use crate::bench::stats;
-use crate::output::{self, count};
+use crate::output::{self, count, say};
 
 /// The losses of so many first steps have to agree so closely: what differs more is other work.
 const CHECKED: usize = 10;
@@ -197,10 +197,15 @@ pub fn show(figures: &[Figure]) {
         "our share",
         "losses differ by",
     ]);
-    for row in figures.iter().flat_map(Figure::rows) {
+    let rows: Vec<_> = figures.iter().flat_map(Figure::rows).collect();
+    for row in &rows {
         table.add_row(row);
     }
     output::print(&table, "nothing was measured");
+    say!();
+    for row in &rows {
+        say!("{}", output::row(row));
+    }
 }
 
 #[cfg(test)]
