@@ -10,7 +10,7 @@ use crate::harness::{Site, best, get, loci, post, text};
 const FEW: &str = "    minExamples: 8\n";
 
 /// What is right of these numbers, as examples or as cases.
-fn lines(numbers: std::ops::Range<usize>, answer: &str) -> String {
+pub fn lines(numbers: std::ops::Range<usize>, answer: &str) -> String {
     let line = |n: usize| {
         let right = if n.is_multiple_of(2) { "Yes." } else { "No." };
         json!({"prompt": format!("Is {n} even?"), answer: right}).to_string() + "\n"
@@ -55,7 +55,7 @@ fn manifest(site: &Site, more: &str) -> String {
 }
 
 /// A short answer, always by the likeliest token.
-fn chat(url: &str, model: &str) -> Option<(u16, Value)> {
+pub fn chat(url: &str, model: &str) -> Option<(u16, Value)> {
     let messages = json!([{"role": "user", "content": "Is 8 even?"}]);
     let body = json!({
         "model": model, "messages": messages, "max_tokens": 8, "temperature": 0, "k": 0,
