@@ -23,7 +23,7 @@ pub(super) fn lines(numbers: std::ops::Range<usize>, answer: &str) -> String {
 }
 
 /// The pipeline of the other tests, with an adapter.
-async fn declare(cluster: &Cluster) {
+pub(super) async fn declare(cluster: &Cluster, serving: Value) {
     let question = json!({"question": "parcel", "expected": [{"document": "returns.md"}]});
     for (name, key, text) in [
         ("faq", "faq.jsonl", question.to_string()),
@@ -35,6 +35,7 @@ async fn declare(cluster: &Cluster) {
     }
     let mut pipeline = super::manifest();
     let spec = &mut pipeline["spec"];
+    spec["serving"] = serving;
     let mut add = |list: &str, item: Value| spec[list].as_array_mut().unwrap().push(item);
     add(
         "sources",
@@ -57,7 +58,7 @@ async fn declare(cluster: &Cluster) {
 }
 
 /// A short answer, always by the likeliest token.
-async fn chat(replica: &Replica) -> (u16, Value) {
+pub(super) async fn chat(replica: &Replica) -> (u16, Value) {
     let asked = json!({
         "model": "shop:escalation", "messages": [{"role": "user", "content": "Is 8 even?"}],
         "max_tokens": 8, "temperature": 0, "k": 0,
@@ -97,7 +98,7 @@ async fn codes(url: &str, key: &str, other: &str) -> [u16; 3] {
 async fn an_adapter_is_trained_loaded_by_replicas_and_taken_back() {
     let cluster = Cluster::new("tuned").await;
     cluster.documents("The workshop opens at nine.").await;
-    declare(&cluster).await;
+    declare(&cluster, json!({})).await;
     let operator = cluster.operator_with_replicas();
     let (_worker, _fetcher) = (cluster.worker(), cluster.fetcher());
     cluster

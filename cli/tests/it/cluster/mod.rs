@@ -12,6 +12,7 @@ mod replicas;
 mod scale;
 mod steps;
 mod trainings;
+mod vllm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ struct Cluster {
     dir: tempfile::TempDir,
     /// Where artefacts are; a directory when there is none.
     bucket: Option<S3>,
+    /// The environment of replicas.
+    of_replicas: BTreeMap<String, String>,
 }
 
 fn manifest() -> Value {
@@ -116,6 +119,7 @@ impl Cluster {
             hub: hub::serve().await,
             dir: tempfile::tempdir().unwrap(),
             bucket: None,
+            of_replicas: BTreeMap::new(),
         }
     }
 
@@ -152,7 +156,7 @@ impl Cluster {
             .open(self.log(name))
             .unwrap();
         let models = ["--hub", &self.hub, "--device", "cpu"];
-        let models = if args[0] == "fetcher" {
+        let models = if ["fetcher", "adapters"].contains(&args[0]) {
             &[][..]
         } else {
             &models
@@ -166,6 +170,7 @@ impl Cluster {
             .env("KUBECONFIG", self.plane.kubeconfig())
             .env("LOCI_NATS_URL", self.nats.url())
             .envs(self.store(name))
+            .envs(self.of_replicas.iter().filter(|_| args[0] == "recall"))
             .stdout(Stdio::null())
             .stderr(log);
         change(&mut command);

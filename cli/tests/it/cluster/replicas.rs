@@ -18,6 +18,13 @@ use super::{Cluster, Process};
 /// The last part of the next pod's address.
 static HOSTS: AtomicU8 = AtomicU8::new(1);
 
+/// A loopback address of a pod's own.
+pub(super) fn address() -> String {
+    // Tests of one process run beside each other.
+    let (id, host) = (std::process::id(), HOSTS.fetch_add(1, Ordering::Relaxed));
+    format!("127.{}.{}.{host}", 100 + (id >> 8) % 100, id % 256)
+}
+
 /// A pod, and the process that is its container.
 pub(super) struct Replica {
     pub(super) pipeline: String,
@@ -30,9 +37,7 @@ impl Replica {
     /// Queries of this pod go to a loopback address of its own.
     pub(super) async fn start(cluster: &Cluster, pipeline: &str, number: u8) -> Self {
         let name = format!("{pipeline}-recall-{number}");
-        // Tests of one process run beside each other.
-        let (id, host) = (std::process::id(), HOSTS.fetch_add(1, Ordering::Relaxed));
-        let address = format!("127.{}.{}.{host}", 100 + (id >> 8) % 100, id % 256);
+        let address = address();
         let labels =
             json!({"app.kubernetes.io/component": "recall", "loci.dev/pipeline": pipeline});
         let pod = json!({
@@ -68,15 +73,7 @@ impl Replica {
     }
 
     async fn status(&self, cluster: &Cluster, ready: bool) {
-        let ready = if ready { "True" } else { "False" };
-        let status = json!({"status": {
-            "podIP": self.address, "podIPs": [{"ip": self.address}], "phase": "Running",
-            "conditions": [{"type": "Ready", "status": ready}],
-        }});
-        let params = PatchParams::default();
-        let (pods, status) = (cluster.api::<Pod>(), Patch::Merge(status));
-        let patched = pods.patch_status(&self.name, &params, &status).await;
-        patched.unwrap();
+        runs(cluster, &self.name, &self.address, ready).await;
     }
 
     /// Its container is killed and started again, with other options.
@@ -134,6 +131,18 @@ impl Replica {
             texts.join(" "),
         ))
     }
+}
+
+/// Says that a pod runs at an address, and whether it is ready.
+pub(super) async fn runs(cluster: &Cluster, pod: &str, address: &str, ready: bool) {
+    let ready = if ready { "True" } else { "False" };
+    let status = json!({"status": {
+        "podIP": address, "podIPs": [{"ip": address}], "phase": "Running",
+        "conditions": [{"type": "Ready", "status": ready}],
+    }});
+    let params = PatchParams::default();
+    let (pods, status) = (cluster.api::<Pod>(), Patch::Merge(status));
+    pods.patch_status(pod, &params, &status).await.unwrap();
 }
 
 /// Asks all replicas in turn, at a steady rate, whatever the answers.
