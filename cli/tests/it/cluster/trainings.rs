@@ -59,8 +59,8 @@ async fn written(store: &Store) -> usize {
 
 /// Waits until so much of a training is written down that it has begun.
 async fn begun(cluster: &Cluster) -> Store {
-    let store = Store::open_local(&cluster.dir.path().join("store"));
-    let store = store.await.unwrap();
+    let dir = cluster.dir.path().join("store");
+    let store = Store::open_local(&dir).await.unwrap();
     let begun = async || written(&store).await > 0;
     cluster.until("the training has begun", begun).await;
     store
