@@ -8,11 +8,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use loci_models::{
     Adapter, Decoder, Example, Generation, ModelError, TrainingSettings, TrainingStep,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::arithmetic::{self, Item};
 use crate::bm25::Bm25;
 use crate::data::{Case, Chat, Story};
 use crate::draws::Draws;
+use crate::kept::Kept;
 use crate::options::{Arm, Options};
 use crate::score::{Score, majority, score};
 use crate::stats::mean;
@@ -20,7 +22,7 @@ use crate::training::{Trained, losses, train};
 use crate::{ask, prompts};
 
 /// The suite, asked once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Asked {
     /// What was answered, by case; nothing for the majority class, which answers nothing.
     pub answers: Vec<String>,
@@ -42,7 +44,7 @@ pub struct Control {
 }
 
 /// One adapter, trained and asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// Which kind.
     pub arm: Arm,
@@ -70,13 +72,19 @@ pub struct Run {
 pub struct Bench<'a> {
     options: &'a Options,
     story: &'a Story,
+    kept: &'a Kept,
     decoder: Arc<Decoder>,
     generation: Generation,
     items: Vec<Item>,
 }
 
 impl<'a> Bench<'a> {
-    pub fn new(options: &'a Options, story: &'a Story, decoder: Arc<Decoder>) -> Self {
+    pub fn new(
+        options: &'a Options,
+        story: &'a Story,
+        kept: &'a Kept,
+        decoder: Arc<Decoder>,
+    ) -> Self {
         Self {
             generation: Generation {
                 max_tokens: options.max_tokens,
@@ -85,6 +93,7 @@ impl<'a> Bench<'a> {
             items: arithmetic::items(options.arithmetic as usize, 0),
             options,
             story,
+            kept,
             decoder,
         }
     }
@@ -95,7 +104,7 @@ impl<'a> Bench<'a> {
         for &arm in &self.options.arms {
             let trials = match arm {
                 Arm::Majority => vec![self.majority()],
-                Arm::Base => vec![self.ask(arm.label(), None, prompts::plain)?],
+                Arm::Base => vec![self.control(arm.label(), prompts::plain)?],
                 Arm::Protocol => vec![self.with_protocol()?],
                 Arm::Examples => {
                     let seeds = self.options.seeds.iter();
@@ -121,7 +130,7 @@ impl<'a> Bench<'a> {
 
     fn with_protocol(&self) -> Result<Asked> {
         let protocol = &self.story.protocol;
-        self.ask(Arm::Protocol.label(), None, |case| {
+        self.control(Arm::Protocol.label(), |case| {
             prompts::with_protocol(case, protocol)
         })
     }
@@ -133,7 +142,7 @@ impl<'a> Bench<'a> {
             .map(|section| format!("{}\n{}", section.heading, section.text))
             .collect();
         let search = Bm25::new(texts.iter().map(String::as_str));
-        self.ask(Arm::Retrieval.label(), None, |case| {
+        self.control(Arm::Retrieval.label(), |case| {
             let best = search.best(&case.prompt, self.options.sections);
             let found: Vec<_> = best.into_iter().map(|place| &sections[place]).collect();
             prompts::with_sections(case, &found)
@@ -144,12 +153,12 @@ impl<'a> Bench<'a> {
         let mut draws = Draws::new(seed);
         let shown = prompts::chosen(&self.story.examples, self.options.shots, &mut draws);
         let name = format!("{} {seed}", Arm::Examples.label());
-        self.ask(&name, None, |case| prompts::with_examples(case, &shown))
+        self.control(&name, |case| prompts::with_examples(case, &shown))
     }
 
     /// Which sums the model does without an adapter.
     pub fn guard(&self) -> Result<Vec<bool>> {
-        self.right("base", None)
+        self.kept.or("guard", || self.right("base", None))
     }
 
     /// All adapters that are wanted.
@@ -177,6 +186,11 @@ impl<'a> Bench<'a> {
 
     fn run(&self, arm: Arm, seed: u64, examples: &[Example]) -> Result<Run> {
         let name = format!("{} {seed}", arm.label());
+        self.kept
+            .or(&name, || self.measure(arm, seed, &name, examples))
+    }
+
+    fn measure(&self, arm: Arm, seed: u64, name: &str, examples: &[Example]) -> Result<Run> {
         let settings = self.options.training(arm, seed);
         let mut run = Run {
             arm,
@@ -190,7 +204,7 @@ impl<'a> Bench<'a> {
             right: Vec::new(),
             stopped: None,
         };
-        match self.fill(&mut run, &name, settings, examples) {
+        match self.fill(&mut run, name, settings, examples) {
             Err(error) if is_divergence(&error) => {
                 eprintln!("{name}: {error}");
                 run.stopped = Some(error.to_string());
@@ -223,6 +237,10 @@ impl<'a> Bench<'a> {
         run.asked = self.ask(name, adapter, prompts::plain)?;
         run.right = self.right(name, adapter)?;
         Ok(())
+    }
+
+    fn control(&self, name: &str, chat: impl Fn(&Case) -> Chat) -> Result<Asked> {
+        self.kept.or(name, || self.ask(name, None, chat))
     }
 
     /// Puts the whole suite.

@@ -1,6 +1,6 @@
 //! Everything as JSON, for whoever wants to look into it.
 
-use loci_models::{DecoderIdentity, TrainingStep};
+use loci_models::DecoderIdentity;
 use serde_json::{Value, json};
 
 use crate::bench::{Asked, Run};
@@ -63,22 +63,10 @@ fn run(run: &Run) -> Value {
         "seconds": run.seconds,
         "tokensPerSecond": run.tokens_per_second,
         "epochLosses": losses(&run.curve),
-        "curve": run.curve.iter().map(step).collect::<Vec<_>>(),
+        "curve": run.curve,
         "suite": asked(&run.asked),
         "guard": digits(&run.right),
         "stopped": run.stopped,
-    })
-}
-
-fn step(step: &TrainingStep) -> Value {
-    json!({
-        "step": step.step,
-        "epoch": step.epoch,
-        "tokens": step.tokens,
-        "targets": step.targets,
-        "loss": step.loss,
-        "learningRate": step.learning_rate,
-        "gradientNorm": step.gradient_norm,
     })
 }
 

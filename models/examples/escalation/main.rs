@@ -11,6 +11,7 @@ mod bm25;
 mod data;
 mod draws;
 mod json;
+mod kept;
 mod options;
 mod prompts;
 mod report;
@@ -27,6 +28,7 @@ use loci_models::{Decoder, DeviceRequest, limit_threads};
 
 use bench::Bench;
 use data::Story;
+use kept::Kept;
 use options::{Arm, Options};
 use report::{Limits, Measured, Report};
 
@@ -46,7 +48,8 @@ fn main() -> Result<()> {
     for arm in [Arm::Adapter, Arm::Aggressive] {
         options.training(arm, 0).check()?;
     }
-    let bench = Bench::new(&options, &story, decoder.clone());
+    let kept = Kept::open(&options, &decoder.identity().weights, &story)?;
+    let bench = Bench::new(&options, &story, &kept, decoder.clone());
     let mut measured = Measured {
         controls: bench.controls()?,
         ..Measured::default()

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum, value_parser};
 use loci_models::{LoraConfig, TrainingSettings};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A way to have tickets answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Arm {
     /// The commonest answer, always
@@ -122,6 +122,9 @@ pub struct Options {
     /// A folder for the adapters, in PEFT's layout
     #[arg(long)]
     pub save: Option<PathBuf>,
+    /// A folder that keeps each measurement when it is done: the same command goes on where it was broken off
+    #[arg(long)]
+    pub keep: Option<PathBuf>,
     /// Prints everything as JSON instead of the table: settings, answers, losses of each step
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use loci_digest::Digest;
+use serde::{Deserialize, Serialize};
 
 use super::adamw::{Moments, clipping, norm};
 use super::batch::{Batch, dropout_seed, passes};
@@ -38,7 +39,8 @@ pub struct Trainer {
 }
 
 /// What a step did.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct TrainingStep {
     /// Which it was, the first being 1.
     pub step: usize,
