@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use loci_models::Message;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Turns of a chat.
 pub type Chat = Vec<Message>;
 
 /// A case of the suite.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
     /// Its number and the facts that it states.

@@ -1,13 +1,15 @@
 //! What was measured already, in a folder: what takes hours can be broken off, and goes on where it was.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use loci_digest::Digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
+use tempfile::NamedTempFile;
 
 use crate::data::Story;
 use crate::options::{Arm, Options};
@@ -28,16 +30,16 @@ impl Kept {
         };
         fs::create_dir_all(dir).with_context(|| format!("--keep {}", dir.display()))?;
         let path = dir.join(SETTINGS);
+        let own = settings(options, weights, story)?;
         // As text: a number need not be read as it was written.
-        let own = settings(options, weights, story).to_string();
-        match read::<String>(&path)? {
+        match read(&path)? {
             Some(other) => ensure!(
                 other == own,
                 "--keep {}: what was measured there had other settings, another model or other data; name another folder\n\
                  there: {other}\n  now: {own}",
                 dir.display()
             ),
-            None => write(&path, &own)?,
+            None => write(&path, own.as_bytes())?,
         }
         Ok(Self(Some(dir.clone())))
     }
@@ -52,47 +54,51 @@ impl Kept {
             return measure();
         };
         let path = dir.join(format!("{}.json", name.replace(' ', "-")));
-        if let Some(found) = read(&path)? {
+        if let Some(text) = read(&path)? {
             eprintln!("{name}: from {}", path.display());
-            return Ok(found);
+            let found = serde_json::from_str(&text);
+            return found
+                .with_context(|| format!("{}: delete it to measure it anew", path.display()));
         }
         let measured = measure()?;
-        write(&path, &measured)?;
+        write(&path, &serde_json::to_vec(&measured)?)?;
         Ok(measured)
     }
 }
 
 /// All that decides what is measured.
-fn settings(options: &Options, weights: &Digest, story: &Story) -> Value {
-    json!({
+fn settings(options: &Options, weights: &Digest, story: &Story) -> Result<String> {
+    let settings = json!({
         "weights": weights,
-        "examples": Digest::of(format!("{:?}", story.examples)),
+        "examples": Digest::of_json(&story.examples)?,
         "protocol": Digest::of(&story.protocol),
-        "cases": Digest::of(format!("{:?}", story.cases)),
+        "cases": Digest::of_json(&story.cases)?,
         "lora": options.lora(),
         "training": [options.training(Arm::Adapter, 0), options.training(Arm::Aggressive, 0)],
         "shots": options.shots,
         "sections": options.sections,
         "maxTokens": options.max_tokens,
         "arithmetic": options.arithmetic,
-    })
+    });
+    Ok(settings.to_string())
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+fn read(path: &Path) -> Result<Option<String>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = fs::read(path).with_context(|| path.display().to_string())?;
-    let found = serde_json::from_slice(&text);
-    found.with_context(|| format!("{}: delete it to measure it anew", path.display()))
+    let text = fs::read_to_string(path);
+    text.map(Some).with_context(|| path.display().to_string())
 }
 
 /// A file is there as a whole or not at all.
-fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    let half = path.with_extension("half");
-    fs::write(&half, serde_json::to_vec(value)?)
-        .and_then(|()| fs::rename(&half, path))
-        .with_context(|| path.display().to_string())
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = NamedTempFile::new_in(dir).with_context(|| dir.display().to_string())?;
+    file.write_all(bytes)
+        .and_then(|()| file.persist(path).map_err(|e| e.error))
+        .with_context(|| path.display().to_string())?;
+    Ok(())
 }
 
 #[cfg(test)]

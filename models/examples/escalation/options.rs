@@ -119,7 +119,7 @@ pub struct Options {
     /// Threads; as many as the machine has, if not given
     #[arg(long)]
     pub threads: Option<usize>,
-    /// A folder for the adapters, in PEFT's layout
+    /// A folder for the adapters, in PEFT's layout; one that `--keep` has the measurement of is not trained, nor written
     #[arg(long)]
     pub save: Option<PathBuf>,
     /// A folder that keeps each measurement when it is done: the same command goes on where it was broken off
