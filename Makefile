@@ -85,13 +85,15 @@ tools: ## Builds the Kubernetes control plane and the S3 server that tests start
 # The text that is measured on: the documentation of the crates that Loci is built from.
 DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
 
+# Here and below the whole workspace is named: for one crate alone, dependencies have other features and are built anew.
 test-peft: $(BENCH)/.done ## Loads by torch and peft an adapter that is trained here, and compares logits
-	LOCI_TEST_PEFT=$(BENCH)/bin/python cargo test --release --locked -p loci-models --test it -- --ignored peft_loads
+	LOCI_TEST_PEFT=$(BENCH)/bin/python cargo test --release --locked --workspace --test it -- --ignored peft_loads
 
-test-vllm: model decoder $(VLLM)/.done ## Serves adapters by a real vLLM, on this machine's processor; installs it (6 GB)
-	cargo test --release --locked --no-run -p loci-recall -p loci-operator
+test-vllm: build model decoder python $(VLLM)/.done ## Serves adapters by a real vLLM, on this machine's processor; installs it (6 GB)
+	cargo test --release --locked --workspace --no-run
 	scripts/with-vllm.sh $(VLLM) $(DECODER) $(CACHE)/models/SmolLM2-135M-Instruct \
-		cargo test --release --locked -p loci-recall -p loci-operator -- --nocapture a_real_vllm
+		cargo test --release --locked --workspace --lib --test it -- --nocapture a_real_vllm
+	CACHE=$(CACHE) BIN=$(KUBE) LOCI=$(LOCI) VLLM=$(VLLM) tests/cluster/run.sh vllm
 
 $(VLLM)/.done: scripts/install-vllm.sh
 	rm -rf $(VLLM)

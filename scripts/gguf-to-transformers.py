@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 gguf, to = Path(sys.argv[1]), Path(sys.argv[2])
 source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-model = AutoModelForCausalLM.from_pretrained(**source).float()
+model = AutoModelForCausalLM.from_pretrained(**source, dtype="float32")
 # What was unpacked is not quantised any more.
 if hasattr(model.config, "quantization_config"):
     del model.config.quantization_config

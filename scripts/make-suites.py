@@ -90,14 +90,16 @@ PRODUCT = [
     "{a} x {b} = ?",
     "There are {a} bags with {b} coins each. How many coins are there?",
 ]
-ONLY = " Answer with the number only."
 
 
 def near(draws, result, steps):
     """Three wrong results not far from the right one."""
     wrong = {result + sign * step for step in steps for sign in (1, -1)}
     wrong = sorted(value for value in wrong if value >= 0 and value != result)
-    return [str(value) for value in draws.some(wrong, 3)]
+    return draws.some(wrong, 3)
+
+
+SIGNS = {"sum": "+", "difference": "-", "product": "x"}
 
 
 def arithmetic():
@@ -105,12 +107,15 @@ def arithmetic():
     draws = suite.draws
     seen = set()
 
+    # A small model tells the right equation from a wrong one, but not the right number where it stands alone.
     def ask(part, forms, a, b, result, steps):
-        prompt = draws.pick(forms).format(a=a, b=b) + ONLY
+        prompt = draws.pick(forms).format(a=a, b=b)
         if prompt in seen:
             return False
         seen.add(prompt)
-        suite.choose(part, prompt, str(result), near(draws, result, steps))
+        equation = f"{a} {SIGNS[part.split('-')[0]]} {b} = "
+        wrong = [f"{equation}{value}" for value in near(draws, result, steps)]
+        suite.choose(part, prompt, f"{equation}{result}", wrong)
         return True
 
     def ask_twice(part, forms, pairs, result, steps):

@@ -27,4 +27,7 @@ for line in sys.stdin:
 trap 'tests/cluster/down.sh' EXIT
 echo "making a cluster"
 tests/cluster/up.sh
-nsenter --net="/run/netns/$NETNS" env CARGO_MANIFEST_DIR="$PWD/tests/e2e" LOCI_TEST_CLUSTER="$STATE" LOCI_TEST_HELM="$BIN/helm" LOCI_TEST_FLUX="$BIN" "$tests" "$@"
+within=(nsenter --net="/run/netns/$NETNS")
+# Beside a vLLM, where VLLM names a virtual environment that has it: pods reach it at the node's address.
+[ -z "${VLLM:-}" ] || within+=(env HOST=10.88.0.1 scripts/with-vllm.sh "$VLLM" "$LOCI_TEST_DECODER" "$CACHE/models/SmolLM2-135M-Instruct")
+"${within[@]}" env CARGO_MANIFEST_DIR="$PWD/tests/e2e" LOCI_TEST_CLUSTER="$STATE" LOCI_TEST_HELM="$BIN/helm" LOCI_TEST_FLUX="$BIN" "$tests" "$@"

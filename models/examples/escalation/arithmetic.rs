@@ -1,5 +1,5 @@
-//! The guard: sums of one and two digits, each with four numbers to choose from, of which the model should find the right
-//! one the likeliest. What an adapter makes it forget shows here.
+//! The guard: sums of one and two digits, each with four equations to choose from, of which the model should find the right
+//! one the likeliest (it is at chance where the number stands alone). What an adapter makes it forget shows here.
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ const NEAR: [i64; 8] = [-10, -3, -2, -1, 1, 2, 3, 10];
 pub struct Item {
     /// What is asked.
     pub question: String,
-    /// Numbers, all of as many digits.
+    /// Equations, whose results have as many digits.
     pub choices: Vec<String>,
     /// Which of them is right.
     pub answer: usize,
@@ -68,8 +68,11 @@ fn item(sum: &str, result: i64, draws: &mut Draws) -> Item {
     let answer = draws.below(choices.len() + 1);
     choices.insert(answer, result);
     Item {
-        question: format!("What is {sum}? Answer with the number alone."),
-        choices: choices.iter().map(i64::to_string).collect(),
+        question: format!("What is {sum}?"),
+        choices: choices
+            .iter()
+            .map(|each| format!("{sum} = {each}"))
+            .collect(),
         answer,
     }
 }
@@ -146,7 +149,8 @@ mod tests {
         assert_eq!(questions.len(), 1000);
         for item in &items {
             let result = computed(&item.question);
-            let choices: Vec<i64> = item.choices.iter().map(|c| c.parse().unwrap()).collect();
+            let number = |choice: &String| choice.rsplit_once(" = ").unwrap().1.parse().unwrap();
+            let choices: Vec<i64> = item.choices.iter().map(number).collect();
             let different: HashSet<&i64> = choices.iter().collect();
             assert_eq!((choices.len(), different.len()), (4, 4), "{item:?}");
             assert_eq!(choices[item.answer], result, "{item:?}");

@@ -23,6 +23,9 @@ pub const MODEL: &str = "hf://org/tiny@main";
 /// A model to train adapters of, of random weights.
 pub const DECODER: &str = "hf://org/decoder@main";
 
+/// The model that a vLLM of `make test-vllm` serves, where there is one.
+pub const SERVED: &str = "hf://org/served@main";
+
 /// A model, and the directory with its files.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -47,6 +50,13 @@ impl Model {
             name: "org/decoder".to_owned(),
             directory: root().join("models/tests/reference/decoder/tiny"),
         }
+    }
+
+    /// That which [`SERVED`] means: `make test-vllm` says where it is.
+    fn served() -> Option<Self> {
+        let directory = PathBuf::from(std::env::var_os("LOCI_TEST_VLLM_MODEL")?);
+        let name = "org/served".to_owned();
+        Some(Self { name, directory })
     }
 
     /// That of the quickstart, where it is: `make model` puts it where `LOCI_TEST_MODEL` says.
@@ -103,8 +113,8 @@ pub async fn serve_on(address: IpAddr) -> String {
         .unwrap();
     let address = listener.local_addr().unwrap();
     let mut routes = Model::tiny().routes().merge(Model::decoder().routes());
-    if let Some(packaged) = Model::packaged() {
-        routes = routes.merge(packaged.routes());
+    for model in [Model::packaged(), Model::served()].into_iter().flatten() {
+        routes = routes.merge(model.routes());
     }
     tokio::spawn(async move { axum::serve(listener, routes).await });
     format!("http://{address}")

@@ -301,13 +301,20 @@ fn arithmetic_is_right_and_guessed_in_one_of_four() {
         let prompt = messages[0].content.as_str();
         let (a, b) = numbers(prompt);
         assert!(a < 100 && b < 100, "{prompt}");
-        let result = match case.id.split('-').next() {
-            Some("sum") => a + b,
-            Some("difference") => (a - b).abs(),
-            Some("product") => a * b,
+        let (sign, result) = match case.id.split('-').next() {
+            Some("sum") => ('+', a + b),
+            Some("difference") => ('-', (a - b).abs()),
+            Some("product") => ('x', a * b),
             other => panic!("{other:?}"),
         };
-        assert_eq!(choices[*answer], result.to_string(), "{prompt}");
+        let (right, _) = choices[*answer].split_once(" = ").unwrap();
+        let sides = [format!("{a} {sign} {b}"), format!("{b} {sign} {a}")];
+        assert!(sides.iter().any(|side| side == right), "{right}: {prompt}");
+        assert_eq!(choices[*answer], format!("{right} = {result}"), "{prompt}");
+        let alike = choices
+            .iter()
+            .all(|c| c.starts_with(&format!("{right} = ")));
+        assert!(alike, "{prompt}");
         assert_eq!(case.chance(), 0.25, "{prompt}");
         assert!(prompts.insert(prompt), "{prompt} is asked twice");
     }

@@ -2,7 +2,6 @@
 //! in another, and one command goes back to the adapter before.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
@@ -11,18 +10,17 @@ use loci_testbed::git::Repository;
 use loci_testbed::hub;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use crate::bus::{Items, patience};
 use crate::cluster::{AGENTS, SYSTEM, field, kubectl, plugin, state, try_kubectl};
 use crate::flux::{FLUX, Flux, Said, follow, said_of};
 use crate::load::Load;
 use crate::node::pods;
-use crate::objects::{self, RELEASE, RUN};
+use crate::objects::RUN;
 use crate::story::{Story, blocking, rolled_out};
+use crate::tuned::{Tuned, lines};
 
 const NAME: &str = "tuned";
-const ALIAS: &str = "agents/tuned:escalation";
 /// Once a year, and not now.
 const YEARLY: &str = "0 0 1 1 *";
 /// How long it may take to go back.
@@ -31,23 +29,12 @@ const BACK: Duration = Duration::from_secs(20);
 const IMPATIENT: Duration = Duration::from_secs(5);
 
 /// The repository, and what it says.
-struct Tuned {
-    story: Arc<Story>,
-    /// Where it is asked.
-    url: String,
+struct Declared {
+    tuned: Tuned,
     repository: Repository,
     hours: &'static str,
     examples: usize,
     cron: String,
-}
-
-/// What is right of these numbers, as examples or as cases.
-fn lines(numbers: std::ops::Range<usize>, answer: &str) -> String {
-    let line = |n: usize| {
-        let right = if n.is_multiple_of(2) { "Yes." } else { "No." };
-        json!({"prompt": format!("Is {n} even?"), answer: right}).to_string() + "\n"
-    };
-    numbers.map(line).collect()
 }
 
 /// A time of once a year, which is in one minute to two.
@@ -62,11 +49,10 @@ fn soon() -> String {
     )
 }
 
-impl Tuned {
+impl Declared {
     fn new(story: Arc<Story>) -> Self {
         Self {
-            story,
-            url: String::new(),
+            tuned: Tuned::new(story, NAME),
             repository: Repository::new(),
             hours: "The workshop opens at nine.",
             examples: 120,
@@ -118,7 +104,7 @@ impl Tuned {
     async fn done(&self, commit: &str) {
         let mut said = Said::Nothing;
         let what = format!("Flux has done {commit}");
-        self.story
+        self.tuned
             .until(&what, async || {
                 said = blocking(|| said_of(commit));
                 said != Said::Nothing
@@ -129,101 +115,6 @@ impl Tuned {
 
     async fn deploy(&self) {
         self.done(&self.push()).await;
-    }
-
-    async fn until(&self, what: &str, done: impl AsyncFnMut() -> bool) {
-        self.story.until(what, done).await;
-    }
-
-    /// Objects of the pipeline.
-    async fn all(&self, kind: objects::Kind) -> Vec<Value> {
-        let mut all = objects::list(&self.story.client, AGENTS, kind).await;
-        all.retain(|o| o["spec"]["pipelineRef"]["name"] == NAME);
-        all
-    }
-
-    /// The digest of the adapter that a release of this number has; none before there is one.
-    async fn adapter(&self, number: i64) -> Option<String> {
-        let releases = self.all(RELEASE).await;
-        let release = releases.iter().find(|r| r["spec"]["number"] == number)?;
-        Some(
-            release["spec"]["adapters"][0]["adapter"]
-                .as_str()?
-                .to_owned(),
-        )
-    }
-
-    async fn chat(&self) -> Result<Value, String> {
-        chat(&self.story.asking, &self.url).await
-    }
-
-    async fn serves(&self, release: &str) {
-        self.until(&format!("{release} serves"), async || {
-            self.story.status(AGENTS, NAME).await["servingRelease"] == release
-        })
-        .await;
-    }
-
-    /// Waits until the alias means this adapter.
-    async fn answers_by(&self, digest: &str) {
-        let hex = digest.strip_prefix("sha256:").unwrap();
-        let name = format!("{ALIAS}@sha256-{}", &hex[..12]);
-        self.until(&format!("{name} answers"), async || {
-            self.chat()
-                .await
-                .is_ok_and(|answer| answer["model"] == name)
-        })
-        .await;
-    }
-}
-
-/// A short answer, always by the likeliest token.
-async fn chat(client: &reqwest::Client, url: &str) -> Result<Value, String> {
-    let asked = json!({
-        "model": ALIAS, "messages": [{"role": "user", "content": "Is 8 even?"}],
-        "max_tokens": 4, "temperature": 0, "k": 0,
-    });
-    let sent = client.post(format!("{url}/v1/chat/completions"));
-    let answer = sent
-        .json(&asked)
-        .send()
-        .await
-        .map_err(|e| format!("{e:?}"))?;
-    let code = answer.status();
-    let body = answer.text().await.map_err(|e| format!("{e:?}"))?;
-    match code.is_success() {
-        true => serde_json::from_str(&body).map_err(|e| e.to_string()),
-        false => Err(format!("{code}: {body}")),
-    }
-}
-
-/// Chats that go on until they are told to stop.
-struct Chats {
-    stop: Arc<AtomicBool>,
-    task: JoinHandle<(usize, Vec<String>)>,
-}
-
-impl Chats {
-    fn start(client: reqwest::Client, url: String) -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move {
-            let (mut asked, mut failed) = (0, Vec::new());
-            while !stopped.load(Ordering::Relaxed) {
-                asked += 1;
-                failed.extend(chat(&client, &url).await.err());
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            (asked, failed)
-        });
-        Self { stop, task }
-    }
-
-    async fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let (asked, failed) = self.task.await.unwrap();
-        println!("    {asked} chats, {} failed", failed.len());
-        assert!(failed.is_empty(), "{failed:#?}");
     }
 }
 
@@ -249,26 +140,27 @@ fn goes_on() -> bool {
 
 pub async fn one_from_git_is_trained_and_taken_back(story: Arc<Story>) {
     blocking(|| story.install(&["--set", "workers[0].checkpoints=1s"]));
-    let mut tuned = Tuned::new(story.clone());
+    let mut declared = Declared::new(story.clone());
     let _flux = blocking(Flux::start);
-    let repository = tuned.repository.serve().await;
-    let commit = tuned.push();
+    let repository = declared.repository.serve().await;
+    let commit = declared.push();
     blocking(|| follow(&repository));
-    tuned.done(&commit).await;
+    declared.done(&commit).await;
     blocking(|| rolled_out(AGENTS, "deployment/tuned-recall"));
-    tuned.url = blocking(|| story.url(AGENTS, NAME));
-    let refused = tuned.chat().await.unwrap_err();
+    declared.tuned.url = blocking(|| story.url(AGENTS, NAME));
+    let refused = declared.tuned.chat().await.unwrap_err();
     assert!(refused.contains("no_chat_model"), "{refused}");
 
-    let load = Load::start(&tuned.url);
-    a_commit_moves_the_schedule(&mut tuned).await;
-    its_worker_is_killed_half_way(&tuned).await;
+    let load = Load::start(&declared.tuned.url);
+    a_commit_moves_the_schedule(&mut declared).await;
+    let tuned = &declared.tuned;
+    its_worker_is_killed_half_way(tuned).await;
     // Everywhere: a replica that has not switched knows no such name.
-    tuned.serves("tuned-2").await;
-    let chats = Chats::start(story.asking.clone(), tuned.url.clone());
+    tuned.serves(2).await;
+    let chats = tuned.chats();
     let first = tuned.adapter(2).await.expect("the second release has it");
     tuned.answers_by(&first).await;
-    another_is_taken_back(&mut tuned, &first).await;
+    another_is_taken_back(&mut declared, &first).await;
     chats.stop().await;
     let report = load.stop().await;
     assert!(report.failed.is_empty(), "{:?}", report.failed);
@@ -279,17 +171,21 @@ pub async fn one_from_git_is_trained_and_taken_back(story: Arc<Story>) {
     });
 }
 
-async fn a_commit_moves_the_schedule(tuned: &mut Tuned) {
+async fn a_commit_moves_the_schedule(declared: &mut Declared) {
     let next = || {
         let path = "{.status.adapters[0].nextTime}";
         blocking(|| field(&format!("memorypipeline/{NAME}"), AGENTS, path))
     };
     let before = next();
     assert!(before.contains("-01-01T00:00:00"), "{before}");
-    tuned.cron = soon();
-    tuned.deploy().await;
+    declared.cron = soon();
+    declared.deploy().await;
     assert_ne!(next(), before);
-    assert_eq!(tuned.all(RUN).await.len(), 1, "nothing is trained at once");
+    assert_eq!(
+        declared.tuned.all(RUN).await.len(),
+        1,
+        "nothing is trained at once"
+    );
 }
 
 /// It stands still when it has written something down, and then its pod is gone.
@@ -327,9 +223,10 @@ async fn its_worker_is_killed_half_way(tuned: &Tuned) {
 }
 
 /// Another adapter follows; one command goes back to the first, and a new index keeps that.
-async fn another_is_taken_back(tuned: &mut Tuned, first: &str) {
-    tuned.examples = 140;
-    tuned.deploy().await;
+async fn another_is_taken_back(declared: &mut Declared, first: &str) {
+    declared.examples = 140;
+    declared.deploy().await;
+    let tuned = &declared.tuned;
     let ask = |what: &[&str]| blocking(|| plugin(&[&["-n", AGENTS], what].concat()));
     ask(&["run", "finetune", "escalation", "--pipeline", NAME]);
     let what = "there is another adapter";
@@ -338,7 +235,7 @@ async fn another_is_taken_back(tuned: &mut Tuned, first: &str) {
         .await;
     let second = tuned.adapter(3).await.unwrap();
     assert_ne!(second, first);
-    tuned.serves("tuned-3").await;
+    tuned.serves(3).await;
     tuned.answers_by(&second).await;
     let shown = ask(&["releases", NAME, "show", "3"]);
     assert!(shown.contains("adapter escalation"), "{shown}");
@@ -352,8 +249,9 @@ async fn another_is_taken_back(tuned: &mut Tuned, first: &str) {
     );
     assert!(began.elapsed() < BACK, "{:?}", began.elapsed());
 
-    tuned.hours = "The workshop opens at ten.";
-    tuned.deploy().await;
+    declared.hours = "The workshop opens at ten.";
+    declared.deploy().await;
+    let tuned = &declared.tuned;
     tuned
         .until("there is another index", async || {
             tuned.adapter(4).await.is_some()

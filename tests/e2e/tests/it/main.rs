@@ -1,6 +1,6 @@
 //! Loci on a whole Kubernetes, as its users have it: Helm, kubectl, and HTTP through the Service. `make e2e` makes the
 //! cluster and runs this inside its network: one cluster, on which scenario follows scenario. Arguments choose scenarios
-//! by parts of their names; `chaos` runs when it is asked for only.
+//! by parts of their names; `chaos` and `vllm` run when they are asked for only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod adapters;
@@ -22,7 +22,9 @@ mod rollouts;
 mod secrets;
 mod story;
 mod tenants;
+mod tuned;
 mod upgrade;
+mod vllm;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -66,6 +68,7 @@ async fn tell() -> Vec<&'static str> {
         .collect();
     let chosen = |name: &str| match name {
         "chaos::long" => asked.iter().any(|a| a == "chaos"),
+        "vllm::adapters_are_answered_with" => asked.iter().any(|a| a == "vllm"),
         _ => asked.is_empty() || asked.iter().any(|a| name.contains(a.as_str())),
     };
     let upgraded = chosen("upgrade::from_an_earlier_chart");
@@ -101,6 +104,7 @@ async fn tell() -> Vec<&'static str> {
         tenants::no_fetcher_reads_what_is_anothers,
         gitops::flux_follows_a_repository,
         adapters::one_from_git_is_trained_and_taken_back,
+        vllm::adapters_are_answered_with,
         chaos::long,
         install::resources_are_deleted_and_applied_again,
         install::uninstalled_and_reinstalled,

@@ -14,7 +14,7 @@ pub const EARLIER: &str = "tests/fixtures/chart-0.1.0";
 const IMAGE: &str = "{.spec.template.spec.containers[0].image}";
 
 /// The image of a chart, by its appVersion.
-fn image(charts: &str) -> String {
+pub fn image(charts: &str) -> String {
     let file = root().join(charts).join("loci/Chart.yaml");
     let text = std::fs::read_to_string(file).unwrap();
     let version = text.lines().find_map(|l| l.strip_prefix("appVersion: "));
