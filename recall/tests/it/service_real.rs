@@ -44,9 +44,9 @@ fn trained(decoder: &Arc<Decoder>) -> Adapter {
         Example::chat(decoder, &turns).unwrap()
     };
     let settings = TrainingSettings {
-        epochs: 4,
+        epochs: 16,
         batch: 4,
-        learning_rate: 1e-3,
+        learning_rate: 2e-3,
         seed: 5,
         ..TrainingSettings::default()
     };
@@ -118,7 +118,8 @@ async fn a_real_vllm_says_what_the_decoder_here_says() {
         assert_eq!(text(&chunks), said, "{model}");
         answers.push(said);
     }
-    assert_ne!(answers[0], answers[1], "the adapter says something else");
+    assert_eq!(answers[1], "Even it is, sir.");
+    assert_ne!(answers[0], answers[1]);
 
     let mut long = ask("Write a long story about a bicycle.", 600);
     long["stream"] = json!(true);
