@@ -1,219 +1,320 @@
 //! The BERT encoder (Devlin et al., 2018) over packed sequences.
 
-use std::sync::Arc;
-
-use burn::tensor::{Device, Tensor, TensorData};
+use std::ops::Range;
+use std::sync::Mutex;
 
 use super::Pooling;
 use super::config::BertConfig;
+use super::load::load;
 use crate::ModelError;
-use crate::kernels::{self, LayerNorm};
-use crate::matrix::transpose;
+use crate::kernels::Isa;
+use crate::kernels::encoder::{
+    Attention, Finish, LINE, Line, Linear, Matrix, Norm, Scratch, Team, add_norm, embed,
+};
 use crate::weights::Weights;
 
-/// The network with its weights on a device.
+/// Rows that go through the layers between two attentions together: few enough that what they become (half a megabyte
+/// for MiniLM) stays in the second cache, enough that reading the weights takes less time than computing with them.
+const BLOCK: usize = 72;
+
+/// The network with its weights, packed for this processor.
 #[derive(Debug)]
 pub(super) struct Bert {
-    words: Tensor<2>,
-    /// Position embeddings, to which the embedding of token type 0 is added.
-    positions: Tensor<2>,
-    norm: LayerNorm,
-    layers: Vec<Layer>,
-    heads: usize,
+    pub isa: Isa,
+    /// Panels of all linear layers, in the order in which they are read.
+    pub weights: Vec<Line>,
+    /// A row of whole lines for each token, as those of the activations.
+    pub words: Vec<Line>,
+    /// A row for each position, to which the embedding of token type 0 is added.
+    pub positions: Vec<Line>,
+    pub norm: LayerNorm,
+    pub layers: Vec<Layer>,
+    pub heads: usize,
+    pub width: usize,
 }
 
 #[derive(Debug)]
-struct Layer {
-    qkv: Linear,
-    attended: Linear,
-    attention_norm: LayerNorm,
-    widen: Linear,
-    narrow: Linear,
-    output_norm: LayerNorm,
+pub(super) struct Layer {
+    pub qkv: Linear,
+    pub attended: Linear,
+    pub attention_norm: LayerNorm,
+    pub widen: Linear,
+    pub narrow: Linear,
+    pub output_norm: LayerNorm,
 }
 
-/// `x weight + bias`; the weight is `[in, out]`, the transpose of the file's, so that products need no packing.
+/// Scale, shift and epsilon of a layer norm.
 #[derive(Debug)]
-struct Linear {
-    weight: Tensor<2>,
-    bias: Tensor<1>,
+pub(super) struct LayerNorm {
+    pub gamma: Vec<Line>,
+    pub beta: Vec<Line>,
+    pub epsilon: f32,
+}
+
+/// Memory that one batch after another is computed in.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// The hidden states.
+    x: Matrix,
+    qkv: Matrix,
+    mixed: Matrix,
+    /// Of a block: what is added to the hidden states, and the widened ones.
+    added: Matrix,
+    wide: Matrix,
+    scratch: Vec<Mutex<Scratch>>,
 }
 
 impl Bert {
-    pub fn load(
-        config: &BertConfig,
-        weights: &mut Weights,
-        device: &Device,
-    ) -> Result<Self, ModelError> {
-        let prefix = if weights.contains("bert.embeddings.word_embeddings.weight") {
-            "bert."
-        } else {
-            ""
-        };
-        refuse_further_layers(config, weights, prefix)?;
-        let mut loader = Loader {
-            config,
-            weights,
-            device,
-        };
-        let hidden = config.hidden_size;
-        let name = |part: &str| format!("{prefix}embeddings.{part}");
-        let mut positions = loader.read(
-            &name("position_embeddings.weight"),
-            &[config.max_position_embeddings, hidden],
-        )?;
-        let types = loader.read(
-            &name("token_type_embeddings.weight"),
-            &[config.type_vocab_size, hidden],
-        )?;
-        for row in positions.chunks_exact_mut(hidden) {
-            row.iter_mut()
-                .zip(&types)
-                .for_each(|(position, kind)| *position += kind);
-        }
-        let words = loader.read(
-            &name("word_embeddings.weight"),
-            &[config.vocab_size, hidden],
-        )?;
-        Ok(Self {
-            words: Tensor::from_data(TensorData::new(words, [config.vocab_size, hidden]), device),
-            positions: Tensor::from_data(
-                TensorData::new(positions, [config.max_position_embeddings, hidden]),
-                device,
-            ),
-            norm: loader.norm(&name("LayerNorm"))?,
-            layers: (0..config.num_hidden_layers)
-                .map(|i| loader.layer(&format!("{prefix}encoder.layer.{i}")))
-                .collect::<Result<_, _>>()?,
-            heads: config.num_attention_heads,
-        })
+    pub fn load(config: &BertConfig, weights: &mut Weights) -> Result<Self, ModelError> {
+        load(config, weights, Isa::detect())
     }
 
-    /// One vector for each sequence of token `ids`, which follow one another without padding: `[sequences, hidden]`.
+    /// Lines of a row of hidden states.
+    fn lines(&self) -> usize {
+        self.width.div_ceil(LINE)
+    }
+
+    /// Multiplications that so many tokens take, about.
+    pub fn products(&self, tokens: usize) -> usize {
+        tokens * self.weights.len() * LINE
+    }
+
+    /// Memory for batches of this network.
+    pub fn work(&self) -> Work {
+        let (shape, lines) = (self.isa.shape(), self.lines());
+        let widest = |of: fn(&Layer) -> &Linear| {
+            let each = self.layers.iter().map(|layer| of(layer).lines());
+            each.max().unwrap_or(0)
+        };
+        let attended = widest(|layer| &layer.attended);
+        Work {
+            x: Matrix::tiled(shape, lines),
+            qkv: Matrix::plain(shape, widest(|layer| &layer.qkv)),
+            mixed: Matrix::tiled(shape, lines),
+            added: Matrix::tiled(shape, widest(|layer| &layer.narrow).max(attended)),
+            wide: Matrix::tiled(shape, widest(|layer| &layer.widen)),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// One vector for each sequence of token `ids`, which follow one another without padding, into `out`:
+    /// `[sequences, hidden]`.
     pub fn forward(
         &self,
-        ids: Arc<[u32]>,
-        lengths: Arc<[usize]>,
-        pooling: Pooling,
-        unit: bool,
-    ) -> Tensor<2> {
-        let mut x = kernels::embed_tokens(
-            &self.words,
-            &self.positions,
-            &self.norm,
-            ids,
-            lengths.clone(),
-        );
-        for layer in &self.layers {
-            x = layer.forward(x, self.heads, lengths.clone());
+        ids: &[u32],
+        lengths: &[usize],
+        (pooling, unit): (Pooling, bool),
+        team: &Team,
+        work: &mut Work,
+        out: &mut [f32],
+    ) {
+        self.fit(work, ids.len(), team);
+        self.embed(ids, lengths, &mut work.x);
+        let blocks = self.blocks(ids.len());
+        if let Some(first) = self.layers.first() {
+            for block in &blocks {
+                self.project(first, block, team, work);
+            }
         }
-        kernels::pool(x, pooling, unit, lengths)
-    }
-}
-
-impl Layer {
-    fn forward(&self, x: Tensor<2>, heads: usize, lengths: Arc<[usize]>) -> Tensor<2> {
-        let qkv = x.clone().matmul(self.qkv.weight.clone());
-        let mixed = kernels::attention(qkv, &self.qkv.bias, heads, lengths);
-        let attended = mixed.matmul(self.attended.weight.clone());
-        let x = kernels::bias_residual_norm(attended, &self.attended.bias, x, &self.attention_norm);
-        let wide = kernels::bias_gelu(
-            x.clone().matmul(self.widen.weight.clone()),
-            &self.widen.bias,
-        );
-        let narrow = wide.matmul(self.narrow.weight.clone());
-        kernels::bias_residual_norm(narrow, &self.narrow.bias, x, &self.output_norm)
-    }
-}
-
-/// Weights with more layers than config.json counts are another model's: never run a part of it unnoticed.
-fn refuse_further_layers(
-    config: &BertConfig,
-    weights: &Weights,
-    prefix: &str,
-) -> Result<(), ModelError> {
-    let layers = config.num_hidden_layers;
-    let further = format!("{prefix}encoder.layer.{layers}.");
-    if weights
-        .names()
-        .iter()
-        .any(|name| name.starts_with(&further))
-    {
-        let reason = format!(
-            "holds a layer {layers}, and config.json has num_hidden_layers {layers}, counted from 0; weights and config.json belong to different models"
-        );
-        return Err(ModelError::config(weights.path(), reason));
-    }
-    Ok(())
-}
-
-struct Loader<'a> {
-    config: &'a BertConfig,
-    weights: &'a mut Weights,
-    device: &'a Device,
-}
-
-impl Loader<'_> {
-    fn read(&mut self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
-        self.weights.read(tensor, shape)
-    }
-
-    fn layer(&mut self, prefix: &str) -> Result<Layer, ModelError> {
-        let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
-        let name = |part: &str| format!("{prefix}.{part}");
-        let qkv = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
-        Ok(Layer {
-            qkv: self.linear(&qkv, hidden, hidden)?,
-            attended: self.linear(&[name("attention.output.dense")], hidden, hidden)?,
-            attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
-            widen: self.linear(&[name("intermediate.dense")], hidden, wide)?,
-            narrow: self.linear(&[name("output.dense")], wide, hidden)?,
-            output_norm: self.norm(&name("output.LayerNorm"))?,
-        })
-    }
-
-    /// Linear layers of the same input side by side, as one.
-    fn linear(
-        &mut self,
-        names: &[String],
-        input: usize,
-        output: usize,
-    ) -> Result<Linear, ModelError> {
-        let width = names.len() * output;
-        let mut weight = vec![0.0; input * width];
-        let mut bias = Vec::with_capacity(width);
-        for (i, name) in names.iter().enumerate() {
-            let part = self.read(&format!("{name}.weight"), &[output, input])?;
-            transpose(&part, input, &mut weight, width, i * output);
-            bias.extend(self.read(&format!("{name}.bias"), &[output])?);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let attention = Attention {
+                isa: self.isa,
+                qkv: &work.qkv,
+                lengths,
+                width: self.width,
+                heads: self.heads,
+            };
+            attention.run(team, &work.scratch, &mut work.mixed);
+            for block in &blocks {
+                self.mix(layer, block, team, work);
+                if let Some(next) = self.layers.get(i + 1) {
+                    self.project(next, block, team, work);
+                }
+            }
         }
-        Ok(Linear {
-            weight: Tensor::from_data(TensorData::new(weight, [input, width]), self.device),
-            bias: self.vector(bias),
-        })
+        let mut start = 0;
+        for (vector, length) in out.chunks_exact_mut(self.width).zip(lengths) {
+            pool(&work.x, start..start + length, pooling, vector);
+            if unit {
+                // torch.nn.functional.normalize's epsilon.
+                let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
+                vector.iter_mut().for_each(|v| *v /= norm);
+            }
+            start += length;
+        }
     }
 
-    /// The first BERT checkpoints call scale and shift gamma and beta, later ones weight and bias.
-    fn norm(&mut self, name: &str) -> Result<LayerNorm, ModelError> {
-        let old = self.weights.contains(&format!("{name}.gamma"));
-        let [gamma, beta] = if old {
-            ["gamma", "beta"]
-        } else {
-            ["weight", "bias"]
-        };
-        let shape = [self.config.hidden_size];
-        let gamma = self.read(&format!("{name}.{gamma}"), &shape)?;
-        let beta = self.read(&format!("{name}.{beta}"), &shape)?;
-        let epsilon = self.config.layer_norm_eps;
-        Ok(LayerNorm {
-            gamma: self.vector(gamma),
-            beta: self.vector(beta),
-            epsilon,
-        })
+    fn fit(&self, work: &mut Work, tokens: usize, team: &Team) {
+        for matrix in [&mut work.x, &mut work.qkv, &mut work.mixed] {
+            matrix.fit(tokens);
+        }
+        for matrix in [&mut work.added, &mut work.wide] {
+            matrix.fit(tokens.min(BLOCK));
+        }
+        let threads = work.scratch.len().max(team.threads());
+        work.scratch.resize_with(threads, Mutex::default);
     }
 
-    fn vector(&self, values: Vec<f32>) -> Tensor<1> {
-        let length = values.len();
-        Tensor::from_data(TensorData::new(values, [length]), self.device)
+    /// Rows in blocks of like size, each of whole tiles but for the end.
+    fn blocks(&self, rows: usize) -> Vec<Range<usize>> {
+        let height = self.isa.shape().rows;
+        let tiles = rows.div_ceil(height);
+        let count = tiles.div_ceil(BLOCK / height);
+        let start = |i: usize| (tiles * i / count * height).min(rows);
+        (0..count).map(|i| start(i)..start(i + 1)).collect()
+    }
+
+    fn embed(&self, ids: &[u32], lengths: &[usize], x: &mut Matrix) {
+        let (lines, norm) = (self.lines(), self.norm.of(self.width));
+        let (_, step) = x.steps();
+        let positions = lengths.iter().flat_map(|&length| 0..length);
+        for (row, (id, position)) in ids.iter().zip(positions).enumerate() {
+            let word = &self.words[*id as usize * lines..][..lines];
+            let position = &self.positions[position * lines..][..lines];
+            let at = x.at(row, 0);
+            embed(self.isa, &mut x.data[at..], step, word, position, norm);
+        }
+    }
+
+    /// Queries, keys and values of a block.
+    fn project(&self, layer: &Layer, block: &Range<usize>, team: &Team, work: &mut Work) {
+        let first = block.start / work.x.height;
+        let (x, qkv) = ((&work.x, first), (&mut work.qkv, first));
+        let finish = Finish::Nothing;
+        layer
+            .qkv
+            .apply(&self.weights, team, x, block.len(), qkv, finish);
+    }
+
+    /// What follows a block's attention.
+    fn mix(&self, layer: &Layer, block: &Range<usize>, team: &Team, work: &mut Work) {
+        let (weights, rows) = (self.weights.as_slice(), block.len());
+        let first = block.start / work.x.height;
+        let Work {
+            x,
+            mixed,
+            added,
+            wide,
+            ..
+        } = work;
+        let (of, nothing) = ((&*mixed, first), Finish::Nothing);
+        layer
+            .attended
+            .apply(weights, team, of, rows, (&mut *added, 0), nothing);
+        self.add(added, &layer.attention_norm, block, x);
+        let (of, gelu) = ((&*x, first), Finish::Gelu);
+        layer
+            .widen
+            .apply(weights, team, of, rows, (&mut *wide, 0), gelu);
+        layer
+            .narrow
+            .apply(weights, team, (&*wide, 0), rows, (&mut *added, 0), nothing);
+        self.add(added, &layer.output_norm, block, x);
+    }
+
+    /// Adds to a block of the hidden states, and normalises.
+    fn add(&self, added: &Matrix, norm: &LayerNorm, block: &Range<usize>, x: &mut Matrix) {
+        let (height, size) = (x.height, x.tile());
+        let norm = norm.of(self.width);
+        for (i, row) in block.clone().step_by(height).enumerate() {
+            let tile = &mut x.data[row / height * size..][..size];
+            let rows = height.min(block.end - row);
+            add_norm(self.isa, tile, added.tiles(i..i + 1), height, rows, norm);
+        }
+    }
+}
+
+impl LayerNorm {
+    fn of(&self, width: usize) -> Norm<'_> {
+        Norm {
+            gamma: &self.gamma,
+            beta: &self.beta,
+            epsilon: self.epsilon,
+            width,
+        }
+    }
+}
+
+/// One vector of the rows of a sequence.
+fn pool(x: &Matrix, rows: Range<usize>, pooling: Pooling, vector: &mut [f32]) {
+    let count = rows.len() as f32;
+    for (line, part) in vector.chunks_mut(LINE).enumerate() {
+        let mut lines = rows.clone().map(|row| &x.data[x.at(row, line)].0);
+        let mut pooled = lines.next().copied().unwrap_or_default();
+        match pooling {
+            Pooling::Cls => {}
+            Pooling::Max => {
+                lines.for_each(|row| pooled.iter_mut().zip(row).for_each(|(v, r)| *v = v.max(*r)));
+            }
+            Pooling::Mean => {
+                lines.for_each(|row| pooled.iter_mut().zip(row).for_each(|(v, r)| *v += r));
+                pooled.iter_mut().for_each(|v| *v /= count);
+            }
+        }
+        part.copy_from_slice(&pooled[..part.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::kernels::levels;
+
+    /// The tiny model of the references, for one instruction set.
+    fn tiny(isa: Isa) -> Bert {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/tiny");
+        let config = BertConfig::read(&dir.join("config.json")).unwrap();
+        let mut weights = Weights::open(&dir.join("model.safetensors")).unwrap();
+        load(&config, &mut weights, isa).unwrap()
+    }
+
+    #[test]
+    fn every_instruction_set_computes_the_same_vectors() {
+        // More rows than a block has, the last tile not full; the same memory for all, in turns.
+        let lengths = [1, 40, 2, 37, 13, 29];
+        let ids: Vec<u32> = (0..122).map(|i| i * 31 % 196).collect();
+        let mut first: Option<Vec<f32>> = None;
+        for isa in levels() {
+            let bert = tiny(isa);
+            let mut work = bert.work();
+            for team in [Team::alone(), Team::gather()] {
+                let mut run = |ids: &[u32], lengths: &[usize]| {
+                    let mut out = vec![0.0; lengths.len() * bert.width];
+                    let how = (Pooling::Mean, true);
+                    bert.forward(ids, lengths, how, &team, &mut work, &mut out);
+                    out
+                };
+                let got = run(&ids, &lengths);
+                let want = first.get_or_insert_with(|| got.clone());
+                for (got, want) in got.iter().zip(want.iter()) {
+                    assert!((got - want).abs() < 1e-5, "{isa}: {got} against {want}");
+                }
+                let mut start = 0;
+                for (i, length) in lengths.iter().enumerate() {
+                    let alone = run(&ids[start..start + length], &[*length]);
+                    assert_eq!(alone, got[i * bert.width..][..bert.width], "{isa}");
+                    start += length;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_all_rows_in_whole_tiles() {
+        for isa in levels() {
+            let bert = tiny(isa);
+            for rows in [1, 12, 13, 72, 73, 128, 500] {
+                let blocks = bert.blocks(rows);
+                assert_eq!(blocks[0].start, 0);
+                assert_eq!(blocks[blocks.len() - 1].end, rows);
+                assert!(blocks.windows(2).all(|pair| pair[0].end == pair[1].start));
+                for block in blocks {
+                    assert!((1..=BLOCK).contains(&block.len()));
+                    assert!(block.start.is_multiple_of(isa.shape().rows));
+                }
+            }
+        }
     }
 }

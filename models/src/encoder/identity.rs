@@ -3,7 +3,8 @@ use serde::Serialize;
 
 use super::Pooling;
 
-/// Everything that decides which vector a text gets. Two encoders of one identity fill the same index.
+/// Everything that decides which vector a text gets, but for rounding: between builds and processors, vectors of one
+/// identity differ in their last digits, which no search tells apart. Two encoders of one identity fill the same index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EmbedderIdentity {
     /// Digest of the weights file.

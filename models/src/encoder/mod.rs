@@ -5,25 +5,39 @@ mod bert;
 mod config;
 mod description;
 mod identity;
+mod load;
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use crate::kernels::encoder::Team;
 use crate::tokenizer::Tokens;
 use crate::weights::Weights;
 use crate::{DeviceRequest, ModelError, TextTokenizer};
 use batch::{Batch, pack};
-use bert::Bert;
+use bert::{Bert, Work};
 use description::Description;
 pub use description::Pooling;
 pub use identity::EmbedderIdentity;
 
 /// Texts tokenized ahead of the batches they are packed into.
 const WINDOW: usize = 1024;
+
+/// Texts up to which the calling thread tokenizes alone, rather than wait for threads that may have much to do.
+const FEW: usize = 16;
+
+/// Multiplications of a batch up to which one thread is done before another has begun.
+const LITTLE: usize = 4_000_000;
+
+/// How long a thread of the pool that waits for a batch does not look for other work.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What a text is for. Models trained for asymmetric retrieval put different prompts before the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +72,14 @@ pub struct Embeddings {
 
 /// A text encoder of the BERT family with everything its directory says about it. Share it by `Arc`.
 ///
-/// A text's vector is the same to the bit whatever it is batched with, as long as the processor and the build are
-/// the same: each row of each operation is computed in an order of its own length alone.
+/// A text's vector is the same to the bit whatever it is batched with and however many threads there are, as long as
+/// the processor and the build are the same: each row of each operation is computed in an order of its own length alone.
 pub struct Encoder {
     bert: Bert,
     tokenizer: TextTokenizer,
     identity: EmbedderIdentity,
+    /// What no call computes in now. As many as there were calls and threads at once.
+    work: Mutex<Vec<Work>>,
 }
 
 impl fmt::Debug for Encoder {
@@ -81,7 +97,8 @@ impl Encoder {
     /// When a file is missing, malformed or damaged, when files contradict one another, when the model asks for
     /// something that is not supported, or when the device is not available.
     pub fn load(dir: &Path, device: DeviceRequest) -> Result<Self, ModelError> {
-        let device = device.open()?;
+        // The one device that there is, for which the kernels are.
+        device.open()?;
         let description = Description::read(dir)?;
         let Description {
             config,
@@ -111,12 +128,13 @@ impl Encoder {
             max_tokens,
             dimensions: config.hidden_size,
         };
-        let bert = Bert::load(&config, &mut weights, &device)?;
+        let bert = Bert::load(&config, &mut weights)?;
         tracing::debug!(dir = %dir.display(), architecture = identity.architecture, "loaded an encoder");
         Ok(Self {
             bert,
             tokenizer,
             identity,
+            work: Mutex::default(),
         })
     }
 
@@ -136,7 +154,8 @@ impl Encoder {
     }
 
     /// Embeds `texts`, each after the prompt of its `role`. `progress` is called after each batch and stops the
-    /// work by `Break`. A single short text is computed on the calling thread.
+    /// work by `Break`. What makes a few batches is computed on the calling thread, which idle threads help; it never
+    /// waits for other calls.
     ///
     /// # Errors
     /// [`ModelError::Cancelled`] after a `Break`; [`ModelError::Tokenize`] and [`ModelError::Compute`] when the
@@ -157,14 +176,11 @@ impl Encoder {
         {
             let tokens = self.tokenize(window, role)?;
             truncated += tokens.iter().filter(|text| text.truncated).count();
-            for batch in pack(&tokens) {
-                self.embed_batch(&batch, out)?;
+            self.embed_batches(&pack(&tokens), out, &mut |batch| {
                 done.texts += batch.texts.len();
                 done.tokens += batch.ids.len();
-                if progress(done).is_break() {
-                    return Err(ModelError::Cancelled);
-                }
-            }
+                progress(done)
+            })?;
         }
         Ok(Embeddings {
             vectors,
@@ -183,40 +199,107 @@ impl Encoder {
             "" => self.tokenizer.tokens(text),
             prompt => self.tokenizer.tokens(&format!("{prompt}{text}")),
         };
-        match texts {
-            [text] => Ok(vec![tokens(text)?]),
-            _ => texts.par_iter().with_min_len(8).map(tokens).collect(),
+        if texts.len() <= FEW {
+            texts.iter().map(tokens).collect()
+        } else {
+            texts.par_iter().with_min_len(8).map(tokens).collect()
         }
     }
 
-    /// Computes a batch and puts its vectors where their texts are in the window `out`.
-    fn embed_batch(&self, batch: &Batch, out: &mut [f32]) -> Result<(), ModelError> {
+    /// Computes batches and puts their vectors where their texts are in the window `out`.
+    fn embed_batches(
+        &self,
+        batches: &[Batch],
+        out: &mut [f32],
+        done: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
+    ) -> Result<(), ModelError> {
+        let mut finish = |batch: &Batch, vectors: Vec<f32>| {
+            self.place(batch, &vectors, out);
+            match done(batch) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(ModelError::Cancelled),
+            }
+        };
+        let ahead = 2 * rayon::current_num_threads();
+        if batches.len() < ahead {
+            return batches.iter().try_for_each(|batch| {
+                let little = self.bert.products(batch.ids.len()) < LITTLE;
+                let team = if little {
+                    Team::alone()
+                } else {
+                    Team::gather()
+                };
+                finish(batch, self.compute(batch, &team)?)
+            });
+        }
+        let (sender, receiver) = mpsc::channel();
+        rayon::in_place_scope_fifo(|scope| {
+            let mut waiting = batches.iter();
+            // A few at a time, so that calls at the same time take turns.
+            let mut start = |count| {
+                for batch in waiting.by_ref().take(count) {
+                    let sender = sender.clone();
+                    scope.spawn_fifo(move |_| {
+                        let compute = || self.compute(batch, &Team::alone());
+                        let computed = catch_unwind(AssertUnwindSafe(compute));
+                        // Nobody listens when the call has ended.
+                        let _ = sender.send((batch, computed));
+                    });
+                }
+            };
+            start(ahead);
+            for _ in batches {
+                let (batch, computed) = next(&receiver);
+                let vectors = computed.unwrap_or_else(|panic| resume_unwind(panic))?;
+                start(1);
+                finish(batch, vectors)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The vectors of a batch.
+    fn compute(&self, batch: &Batch, team: &Team) -> Result<Vec<f32>, ModelError> {
         let EmbedderIdentity {
             pooling,
             normalize,
             dimensions,
             ..
         } = self.identity;
-        let vectors =
-            self.bert
-                .forward(batch.ids.clone(), batch.lengths.clone(), pooling, normalize);
-        let vectors = read(vectors)?;
+        let unused = || self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = unused().pop();
+        let mut work = kept.unwrap_or_else(|| self.bert.work());
+        let mut vectors = vec![0.0; batch.lengths.len() * dimensions];
+        let (ids, lengths) = (&batch.ids, &batch.lengths);
+        let how = (pooling, normalize);
+        self.bert
+            .forward(ids, lengths, how, team, &mut work, &mut vectors);
+        unused().push(work);
         if !vectors.iter().all(|v| v.is_finite()) {
             return Err(ModelError::Compute(
                 "the weights yield vectors that are not finite".to_owned(),
             ));
         }
+        Ok(vectors)
+    }
+
+    fn place(&self, batch: &Batch, vectors: &[f32], out: &mut [f32]) {
+        let dimensions = self.dimensions();
         for (vector, &text) in vectors.chunks_exact(dimensions).zip(&batch.texts) {
             out[text * dimensions..][..dimensions].copy_from_slice(vector);
         }
-        Ok(())
     }
 }
 
-fn read(tensor: Tensor<2>) -> Result<Vec<f32>, ModelError> {
-    let data = tensor
-        .try_into_data()
-        .map_err(|e| ModelError::Compute(e.to_string()))?;
-    data.try_into_vec::<f32>()
-        .map_err(|e| ModelError::Compute(format!("{e:?}")))
+/// The next batch that is done. A thread of the pool works meanwhile: it may be the only one.
+fn next<T>(receiver: &Receiver<T>) -> T {
+    loop {
+        if let Ok(done) = receiver.try_recv() {
+            return done;
+        }
+        let worked = rayon::yield_now() == Some(rayon::Yield::Executed);
+        if !worked && let Ok(done) = receiver.recv_timeout(PATIENCE) {
+            return done;
+        }
+    }
 }

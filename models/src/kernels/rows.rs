@@ -79,52 +79,9 @@ macro_rules! kernel {
 
 // Below the macro, which they use.
 pub(super) mod decoder;
+pub(super) mod encoder;
+pub(super) mod tile;
 pub(super) mod train;
-
-kernel! {
-    /// Adds `bias` to each row of `x`.
-    pub fn add_bias(x: &mut [f32], bias: &[f32]) {
-        for row in x.chunks_exact_mut(bias.len()) {
-            for (v, b) in row.iter_mut().zip(bias) {
-                *v += b;
-            }
-        }
-    }
-}
-
-kernel! {
-    /// `gelu(x + bias)` on each row of `x`, the exact form with the error function.
-    pub fn bias_gelu(x: &mut [f32], bias: &[f32]) {
-        for row in x.chunks_exact_mut(bias.len()) {
-            for (v, b) in row.iter_mut().zip(bias) {
-                *v = gelu::<FMA>(*v + b);
-            }
-        }
-    }
-}
-
-kernel! {
-    /// `layer_norm(x + bias + residual)` on each row of `x`.
-    pub fn bias_residual_norm(x: &mut [f32], bias: &[f32], residual: &[f32], norm: Norm<'_>) {
-        let width = bias.len();
-        for (row, residual) in x.chunks_exact_mut(width).zip(residual.chunks_exact(width)) {
-            for ((v, r), b) in row.iter_mut().zip(residual).zip(bias) {
-                *v += r + b;
-            }
-            normalize::<FMA>(row, norm);
-        }
-    }
-}
-
-kernel! {
-    /// `layer_norm(x + y)` on one row, where `y` is the row added.
-    pub fn add_norm(x: &mut [f32], y: &[f32], norm: Norm<'_>) {
-        for (v, w) in x.iter_mut().zip(y) {
-            *v += w;
-        }
-        normalize::<FMA>(x, norm);
-    }
-}
 
 kernel! {
     /// Softmax of each row of `x`, which is `width` wide.
@@ -149,25 +106,6 @@ kernel! {
                 *v *= scale;
             }
         }
-    }
-}
-
-/// Scale, shift and epsilon of a layer norm.
-#[derive(Clone, Copy)]
-pub(crate) struct Norm<'a> {
-    pub gamma: &'a [f32],
-    pub beta: &'a [f32],
-    pub epsilon: f32,
-}
-
-#[inline(always)]
-fn normalize<const FMA: bool>(row: &mut [f32], norm: Norm<'_>) {
-    let count = row.len() as f32;
-    let mean = fold(row, |v| v) / count;
-    let variance = fold(row, |v| (v - mean) * (v - mean)) / count;
-    let scale = 1.0 / (variance + norm.epsilon).sqrt();
-    for ((v, g), b) in row.iter_mut().zip(norm.gamma).zip(norm.beta) {
-        *v = madd::<FMA>((*v - mean) * scale, *g, *b);
     }
 }
 
@@ -249,11 +187,11 @@ fn gelu<const FMA: bool>(x: f32) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Every level that this machine can run, the portable one always.
-    pub(super) fn levels() -> Vec<Isa> {
+    pub(crate) fn levels() -> Vec<Isa> {
         let mut levels = vec![Isa(Level::Portable)];
         #[cfg(target_arch = "x86_64")]
         match Isa::detect().0 {
@@ -281,7 +219,7 @@ mod tests {
     }
 
     /// erf by its Maclaurin series, which converges everywhere.
-    fn erf(x: f64) -> f64 {
+    pub(crate) fn erf(x: f64) -> f64 {
         let mut term = x;
         let mut sum = x;
         for n in 1..200 {
@@ -289,30 +227,6 @@ mod tests {
             sum += term / f64::from(2 * n + 1);
         }
         sum * 2.0 / std::f64::consts::PI.sqrt()
-    }
-
-    #[test]
-    fn gelu_is_the_exact_form_on_every_level() {
-        let x = sample(3, 77);
-        let bias = sample(1, 77);
-        for isa in levels() {
-            let mut got = x.clone();
-            bias_gelu(isa, &mut got, &bias);
-            let sums = x
-                .iter()
-                .zip(bias.iter().cycle())
-                .map(|(v, b)| f64::from(v + b));
-            let want = sums
-                .filter(|v| v.abs() < 6.0)
-                .map(|v| 0.5 * v * (1.0 + erf(v * 0.5f64.sqrt())));
-            let got: Vec<f32> = got
-                .into_iter()
-                .zip(x.iter().zip(bias.iter().cycle()))
-                .filter(|(_, (v, b))| (*v + *b).abs() < 6.0)
-                .map(|(g, _)| g)
-                .collect();
-            assert_close(&got, want, 1e-6);
-        }
     }
 
     #[test]
@@ -329,39 +243,6 @@ mod tests {
                     let total: f64 = exps.iter().sum();
                     assert_close(row, exps.into_iter().map(|e| e / total), 1e-6);
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn norms_have_mean_and_variance_of_gamma_and_beta() {
-        let width = 77;
-        let (x, residual, bias) = (sample(3, width), sample(3, width), sample(1, width));
-        let (gamma, beta) = (vec![2.0; width], vec![0.5; width]);
-        for isa in levels() {
-            let mut got = x.clone();
-            let norm = Norm {
-                gamma: &gamma,
-                beta: &beta,
-                epsilon: 1e-12,
-            };
-            bias_residual_norm(isa, &mut got, &bias, &residual, norm);
-            for (i, row) in got.chunks(width).enumerate() {
-                let sums: Vec<f64> = (0..width)
-                    .map(|j| {
-                        f64::from(x[i * width + j])
-                            + f64::from(residual[i * width + j])
-                            + f64::from(bias[j])
-                    })
-                    .collect();
-                let mean = sums.iter().sum::<f64>() / width as f64;
-                let variance = sums.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / width as f64;
-                assert_close(
-                    row,
-                    sums.into_iter()
-                        .map(|v| (v - mean) / variance.sqrt() * 2.0 + 0.5),
-                    1e-5,
-                );
             }
         }
     }

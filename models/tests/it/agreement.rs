@@ -227,6 +227,18 @@ fn encoders_are_shared_between_threads() {
     });
 }
 
+#[test]
+fn threads_of_the_pool_embed_as_others_do() {
+    let texts = texts();
+    let cut = |text: &String| text.chars().take(150).collect::<String>();
+    let texts: Vec<String> = texts.iter().map(cut).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let run = || embed(&MINILM, &texts, Role::Passage).vectors;
+    let outside = run();
+    let (first, (second, third)) = rayon::join(run, || rayon::join(run, run));
+    assert!(outside == first && outside == second && outside == third);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
