@@ -11,7 +11,7 @@ use clap::Args;
 use loci_models::{DeviceRequest, Encoder, Role};
 use serde::{Deserialize, Serialize};
 
-use super::peer::Peer;
+use super::peer::{self, Peer};
 use super::{PACKAGES, bar, corpus, stats};
 use crate::commands::Shared;
 use crate::output::{self, Output, count};
@@ -31,11 +31,14 @@ pub struct Embed {
     #[arg(long)]
     documents: PathBuf,
     /// How many real texts
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 2000)]
     texts: usize,
     /// Rounds; in each, all take their turn, in an order that changes
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Rounds of the real texts, which take long
+    #[arg(long, default_value_t = 3)]
+    text_rounds: usize,
     /// Threads for everybody
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -49,9 +52,19 @@ struct Workload {
     name: String,
     texts: Vec<String>,
     times: usize,
+    rounds: usize,
+    /// Whether the texts are of different lengths, so that it matters how they are batched.
+    mixed: bool,
     tokens: usize,
     file: PathBuf,
 }
+
+/// Who is measured, each in a process of its own; the last one with texts of different lengths only.
+const PEERS: [&str; 3] = [
+    "sentence-transformers",
+    "onnxruntime",
+    "onnxruntime-unsorted",
+];
 
 /// What a peer answers.
 #[derive(Deserialize)]
@@ -94,14 +107,15 @@ impl Embed {
         let workloads = self.workloads(&encoder, dir.path())?;
         let limit = encoder.tokenizer().max_tokens();
         let mut peers = Vec::new();
-        for kind in ["sentence-transformers", "onnxruntime"] {
+        for kind in PEERS {
             let peer = self.start(kind, limit)?;
             eprintln!("against {} on {} threads", peer.name, self.threads);
             peers.push(peer);
         }
         let mut figures = Vec::new();
         for workload in &workloads {
-            figures.push(self.measure(&encoder, workload, &mut peers)?);
+            let some = PEERS.len() - usize::from(!workload.mixed);
+            figures.push(measure(&encoder, workload, &mut peers[..some])?);
         }
         match shared.output {
             Output::Json => output::json(&figures),
@@ -128,75 +142,90 @@ impl Embed {
         let all = texts.join(" ");
         let sized = |tokens, n| exact(encoder, &all, tokens, n);
         let real = texts.into_iter().take(self.texts).collect::<Vec<_>>();
-        let of = [
-            ("32 texts of 128 tokens".to_owned(), sized(128, 32)?, 1),
-            (format!("{} real texts", count(real.len() as u64)), real, 1),
-            ("1 query of 10 tokens".to_owned(), sized(10, 1)?, 100),
-        ];
-        let made = of.into_iter().enumerate().map(|(i, (name, texts, times))| {
-            let file = dir.join(format!("{i}.json"));
+        let workload = |name: &str, texts: Vec<String>, times, rounds, mixed| {
+            let file = dir.join(format!("{name}.json"));
             fs::write(&file, serde_json::to_vec(&texts)?)?;
             let tokens = embed(encoder, &texts)?.tokens;
-            Ok(Workload {
-                name,
+            anyhow::Ok(Workload {
+                name: name.to_owned(),
                 texts,
                 times,
+                rounds,
+                mixed,
                 tokens,
                 file,
             })
-        });
-        made.collect()
+        };
+        let name = format!("{} real texts", count(real.len() as u64));
+        Ok(vec![
+            workload(
+                "32 texts of 128 tokens",
+                sized(128, 32)?,
+                1,
+                self.rounds,
+                false,
+            )?,
+            workload(&name, real, 1, self.text_rounds, true)?,
+            workload(
+                "1 query of 10 tokens",
+                sized(10, 1)?,
+                100,
+                self.rounds,
+                false,
+            )?,
+        ])
     }
+}
 
-    fn measure(&self, encoder: &Encoder, work: &Workload, peers: &mut [Peer]) -> Result<Figure> {
-        let ours = embed(encoder, &work.texts)?;
-        let mut cosines = Vec::new();
-        for peer in peers.iter_mut() {
-            let cosine = agreement(&ours.vectors, &vectors(peer, &work.file)?, ours.dimensions);
-            if !cosine.is_finite() || cosine < AGREEMENT {
-                bail!(
-                    "{} does other work: its vectors of {} have a cosine of {cosine:.6} with ours",
-                    peer.name,
-                    work.name
-                );
-            }
-            cosines.push(cosine);
+/// Everybody's times in turns, once their vectors agree.
+fn measure(encoder: &Encoder, work: &Workload, peers: &mut [Peer]) -> Result<Figure> {
+    let ours = embed(encoder, &work.texts)?;
+    let mut cosines = Vec::new();
+    for peer in peers.iter_mut() {
+        let cosine = agreement(&ours.vectors, &vectors(peer, &work.file)?, ours.dimensions);
+        if !cosine.is_finite() || cosine < AGREEMENT {
+            bail!(
+                "{} does other work: its vectors of {} have a cosine of {cosine:.6} with ours",
+                peer.name,
+                work.name
+            );
         }
-        let bar = bar(self.rounds as u64, "rounds").with_message(work.name.clone());
-        let mut loci = Vec::new();
-        let mut theirs = vec![Vec::new(); peers.len()];
-        for round in 0..self.rounds {
-            // Nobody is always first, or always after the same.
-            for turn in 0..=peers.len() {
-                match (turn + round) % (peers.len() + 1) {
-                    0 => loci.push(timed(encoder, work)?),
-                    n => theirs[n - 1].push(took(&mut peers[n - 1], work)?),
-                }
-            }
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        let against = peers.iter().zip(theirs).zip(cosines);
-        let against = against.map(|((peer, seconds), cosine)| {
-            let ratios: Vec<f64> = seconds.iter().zip(&loci).map(|(t, l)| t / l).collect();
-            Against {
-                peer: peer.name.clone(),
-                ms: 1e3 * stats::median(seconds),
-                ratio: stats::median(ratios.iter().copied()),
-                least: stats::least(ratios),
-                cosine,
-            }
-        });
-        let peers = against.collect();
-        let seconds = stats::median(loci);
-        Ok(Figure {
-            workload: work.name.clone(),
-            tokens: work.tokens,
-            loci_ms: 1e3 * seconds,
-            tokens_per_second: work.tokens as f64 / seconds,
-            peers,
-        })
+        cosines.push(cosine);
     }
+    let bar = bar(work.rounds as u64, "rounds").with_message(work.name.clone());
+    let mut loci = Vec::new();
+    let mut theirs = vec![Vec::new(); peers.len()];
+    for round in 0..work.rounds {
+        // Nobody is always first, or always after the same.
+        for turn in 0..=peers.len() {
+            match (turn + round) % (peers.len() + 1) {
+                0 => loci.push(timed(encoder, work)?),
+                n => theirs[n - 1].push(took(&mut peers[n - 1], work)?),
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let against = peers.iter().zip(theirs).zip(cosines);
+    let against = against.map(|((peer, seconds), cosine)| {
+        let ratios: Vec<f64> = seconds.iter().zip(&loci).map(|(t, l)| t / l).collect();
+        Against {
+            peer: peer.name.clone(),
+            ms: 1e3 * stats::median(seconds),
+            ratio: stats::median(ratios.iter().copied()),
+            least: stats::least(ratios),
+            cosine,
+        }
+    });
+    let peers = against.collect();
+    let seconds = stats::median(loci);
+    Ok(Figure {
+        workload: work.name.clone(),
+        tokens: work.tokens,
+        loci_ms: 1e3 * seconds,
+        tokens_per_second: work.tokens as f64 / seconds,
+        peers,
+    })
 }
 
 fn embed(encoder: &Encoder, texts: &[String]) -> Result<loci_models::Embeddings> {
@@ -205,6 +234,7 @@ fn embed(encoder: &Encoder, texts: &[String]) -> Result<loci_models::Embeddings>
 }
 
 fn timed(encoder: &Encoder, work: &Workload) -> Result<f64> {
+    peer::rest();
     let start = Instant::now();
     for _ in 0..work.times {
         embed(encoder, &work.texts)?;
@@ -215,7 +245,7 @@ fn timed(encoder: &Encoder, work: &Workload) -> Result<f64> {
 /// Seconds for one embedding of the workload by a peer.
 fn took(peer: &mut Peer, work: &Workload) -> Result<f64> {
     let command = format!("run {} {}", work.times, work.file.display());
-    Ok(peer.ask::<Took>(&command)?.seconds)
+    Ok(peer.ask_alone::<Took>(&command)?.seconds)
 }
 
 /// The vectors of the texts in a file by a peer, row by row.

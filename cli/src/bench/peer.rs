@@ -14,6 +14,11 @@ use serde::de::DeserializeOwned;
 /// How long threads that have just worked may spin for more.
 const SPINNING: Duration = Duration::from_millis(100);
 
+/// Waits until those who were measured last are certainly at rest.
+pub fn rest() {
+    std::thread::sleep(SPINNING);
+}
+
 /// A running peer; ends when dropped.
 pub struct Peer {
     /// Its name and version.
@@ -104,7 +109,7 @@ impl Peer {
     /// # Errors
     /// As [`Self::ask`].
     pub fn ask_alone<T: DeserializeOwned>(&mut self, command: &str) -> Result<T> {
-        std::thread::sleep(SPINNING);
+        rest();
         self.ask(command)
     }
 

@@ -29,8 +29,13 @@ def sentence_transformers(directory, threads, limit):
     return f"sentence-transformers {st.__version__}, torch {torch.__version__}", embed
 
 
-def onnxruntime(directory, threads, limit):
-    """The model exported to ONNX, its graph fused for BERT, on batches of 32 texts sorted by length."""
+def onnxruntime_unsorted(directory, threads, limit):
+    name, embed = onnxruntime(directory, threads, limit, ordered=False)
+    return f"{name}, unsorted", embed
+
+
+def onnxruntime(directory, threads, limit, ordered=True):
+    """The model exported to ONNX, its graph fused for BERT, on batches of 32 texts: sorted by length, or as they come."""
     import numpy as np
     import onnxruntime as ort
     from tokenizers import Tokenizer
@@ -55,7 +60,9 @@ def onnxruntime(directory, threads, limit):
         return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
     def embed(texts):
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        order = list(range(len(texts)))
+        if ordered:
+            order.sort(key=lambda i: -len(texts[i]))
         out = np.empty((len(texts), session.get_outputs()[0].shape[-1]), dtype=np.float32)
         for start in range(0, len(order), 32):
             part = order[start : start + 32]
@@ -99,9 +106,12 @@ def exported(directory):
 
 def main():
     peer, directory, threads, limit = sys.argv[1:]
-    name, embed = {"sentence-transformers": sentence_transformers, "onnxruntime": onnxruntime}[peer](
-        directory, int(threads), int(limit)
-    )
+    peers = {
+        "sentence-transformers": sentence_transformers,
+        "onnxruntime": onnxruntime,
+        "onnxruntime-unsorted": onnxruntime_unsorted,
+    }
+    name, embed = peers[peer](directory, int(threads), int(limit))
     print(json.dumps({"peer": name}), flush=True)
     for line in sys.stdin:
         command, times, path = line.rstrip("\n").split(" ", 2)
