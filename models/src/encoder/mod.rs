@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use crate::kernels::encoder::Team;
+use crate::kernels::encoder::{MOST, Team};
 use crate::tokenizer::Tokens;
 use crate::weights::Weights;
 use crate::{DeviceRequest, ModelError, TextTokenizer};
@@ -33,7 +33,7 @@ const WINDOW: usize = 1024;
 /// Texts up to which the calling thread tokenizes alone, rather than wait for threads that may have much to do.
 const FEW: usize = 16;
 
-/// Multiplications of a batch up to which one thread is done before another has begun.
+/// Multiplications up to which one thread is done before another has begun.
 const LITTLE: usize = 4_000_000;
 
 /// How long a thread of the pool that waits for a batch does not look for other work.
@@ -220,22 +220,23 @@ impl Encoder {
                 ControlFlow::Break(()) => Err(ModelError::Cancelled),
             }
         };
-        let ahead = 2 * rayon::current_num_threads();
-        if batches.len() < ahead {
-            return batches.iter().try_for_each(|batch| {
-                let little = self.bert.products(batch.ids.len()) < LITTLE;
-                let team = if little {
-                    Team::alone()
-                } else {
-                    Team::gather()
-                };
-                finish(batch, self.compute(batch, &team)?)
-            });
+        let threads = rayon::current_num_threads();
+        if batches.len() < 2 * threads.min(MOST) {
+            let tokens = batches.iter().map(|batch| batch.ids.len()).sum();
+            let little = self.bert.products(tokens) < LITTLE;
+            let team = if little {
+                Team::alone()
+            } else {
+                Team::gather()
+            };
+            return batches
+                .iter()
+                .try_for_each(|batch| finish(batch, self.compute(batch, &team)?));
         }
         let (sender, receiver) = mpsc::channel();
         rayon::in_place_scope_fifo(|scope| {
             let mut waiting = batches.iter();
-            // A few at a time, so that calls at the same time take turns.
+            // A few at a time: calls at the same time take turns, and a caller that pauses in `done` pauses the work.
             let mut start = |count| {
                 for batch in waiting.by_ref().take(count) {
                     let sender = sender.clone();
@@ -247,12 +248,12 @@ impl Encoder {
                     });
                 }
             };
-            start(ahead);
+            start(threads + threads.div_ceil(2));
             for _ in batches {
                 let (batch, computed) = next(&receiver);
                 let vectors = computed.unwrap_or_else(|panic| resume_unwind(panic))?;
-                start(1);
                 finish(batch, vectors)?;
+                start(1);
             }
             Ok(())
         })

@@ -12,4 +12,4 @@ pub(crate) use super::rows::tile::{LINE, Line};
 pub(crate) use attention::{Attention, Scratch};
 pub(crate) use buffer::{Matrix, reserved};
 pub(crate) use linear::{Finish, Linear};
-pub(crate) use team::Team;
+pub(crate) use team::{MOST, Team};

@@ -4,7 +4,8 @@
 //! threads of the pool that are free take parts, too. So a query gains from an idle core, and does not stand behind
 //! the jobs that another call has given to the pool.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 /// More threads than this gain little on the short steps of one batch.
-const MOST: usize = 8;
+pub(crate) const MOST: usize = 4;
 
 /// Looks for work before a helper goes home; about a millisecond.
 const PATIENCE: usize = 10_000;
@@ -26,6 +27,8 @@ type Work<'a> = dyn Fn(usize, usize) + Sync + 'a;
 pub(crate) struct Team {
     board: Option<Arc<Board>>,
     threads: usize,
+    /// One step at a time, and none within another: what runs on several threads cannot hold the team.
+    alone: PhantomData<Cell<()>>,
 }
 
 /// Where work is announced. `state` is the number of the step (32 bits), the parts taken and all parts (16 bits each).
@@ -51,6 +54,7 @@ impl Team {
         Self {
             board: None,
             threads: 1,
+            alone: PhantomData,
         }
     }
 
@@ -74,6 +78,7 @@ impl Team {
         Self {
             board: Some(board),
             threads,
+            alone: PhantomData,
         }
     }
 
@@ -216,12 +221,12 @@ mod tests {
     #[test]
     fn every_part_is_done_once_before_the_next_step() {
         for team in [Team::alone(), Team::gather()] {
-            let count = 1000;
+            let (count, threads) = (1000, team.threads());
             let cells: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
             for step in 0..2000 {
                 let of = 1 + step % count;
                 team.each(of, |range, thread| {
-                    assert!(thread < team.threads());
+                    assert!(thread < threads);
                     for i in range {
                         // What the steps before have written is seen.
                         let before = cells[i].fetch_add(1, Ordering::Relaxed);
