@@ -11,6 +11,7 @@ use loci_nats::NatsBus;
 use loci_recall::{Recall, RecallOptions};
 use loci_shell::{CLASS, Classes, Crew, Dispatch, FETCH, Garbage, Shared, Sources};
 use loci_store::Store;
+use loci_worker::document::Parsers;
 use loci_worker::service::{self, FETCHES};
 use loci_worker::step::{CHECKPOINTS, Decoders, Encoders, FetchContext, Revisions, StepContext};
 use tokio::sync::watch;
@@ -121,6 +122,7 @@ impl Warm {
         let context = StepContext {
             encoders: Encoders::new(hub.clone(), options.device),
             decoders: Decoders::new(hub, options.device),
+            parsers: Parsers::own()?,
             revisions: Revisions::new(directory("revisions")?, store.clone()),
             store,
             pace: Arc::new(move || gate.yield_to_queries()),

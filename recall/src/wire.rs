@@ -107,7 +107,7 @@ pub struct Citation {
     pub uri: String,
     /// The document's version.
     pub version: String,
-    /// First byte in the document, and the byte after the last.
+    /// First byte in the document, and the byte after the last; in what was read of it, where that is no text (PDF, Office).
     pub span: [u64; 2],
     /// Headings above the passage, outermost first.
     pub headings: Vec<String>,

@@ -8,6 +8,7 @@ mod inspect;
 mod intend;
 mod nats;
 mod operator;
+mod parse_document;
 mod probe;
 mod query;
 mod recall;
@@ -89,6 +90,8 @@ enum Command {
     Recall(recall::Recall),
     Adapters(adapters::Adapters),
     Probe(probe::Probe),
+    #[command(hide = true)]
+    ParseDocument(parse_document::ParseDocument),
     /// The same for pipelines of a cluster: `kubectl loci`, without the plugin
     Kubectl(kubectl::Kubectl),
     /// Prints completions for a shell
@@ -102,6 +105,14 @@ impl Cli {
     /// Whether this process is there to answer queries.
     pub fn answers_queries(&self) -> bool {
         matches!(self.command, Command::Recall(_))
+    }
+
+    /// Does at once what must not have the threads of a runtime, if that was asked.
+    pub fn run_alone(&self) -> Option<Result<()>> {
+        match &self.command {
+            Command::ParseDocument(parse) => Some(parse.run()),
+            _ => None,
+        }
     }
 
     /// Does what was asked.
@@ -125,6 +136,7 @@ impl Cli {
             Command::Worker(worker) => worker.run(&shared).await,
             Command::Fetcher(fetcher) => fetcher.run(&shared).await,
             Command::Probe(probe) => probe.run().await,
+            Command::ParseDocument(parse) => parse.run(),
             Command::Recall(recall) => recall.run(&shared).await,
             Command::Adapters(adapters) => adapters.run(&shared).await,
             Command::Kubectl(kubectl) => kubectl.run(shared.output).await,

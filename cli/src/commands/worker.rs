@@ -12,6 +12,7 @@ use loci_nats::NatsBus;
 use loci_operator::{Scope, serve_metrics, stays};
 use loci_shell::{CLASS, FETCH};
 use loci_store::Store;
+use loci_worker::document::Parsers;
 use loci_worker::service;
 use loci_worker::step::{Decoders, Encoders, Revisions, StepContext};
 
@@ -71,6 +72,7 @@ impl Worker {
             store,
             encoders: Encoders::new(hub.clone(), self.device),
             decoders: Decoders::new(hub, self.device),
+            parsers: Parsers::own()?,
             pace: Arc::new(|| {}),
             checkpoints: self.checkpoints,
         };

@@ -19,6 +19,7 @@ use loci_shell::{
     Sweeper, full_name,
 };
 use loci_store::Store;
+use loci_worker::document::Parsers;
 use loci_worker::service::{self, FETCHES};
 use loci_worker::source::{SourceKind, SourceSpec, watch};
 use loci_worker::step::{CHECKPOINTS, Decoders, Encoders, FetchContext, Revisions, StepContext};
@@ -131,6 +132,7 @@ impl Up {
             store: store.clone(),
             encoders: Encoders::new(hub.clone(), self.device),
             decoders: Decoders::new(hub, self.device),
+            parsers: Parsers::own()?,
             revisions: revisions.clone(),
             pace: Arc::new(move || gate.yield_to_queries()),
             checkpoints: CHECKPOINTS,

@@ -6,6 +6,7 @@
 
 mod commands;
 mod control;
+pub mod documents;
 pub mod git;
 mod guard;
 mod history;

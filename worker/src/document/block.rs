@@ -1,7 +1,10 @@
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 /// What a block is to its reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum BlockKind {
     /// A heading, level 1 to 6. Its text is without mark-up.
     Heading(u8),

@@ -75,6 +75,7 @@ fn document(line: &str, start: usize, number: usize) -> Result<ParsedDocument, S
         part: Some(part),
         title: fields.title.filter(|title| !title.trim().is_empty()),
         uri: fields.uri,
+        fragment: None,
         metadata: metadata::flatten(&fields.metadata),
         content: Digest::of(line),
         blocks: text::derived_paragraphs(&fields.text, start..start + line.len()),

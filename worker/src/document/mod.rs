@@ -1,7 +1,10 @@
 //! Documents: bytes of a known media type, parsed into blocks that know where they came from.
+//!
+//! Text is parsed here, by [`parse`]; PDF and Office files in a process of their own, by [`Parsers`].
 
 mod block;
 mod html;
+pub mod isolated;
 mod jsonl;
 mod markdown;
 mod media;
@@ -14,9 +17,10 @@ use loci_digest::Digest;
 use serde_json::Value;
 
 pub use block::{Block, BlockKind};
+pub use isolated::{ParserError, ParserLimits, Parsers};
 pub(crate) use jsonl::reason as json_reason;
 pub(crate) use markdown::front_matter;
-pub use media::Media;
+pub use media::{Format, Media};
 
 /// Metadata of a document: each key has one or more scalars (text, integer or boolean).
 pub type Metadata = BTreeMap<String, Vec<Value>>;
@@ -31,16 +35,21 @@ pub struct ParseContext<'a> {
 /// One document, parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParsedDocument {
-    /// Set where one file holds many documents (JSON Lines): the document's `id`, else `L` and its
-    /// line number.
+    /// Set where one file holds many documents: in JSON Lines the document's `id`, else `L` and its
+    /// line number; `page=3`, `slide=3`, `sheet=Prices` in the formats that have such.
     pub part: Option<String>,
-    /// The title that the document states: front matter, first heading of level 1, `<title>`, `title`.
+    /// The title that the document states: front matter, first heading of level 1, `<title>`, `title`,
+    /// the properties of PDF and Office files.
     pub title: Option<String>,
     /// The location that the document states for itself (JSON Lines: `uri`).
     pub uri: Option<String>,
-    /// Front matter of Markdown, `<meta>` and `lang` of HTML, `metadata` of JSON Lines.
+    /// What leads to it within its file, as the fragment of a URL (RFC 8118 for PDF: `page=3`).
+    pub fragment: Option<String>,
+    /// Front matter of Markdown, `<meta>` and `lang` of HTML, `metadata` of JSON Lines, properties of
+    /// PDF and Office files with the number of the page or slide or the name of the sheet.
     pub metadata: Metadata,
-    /// Digest of the bytes it was parsed from: the file's, or its line's.
+    /// Digest of the bytes it was parsed from: the file's, or its line's; of what was read of a page,
+    /// slide or sheet.
     pub content: Digest,
     /// Its text, in order.
     pub blocks: Vec<Block>,
@@ -51,7 +60,7 @@ pub struct ParsedDocument {
 pub struct Parsed {
     /// The documents, in order.
     pub documents: Vec<ParsedDocument>,
-    /// Parts that were skipped: bad lines of JSON Lines, unreadable front matter.
+    /// Parts that were skipped: bad lines of JSON Lines, unreadable front matter, pages and sheets.
     pub problems: Vec<DocumentError>,
 }
 
@@ -100,6 +109,26 @@ pub enum DocumentError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A PDF or Office file, or a part of one, that its parser refuses or fails on.
+    #[error("{document}: not readable as {format}: {reason}")]
+    Unreadable {
+        /// The document.
+        document: String,
+        /// What it was read as.
+        format: Format,
+        /// Why not, and the way out.
+        reason: String,
+    },
+    /// A parser that was stopped for a reason that need not be the document's.
+    #[error("{document}: reading it as {format} {reason}")]
+    Stopped {
+        /// The document.
+        document: String,
+        /// What it was read as.
+        format: Format,
+        /// Why, and what comes of it.
+        reason: String,
+    },
     /// HTML that the parser gave up on.
     #[error("{document}: not readable as HTML: {reason}; correct it or exclude it")]
     Html {
@@ -110,23 +139,40 @@ pub enum DocumentError {
     },
 }
 
-/// Parses `bytes` as `media`.
+impl DocumentError {
+    /// Whether the same bytes may be readable at another time.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Stopped { .. })
+    }
+}
+
+/// Parses `bytes` as `media`, which is text.
 ///
 /// Spans are byte ranges of `bytes`, a byte order mark included.
 ///
 /// # Errors
-/// When the bytes are not UTF-8 text. Lesser faults are among [`Parsed::problems`].
+/// When the bytes are not UTF-8 text, or of a [`Format`]. Lesser faults are among [`Parsed::problems`].
 pub fn parse(
     media: Media,
     bytes: &[u8],
     context: &ParseContext<'_>,
 ) -> Result<Parsed, DocumentError> {
+    if let Some(format) = Format::of(media, bytes) {
+        return Err(DocumentError::Unreadable {
+            document: context.document.to_owned(),
+            format,
+            reason: "its parser needs a process of its own".to_owned(),
+        });
+    }
     let input = text::decode(media, bytes, context)?;
     match media {
         Media::Markdown => Ok(markdown::parse(&input, context)),
         Media::Html => html::parse(&input, context),
-        Media::Text => Ok(text::parse(&input)),
         Media::Jsonl => Ok(jsonl::parse(&input, context)),
+        // The others were refused above.
+        Media::Text | Media::Pdf | Media::Docx | Media::Pptx | Media::Xlsx => {
+            Ok(text::parse(&input))
+        }
     }
 }
 
@@ -143,6 +189,7 @@ impl Input<'_> {
             part: None,
             title: None,
             uri: None,
+            fragment: None,
             metadata: Metadata::new(),
             content: self.content,
             blocks,

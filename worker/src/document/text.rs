@@ -32,8 +32,11 @@ pub(super) fn decode<'a>(
 }
 
 fn binary(bytes: &[u8]) -> Option<String> {
-    if bytes.starts_with(b"%PDF-") {
-        return Some("a PDF, which is not supported".into());
+    if bytes.starts_with(b"PK\x03\x04") {
+        return Some(
+            "a ZIP archive; Office files are read where they are named .docx, .pptx or .xlsx"
+                .into(),
+        );
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Some("or UTF-16: convert it to UTF-8".into());
@@ -119,6 +122,7 @@ mod tests {
         };
         assert!(refused(b"# Hi\0there").contains("a NUL at byte 4"));
         assert!(refused(b"%PDF-1.7 \xff").contains("PDF"));
+        assert!(refused(b"PK\x03\x04\0").contains(".docx"));
         assert!(refused(b"\xff\xfeh\0i\0").contains("UTF-16"));
         assert!(refused(b"\x01\x02\x03 text").contains("control characters"));
         assert_eq!(

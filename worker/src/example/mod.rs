@@ -111,7 +111,7 @@ pub fn parse(media: Media, bytes: &[u8], document: &str) -> Examples {
     match media {
         Media::Jsonl => lines::parse(bytes, document),
         Media::Markdown => runbook::parse(bytes, document),
-        Media::Html | Media::Text => {
+        Media::Html | Media::Text | Media::Pdf | Media::Docx | Media::Pptx | Media::Xlsx => {
             let mut none = Examples::default();
             let reason = format!(
                 "{media} holds no examples: write JSON Lines (.jsonl) or Markdown with front matter (.md), or exclude it from the source"

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::models::{Decoders, Encoders};
 use super::{REVISION, RevisionManifest, StepError};
+use crate::document::Parsers;
 
 /// The surroundings of a worker's steps.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub struct StepContext {
     pub encoders: Encoders,
     /// Models that are trained and asked.
     pub decoders: Decoders,
+    /// Who reads documents that are no text.
+    pub parsers: Parsers,
     /// Revisions, unpacked once.
     pub revisions: Revisions,
     /// Called between batches of bulk work; may block while queries run.

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use loci_bus::Unit;
 use loci_index::{Document, DocumentKey, MetaValue, Passage};
 use loci_models::{Encoder, TextTokenizer};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::corpus::{Corpus, EntryCorpus, SourceCorpus};
 use super::delta::EmbedOutput;
 use super::{Reporter, RevisionManifest, Snapshot, StepContext, StepError, blocking};
 use crate::chunk::{ChunkerConfig, chunk};
-use crate::document::{ParseContext, ParsedDocument, parse};
+use crate::document::{DocumentError, Format, ParseContext, Parsed, ParsedDocument, parse};
 use crate::source::Entry;
 
 /// Documents that are new or changed, those that are gone, and all entries.
@@ -37,63 +40,51 @@ pub(super) async fn cut(
     };
     let old_documents = old.documents();
     let total: usize = snapshot.sources.values().map(|s| s.entries().len()).sum();
-    let mut corpus = Corpus::default();
+    let (mut corpus, changed) = carry_over(&old, snapshot);
     let mut documents = Vec::new();
-    let mut done = 0;
-    for (name, source) in &snapshot.sources {
-        let mut entries = BTreeMap::new();
-        for entry in source.entries() {
-            reporter.check()?;
-            done += 1;
-            let kept = old.unchanged(
-                name,
-                &source.memory,
-                &entry.document,
-                &entry.version,
-                &entry.uri,
-            );
-            if let Some(kept) = kept {
-                entries.insert(entry.document.clone(), kept.clone());
-                continue;
-            }
-            let content = context.store.get(&entry.digest).await?;
-            let reading = Reading {
-                source: name.clone(),
-                memory: source.memory.clone(),
-                entry: entry.clone(),
-            };
-            let tokenizer = encoder.tokenizer().clone();
-            let (read, problems) =
-                blocking(move || Ok(reading.read(&content, chunking, &tokenizer))).await?;
-            let versions = read
-                .iter()
-                .map(|d| (d.key.document.clone(), d.version.clone()))
-                .collect();
-            let state = EntryCorpus {
-                version: entry.version.clone(),
-                uri: entry.uri.clone(),
-                documents: versions,
-                problems,
-            };
-            entries.insert(entry.document.clone(), state);
-            documents.extend(read.into_iter().filter(|d| {
-                let same_class = old
-                    .sources
-                    .get(name)
-                    .is_some_and(|s| s.memory == source.memory);
-                !same_class || old_documents.get(&d.key) != Some(&d.version.as_str())
-            }));
-            reporter.report(done, Some(total as u64), Unit::Documents, None);
-        }
-        corpus.sources.insert(
-            name.clone(),
-            SourceCorpus {
-                memory: source.memory.clone(),
-                entries,
-            },
+    let mut done = total - changed.len();
+    // In order; documents that are no text are parsed ahead, side by side.
+    let mut opened = stream::iter(changed)
+        .map(|reading| open(context, reading))
+        .buffered(context.parsers.side_by_side());
+    while let Some(opened) = reporter.unless_stopped(opened.next()).await? {
+        let (reading, content) = opened?;
+        let tokenizer = encoder.tokenizer().clone();
+        let (reading, read) = blocking(move || {
+            let read = reading.read(content, chunking, &tokenizer);
+            Ok((reading, read))
+        })
+        .await?;
+        let Reading {
+            source,
+            memory,
+            entry,
+        } = reading;
+        let versions = read
+            .documents
+            .iter()
+            .map(|d| (d.key.document.clone(), d.version.clone()))
+            .collect();
+        let state = EntryCorpus {
+            version: entry.version,
+            uri: entry.uri,
+            documents: versions,
+            problems: read.problems,
+            passing: read.passing,
+        };
+        let same_class = old.sources.get(&source).is_some_and(|s| s.memory == memory);
+        documents.extend(
+            read.documents
+                .into_iter()
+                .filter(|d| !same_class || old_documents.get(&d.key) != Some(&d.version.as_str())),
         );
+        if let Some(source) = corpus.sources.get_mut(&source) {
+            source.entries.insert(entry.document, state);
+        }
+        done += 1;
+        reporter.report(done as u64, Some(total as u64), Unit::Documents, None);
     }
-    reporter.report(done, Some(total as u64), Unit::Documents, None);
+    reporter.report(done as u64, Some(total as u64), Unit::Documents, None);
     let new_documents = corpus.documents();
     let remove: Vec<DocumentKey> = old_documents
         .into_keys()
@@ -120,6 +111,60 @@ pub(super) async fn cut(
     })
 }
 
+/// The sources with all entries that are as they were, and the others.
+fn carry_over(old: &Corpus, snapshot: &Snapshot) -> (Corpus, Vec<Reading>) {
+    let (mut corpus, mut changed) = (Corpus::default(), Vec::new());
+    for (name, source) in &snapshot.sources {
+        let mut entries = BTreeMap::new();
+        for entry in source.entries() {
+            let kept = old.unchanged(
+                name,
+                &source.memory,
+                &entry.document,
+                &entry.version,
+                &entry.uri,
+            );
+            match kept {
+                Some(kept) => drop(entries.insert(entry.document.clone(), kept.clone())),
+                None => changed.push(Reading {
+                    source: name.clone(),
+                    memory: source.memory.clone(),
+                    entry: entry.clone(),
+                }),
+            }
+        }
+        let memory = source.memory.clone();
+        let kept = SourceCorpus { memory, entries };
+        corpus.sources.insert(name.clone(), kept);
+    }
+    (corpus, changed)
+}
+
+/// What an entry holds.
+enum Content {
+    /// Text, to be parsed here.
+    Text(Bytes),
+    /// What a process of its own made of it.
+    Parsed(Result<Parsed, DocumentError>),
+}
+
+/// Fetches an entry's content, and has it parsed if that is for a process of its own.
+async fn open(context: &StepContext, reading: Reading) -> Result<(Reading, Content), StepError> {
+    let content = context.store.get(&reading.entry.digest).await?;
+    let content = match Format::of(reading.entry.media, &content) {
+        None => Content::Text(content),
+        Some(format) => {
+            let (parsers, document) = (context.parsers.clone(), reading.entry.document.clone());
+            // A task, so that a parser is heard while other documents are cut; dropped, it ends.
+            let parsing =
+                tokio::spawn(async move { parsers.parse(format, content, &document).await });
+            let parsed = AbortOnDropHandle::new(parsing).await;
+            Content::Parsed(parsed.map_err(|e| StepError::Task(e.to_string()))??)
+        }
+    };
+    Ok((reading, content))
+}
+
 /// One entry that is being read.
 struct Reading {
     source: String,
@@ -127,18 +172,33 @@ struct Reading {
     entry: Entry,
 }
 
+/// What was read of an entry.
+struct Read {
+    documents: Vec<Document>,
+    problems: Vec<String>,
+    /// The same content may be readable another time.
+    passing: bool,
+}
+
 impl Reading {
     /// Its documents, and what could not be read of it.
-    fn read(
-        &self,
-        content: &[u8],
-        chunking: ChunkerConfig,
-        tokenizer: &TextTokenizer,
-    ) -> (Vec<Document>, Vec<String>) {
+    fn read(&self, content: Content, chunking: ChunkerConfig, tokenizer: &TextTokenizer) -> Read {
         let name = &self.entry.document;
-        let parsed = match parse(self.entry.media, content, &ParseContext { document: name }) {
+        let parsed = match content {
+            Content::Text(bytes) => {
+                parse(self.entry.media, &bytes, &ParseContext { document: name })
+            }
+            Content::Parsed(parsed) => parsed,
+        };
+        let parsed = match parsed {
             Ok(parsed) => parsed,
-            Err(error) => return (Vec::new(), vec![format!("{}: {error}", self.source)]),
+            Err(error) => {
+                return Read {
+                    documents: Vec::new(),
+                    problems: vec![format!("{}: {error}", self.source)],
+                    passing: error.is_passing(),
+                };
+            }
         };
         let mut problems: Vec<String> = parsed
             .problems
@@ -160,7 +220,21 @@ impl Reading {
                 Err(reason) => problems.push(format!("{}: {name}: {reason}", self.source)),
             }
         }
-        (documents.into_values().collect(), problems)
+        Read {
+            documents: documents.into_values().collect(),
+            problems,
+            passing: false,
+        }
+    }
+
+    /// Where a person finds it.
+    fn uri(&self, parsed: &ParsedDocument) -> String {
+        let uri = &self.entry.uri;
+        match (&parsed.uri, &parsed.fragment) {
+            (Some(own), _) => own.clone(),
+            (None, Some(fragment)) if !uri.contains('#') => format!("{uri}#{fragment}"),
+            (None, _) => uri.clone(),
+        }
     }
 
     fn document(
@@ -199,7 +273,7 @@ impl Reading {
         let metadata = known.chain(stated).collect();
         Ok(Document {
             key: DocumentKey::new(self.source.clone(), document),
-            uri: parsed.uri.clone().unwrap_or_else(|| self.entry.uri.clone()),
+            uri: self.uri(parsed),
             version,
             memory: self.memory.clone(),
             title: parsed.title.clone(),

@@ -20,8 +20,8 @@ use crate::chunk::{ChunkerConfig, TokenCounter};
 /// Passages embedded between two records in the store: what a crash costs at most.
 const SHARD: usize = 1024;
 
-/// Changes when the same entry would be read differently.
-const PARSER: u32 = 1;
+/// Changes when the same entry would be read differently: also by another version of a library that parses.
+const PARSER: u32 = 2;
 
 pub(super) async fn run(
     context: &StepContext,
@@ -46,7 +46,7 @@ pub(super) async fn run(
         error => error,
     })?;
     let identity = encoder.identity().digest();
-    let key = input.key(pipeline, Some(&identity))?;
+    let key = input.key(pipeline, Some(&Digest::of_json(&(PARSER, identity))?))?;
     if let Some(delta) = context.store.lookup(&key).await? {
         let done: DeltaManifest = context.store.get_manifest(DELTA, &delta).await?;
         return Ok(EmbedOutput {

@@ -49,6 +49,7 @@ pub use upload::{KeepRequest, KeptSnapshot, PutAnswer, SNAPSHOT_KEY, Upload};
 
 use crate::behavior::CasesError;
 use crate::chunk::ChunkerConfig;
+use crate::document::ParserError;
 use crate::source::SourceError;
 
 /// What a step is asked to do: the payload of its work item.
@@ -189,6 +190,9 @@ pub enum StepError {
     /// The model, at work.
     #[error(transparent)]
     Model(#[from] loci_models::ModelError),
+    /// Documents that are no text cannot be read here.
+    #[error(transparent)]
+    Parser(#[from] ParserError),
     /// The index.
     #[error(transparent)]
     Index(#[from] loci_index::IndexError),
@@ -224,6 +228,7 @@ impl StepError {
             Self::Train(error) => error.reason(),
             Self::Store(_) | Self::Sink(_) | Self::Upload(_) => "StoreError",
             Self::Embedder(_) | Self::Model(_) => "ModelError",
+            Self::Parser(_) => "ParserFailed",
             Self::Index(_) => "IndexError",
             Self::File { .. } => "FileError",
             Self::Format(_) => "FormatError",

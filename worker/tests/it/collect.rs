@@ -11,6 +11,7 @@ use loci_store::Store;
 use loci_testbed::root;
 use loci_worker::chunk::ChunkerConfig;
 use loci_worker::dataset::{Part, examples, lineage};
+use loci_worker::document::Parsers;
 use loci_worker::example::Role;
 use loci_worker::source::Listing;
 use loci_worker::step::{
@@ -49,6 +50,7 @@ impl Bed {
         let context = StepContext {
             encoders: Encoders::new(hub.clone(), DeviceRequest::Cpu),
             decoders: Decoders::new(hub, DeviceRequest::Cpu),
+            parsers: Parsers::own().unwrap(),
             revisions: Revisions::new(dir.path().join("revisions"), store.clone()),
             store,
             pace: Arc::new(|| {}),

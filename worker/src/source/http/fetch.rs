@@ -189,7 +189,7 @@ impl Fetcher {
             modified: text(LAST_MODIFIED),
         };
         let media = Media::of_content_type(&content_type, url.path()).ok_or_else(|| {
-            failed(&url, format!("has the content type \"{content_type}\", which is not read; HTML, Markdown, plain text and JSON Lines are"))
+            failed(&url, format!("has the content type \"{content_type}\", which is not read; HTML, Markdown, plain text, JSON Lines, PDF, DOCX, PPTX and XLSX are"))
         })?;
         let mut content = BytesMut::new();
         // Counted after decompression, as it arrives.
