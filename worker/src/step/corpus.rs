@@ -59,10 +59,13 @@ impl Corpus {
         version: &str,
         uri: &str,
     ) -> Option<&EntryCorpus> {
-        let corpus = self.sources.get(source).filter(|c| c.memory == memory)?;
-        corpus
-            .entries
-            .get(entry)
+        self.entry(source, memory, entry)
             .filter(|e| e.version == version && e.uri == uri && !e.passing)
+    }
+
+    /// The entry as it was, in the same class.
+    pub(super) fn entry(&self, source: &str, memory: &str, entry: &str) -> Option<&EntryCorpus> {
+        let corpus = self.sources.get(source).filter(|c| c.memory == memory)?;
+        corpus.entries.get(entry)
     }
 }

@@ -60,18 +60,7 @@ pub(super) async fn cut(
             memory,
             entry,
         } = reading;
-        let versions = read
-            .documents
-            .iter()
-            .map(|d| (d.key.document.clone(), d.version.clone()))
-            .collect();
-        let state = EntryCorpus {
-            version: entry.version,
-            uri: entry.uri,
-            documents: versions,
-            problems: read.problems,
-            passing: read.passing,
-        };
+        let state = read.state(&entry, old.entry(&source, &memory, &entry.document));
         let same_class = old.sources.get(&source).is_some_and(|s| s.memory == memory);
         documents.extend(
             read.documents
@@ -180,6 +169,30 @@ struct Read {
     passing: bool,
 }
 
+impl Read {
+    /// What is known of the entry from now on. While it cannot be read, that is what was read before.
+    fn state(&self, entry: &Entry, before: Option<&EntryCorpus>) -> EntryCorpus {
+        let problems = self.problems.clone();
+        if let Some(before) = before.filter(|_| self.passing) {
+            return EntryCorpus {
+                problems,
+                passing: true,
+                ..before.clone()
+            };
+        }
+        let documents = self.documents.iter();
+        EntryCorpus {
+            version: entry.version.clone(),
+            uri: entry.uri.clone(),
+            documents: documents
+                .map(|d| (d.key.document.clone(), d.version.clone()))
+                .collect(),
+            problems,
+            passing: self.passing,
+        }
+    }
+}
+
 impl Reading {
     /// Its documents, and what could not be read of it.
     fn read(&self, content: Content, chunking: ChunkerConfig, tokenizer: &TextTokenizer) -> Read {
@@ -286,4 +299,60 @@ impl Reading {
 /// A scalar as a value to filter by.
 fn meta_value(value: &serde_json::Value) -> Option<MetaValue> {
     serde_json::from_value(value.clone()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use loci_digest::Digest;
+
+    use super::*;
+    use crate::document::Media;
+
+    fn entry(version: &str) -> Entry {
+        Entry {
+            document: "a.pdf".to_owned(),
+            uri: "file:///a.pdf".to_owned(),
+            version: version.to_owned(),
+            media: Media::Pdf,
+            bytes: 1,
+            digest: Digest::of(version),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_now_stays_as_it_was_and_is_read_again() {
+        let failed = |passing| Read {
+            documents: Vec::new(),
+            problems: vec!["docs: a.pdf: …".to_owned()],
+            passing,
+        };
+        let before = EntryCorpus {
+            version: "1".to_owned(),
+            uri: "file:///a.pdf".to_owned(),
+            documents: BTreeMap::from([("a.pdf#page=1".to_owned(), "x".to_owned())]),
+            problems: Vec::new(),
+            passing: false,
+        };
+        let unchanged = |state: EntryCorpus, version: &str| {
+            let entries = BTreeMap::from([("a.pdf".to_owned(), state)]);
+            let memory = "factual".to_owned();
+            let source = SourceCorpus { memory, entries };
+            let corpus = Corpus {
+                sources: BTreeMap::from([("docs".to_owned(), source)]),
+            };
+            let (source, memory, uri) = ("docs", "factual", "file:///a.pdf");
+            corpus
+                .unchanged(source, memory, "a.pdf", version, uri)
+                .is_some()
+        };
+        let kept = failed(true).state(&entry("2"), Some(&before));
+        assert_eq!(kept.documents, before.documents);
+        assert_eq!(kept.problems.len(), 1);
+        assert!(!unchanged(kept.clone(), "2") && !unchanged(kept, "1"));
+        let new = failed(true).state(&entry("2"), None);
+        assert!(new.documents.is_empty() && !unchanged(new, "2"));
+        let bad = failed(false).state(&entry("2"), Some(&before));
+        assert!(bad.documents.is_empty() && unchanged(bad, "2"));
+    }
 }

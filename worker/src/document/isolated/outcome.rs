@@ -72,7 +72,7 @@ impl Ended {
             "it nests too deeply; save it anew with another program, or exclude it".to_owned()
         } else if SENT.contains(&signal) {
             return Failure::Stopped(format!(
-                "was ended by signal {signal}, as by a system short of memory; the next refresh reads it again"
+                "was ended by signal {signal}, as by a system short of memory; what was read before is kept, and the next refresh reads it again"
             ));
         } else {
             super::child::crashed(&format!("signal {signal}"))

@@ -164,7 +164,7 @@ impl Parsers {
             Err(_) => {
                 let deadline = self.limits.deadline;
                 Ok(Err(Failure::Stopped(format!(
-                    "took longer than {deadline:?} and was ended; the next refresh reads it again: split or exclude it if that does not help"
+                    "took longer than {deadline:?} and was ended; what was read before is kept, and the next refresh reads it again: split or exclude it if that does not help"
                 ))))
             }
         }
