@@ -1,6 +1,7 @@
 //! Filters over documents: which passages a search may return.
 
 mod compile;
+mod fields;
 mod parse;
 
 pub(crate) use compile::compile;

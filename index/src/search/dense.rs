@@ -10,6 +10,12 @@ use crate::vectors::{GRAPH_MIN, Part, dot};
 const EXPANSION: usize = 128;
 /// A walk for more results than one in so many of those that pass costs more than a scan.
 const WALK_SHARE: usize = 16;
+/// A walk may look at so many rows for each candidate. Seen in any order, about `ln` of the number seen would be nearer
+/// than all before, some 4 for each candidate; those that do not pass come on top, at most as many again for the shares
+/// that [`worth_walking`] admits. Where what passes lies far from the query, any number would be looked at.
+const LOOKS: usize = 16;
+/// A look costs about as much as scanning so many rows: a walk is given up when it has cost as much as a scan.
+const LOOK_COST: usize = 8;
 
 impl Revision {
     /// The `wanted` best live rows by inner product among those in `passing`, with how they were found.
@@ -77,7 +83,7 @@ fn worth_walking(part: &Part, passing: usize, wanted: usize) -> bool {
 }
 
 /// At least as many rows as are `wanted` among the `count` of `part` that pass; `None` when a
-/// walk is not worth it or finds fewer.
+/// walk is not worth it, goes too far or finds fewer: then they are scanned.
 fn walk(
     part: &Part,
     vector: &[f32],
@@ -90,8 +96,9 @@ fn walk(
         .as_ref()
         .filter(|_| worth_walking(part, count, wanted))?;
     let candidates = wanted.max(EXPANSION * part.flat.rows() / count);
-    let found = graph.search(vector, candidates, |row| {
+    let most = (LOOKS * candidates).max(count / LOOK_COST);
+    let found = graph.search(vector, candidates, most, |row| {
         passing.contains(part.start + row as usize)
-    });
+    })?;
     (found.len() >= wanted).then(|| found.into_iter().map(|row| part.start + row).collect())
 }

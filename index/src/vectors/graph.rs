@@ -1,5 +1,6 @@
 //! HNSW graphs (Malkov and Yashunin, 2016) over large segments, by usearch.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -89,18 +90,24 @@ impl Graph {
         Ok(Self(index))
     }
 
-    /// Up to `wanted` rows near `query` that `passes`; as many candidates are kept on the walk.
-    /// Fewer when it does not reach more, none when [`MAX_SEARCHES`] are under way.
+    /// Up to `wanted` rows near `query` that `passes`; as many candidates are kept on the walk, which goes through rows
+    /// that do not pass as well. Fewer when it does not reach more. `None` when it would look at more than `most` rows,
+    /// as it does where nothing near `query` passes, and when [`MAX_SEARCHES`] are under way.
     pub(crate) fn search(
         &self,
         query: &[f32],
         wanted: usize,
+        most: usize,
         passes: impl Fn(u64) -> bool,
-    ) -> Vec<usize> {
-        match self.0.filtered_search(query, wanted, passes) {
-            Ok(matches) => matches.keys.iter().map(|&row| row as usize).collect(),
-            Err(_) => Vec::new(),
-        }
+    ) -> Option<Vec<usize>> {
+        let looks = Cell::new(0);
+        let passes = |row| {
+            looks.set(looks.get() + 1);
+            // The library has no way to stop a walk: it ends by itself once all pass.
+            looks.get() > most || passes(row)
+        };
+        let matches = self.0.filtered_search(query, wanted, passes).ok()?;
+        (looks.get() <= most).then(|| matches.keys.iter().map(|&row| row as usize).collect())
     }
 }
 

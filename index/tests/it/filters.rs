@@ -2,11 +2,13 @@
 
 use std::cmp::Ordering;
 
-use loci_index::{Bounds, Document, Filter, MetaValue, Mode, Query, Revision};
+use loci_index::{
+    BUILT_IN_FIELDS, Bounds, Delta, Document, DocumentKey, Filter, MetaValue, Mode, Query, Revision,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::{document, embed, fresh, with_metadata};
+use crate::{document, embed, fresh, make, upsert, with_metadata};
 
 const FIELDS: [&str; 4] = ["team", "a.b\\c", "year", "on"];
 
@@ -193,6 +195,113 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_widens_what_a_second_filter_leaves(
+        metadata in prop::collection::vec(prop::collection::btree_map(field(), prop::collection::vec(value(), 0..3), 0..4), 1..8),
+        pairs in prop::collection::vec((filter(), filter()), 20),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = Vec::new();
+        for (i, metadata) in metadata.into_iter().enumerate() {
+            let mut indexed = document(&format!("d{i}"), &["same word", "same again"]);
+            indexed.document.metadata = metadata;
+            all.push(indexed);
+        }
+        let documents: Vec<Document> = all.iter().map(|indexed| indexed.document.clone()).collect();
+        let revision = fresh(dir.path(), all);
+        let vector = embed("same");
+        for (mandatory, asked) in pairs {
+            let visible = documents.iter().filter(|d| means(&mandatory, d)).count() as u64;
+            prop_assert_eq!(revision.count(&mandatory).unwrap(), 2 * visible);
+            let both = Filter::And(vec![mandatory.clone(), asked.clone()]);
+            for mode in [Mode::Bm25, Mode::Dense, Mode::Hybrid] {
+                let query = Query { text: "same", vector: Some(&vector), k: 100, filter: Some(both.clone()), mode, exact: false };
+                let result = revision.search(&query).unwrap();
+                prop_assert!(result.passing.unwrap() <= 2 * visible);
+                for hit in &result.hits {
+                    let document = documents.iter().find(|d| d.key == hit.key).unwrap();
+                    prop_assert!(means(&mandatory, document), "{:?} by {:?}", document, &both);
+                }
+            }
+            // Which fields there are is told by what the mandatory filter leaves alone.
+            let seen = |field: &str| documents.iter().any(|d| means(&mandatory, d) && d.metadata.get(field).is_some_and(|v| !v.is_empty()));
+            let known = asked.fields().into_iter().all(|field| BUILT_IN_FIELDS.contains(&field) || seen(field));
+            let checked = revision.check_fields(&asked, Some(&mandatory));
+            prop_assert_eq!(checked.is_ok(), known || visible == 0, "{:?} within {:?}", &asked, &mandatory);
+            if let Err(error) = checked {
+                for (field, _) in documents.iter().flat_map(|d| &d.metadata).filter(|(field, _)| !seen(field)) {
+                    let named = error.to_string();
+                    let (_, listed) = named.split_once("there are").unwrap();
+                    prop_assert!(!listed.split(", ").any(|name| name.trim() == field), "{}", named);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_field_that_no_document_has_is_named_with_those_that_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = dir.path().join("0");
+    let tenant = |name: &str, tenant: &str, field: &str| {
+        with_metadata(
+            document(name, &["word"]),
+            &[("tenant", &[tenant.into()]), (field, &[1.into()])],
+        )
+    };
+    make(
+        None,
+        upsert(vec![
+            tenant("a", "acme", "tier"),
+            tenant("b", "umbrella", "virus"),
+        ]),
+        &first,
+    )
+    .unwrap();
+    let check = |revision: &Revision, filter: serde_json::Value, within: Option<&Filter>| {
+        let filter = Filter::from_json(&filter, "filters").unwrap();
+        let checked = revision.check_fields(&filter, within);
+        checked.map_err(|e| e.to_string())
+    };
+    let revision = Revision::open(&first).unwrap();
+    let acme = Filter::Equals("tenant".into(), "acme".into());
+    for known in [
+        json!({"tier": 1, "source": "x"}),
+        json!({"or": [{"virus": 2}, {"not": {"tier": {"exists": true}}}]}),
+    ] {
+        assert_eq!(check(&revision, known, None), Ok(()));
+    }
+    let all = "source, document, uri, memory, version, tenant, tier, virus";
+    assert_eq!(
+        check(&revision, json!({"not": {"teir": 1}}), None),
+        Err(format!("teir: no document has this field; there are {all}"))
+    );
+    assert_eq!(
+        check(&revision, json!({"virus": 1}), Some(&acme)),
+        Err(format!(
+            "virus: no document has this field; there are {}",
+            all.trim_end_matches(", virus")
+        )),
+        "whoever sees acme's documents hears nothing of the other's"
+    );
+    let nobody = Filter::Equals("tenant".into(), "nobody".into());
+    assert_eq!(check(&revision, json!({"x": 1}), Some(&nobody)), Ok(()));
+
+    // Deleted documents have no fields.
+    let gone = Delta {
+        remove: vec![DocumentKey::new("s", "b")],
+        upsert: vec![],
+    };
+    let second = dir.path().join("1");
+    make(Some(&first), gone, &second).unwrap();
+    let revision = Revision::open(&second).unwrap();
+    assert!(check(&revision, json!({"virus": 1}), None).is_err());
+    assert_eq!(check(&revision, json!({"tier": 1}), None), Ok(()));
 }
 
 fn count(revision: &Revision, filter: serde_json::Value) -> Result<u64, String> {
