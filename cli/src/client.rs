@@ -68,17 +68,23 @@ impl Client {
     }
 }
 
+/// The token of the file's first line that is no comment: the line, or the `token` of its JSON.
 fn first_token(path: &Path) -> Result<String> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the token file {}", path.display()))?;
-    text.lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .with_context(|| {
-            format!(
-                "{} holds no token: write one on a line of its own",
-                path.display()
-            )
-        })
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+    let token = first.and_then(|line| {
+        if !line.starts_with('{') {
+            return Some(line.to_owned());
+        }
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(line.get("token")?.as_str()?.to_owned())
+    });
+    token.with_context(|| {
+        format!(
+            "{} holds no token: write one on a line of its own",
+            path.display()
+        )
+    })
 }

@@ -12,6 +12,8 @@ use loci_index::{Filter, Fusion, Hit, IndexError, Mode, Query, Revision, Revisio
 use loci_models::{Encoder, ModelError, Role};
 use serde_json::Value;
 
+use crate::auth::Access;
+
 /// Passages that a release must find by their own text before it may serve.
 const PROBES: usize = 3;
 /// Bytes of a revision that are read before queries are yielded to.
@@ -33,7 +35,10 @@ pub(crate) enum EngineError {
 pub(crate) struct Question {
     pub(crate) text: String,
     pub(crate) k: usize,
+    /// What is asked for; what may be seen narrows it.
     pub(crate) filter: Option<Filter>,
+    /// Of whoever asks.
+    pub(crate) access: Access,
 }
 
 /// The answer, and what it took.
@@ -88,8 +93,22 @@ impl Engine {
         Filter::from_json(filters, "filters")
     }
 
+    /// How many passages there are for who may see so much.
+    pub(crate) fn visible(&self, access: &Access) -> Result<u64, IndexError> {
+        match access.filter() {
+            Some(filter) => self.revision.count(filter),
+            None => Ok(self.info().passages),
+        }
+    }
+
     /// Embeds and searches.
     pub(crate) fn answer(&self, question: Question) -> Result<Answer, EngineError> {
+        let (access, asked) = (question.access, question.filter);
+        if let Some(asked) = &asked {
+            asked.check()?;
+            self.revision.check_fields(asked, access.filter())?;
+        }
+        let filter = access.narrow(asked);
         let start = Instant::now();
         let embedded = self
             .encoder
@@ -102,7 +121,7 @@ impl Engine {
             text: &question.text,
             vector: Some(&embedded.vectors),
             k: question.k,
-            filter: question.filter,
+            filter,
             mode: Mode::Hybrid,
             exact: false,
         })?;
@@ -135,6 +154,7 @@ impl Engine {
             text: "What is this about?".to_owned(),
             k: PROBES,
             filter: None,
+            access: Access::everything(),
         })?;
         if first.hits.is_empty() && self.info().passages > 0 {
             return Err(EngineError::Unfit(format!(

@@ -65,8 +65,8 @@ pub enum RecallError {
     Token {
         /// Its position in the list, from 1; in a file, its line.
         position: usize,
-        /// What is wrong and the way out.
-        reason: &'static str,
+        /// What is wrong and the way out; begins with the field where the line has fields.
+        reason: String,
     },
     /// There is no token at all.
     #[error("no bearer token is given: nobody could be let in; give one or more, one a line")]

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::error::ApiError;
-use crate::api::{OPEN_ROUTES, router};
-use crate::auth::{Auth, Tokens};
+use crate::api::{FILTERED_ROUTES, OPEN_ROUTES, router};
+use crate::auth::{Access, Auth, Tokens};
 use crate::connections::{Activity, Connections};
 use crate::error::RecallError;
 use crate::recall::Recall;
@@ -92,8 +92,15 @@ async fn run(
         guard.streams.stop();
         tokio::time::sleep(LAST_WORDS).await;
     };
+    let follow = async {
+        match &guard.auth {
+            Auth::Bearer(tokens) => tokens.follow().await,
+            Auth::Off | Auth::Anyone => std::future::pending().await,
+        }
+    };
     tokio::select! {
         result = served.into_future() => Ok(result?),
+        never = follow => match never {},
         () = overdue => {
             let seconds = drain.max(stream_drain).as_secs_f64();
             tracing::warn!(seconds, "what was in flight did not finish in time");
@@ -127,27 +134,51 @@ async fn observe(
         response.status().as_u16(),
     );
     metrics.answered(route, code);
-    tracing::debug!(%method, route, code, ms = start.elapsed().as_secs_f64() * 1e3, "request");
+    let access = response.extensions().get::<Access>();
+    let token = access.and_then(Access::name);
+    tracing::debug!(%method, route, code, token, ms = start.elapsed().as_secs_f64() * 1e3, "request");
     response
 }
 
-/// Lets a request in, or not.
-async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+/// Lets a request in with what it may see, or not.
+async fn admit(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let admitted = match &guard.auth {
-        Auth::Off => from_loopback(&request),
-        Auth::Anyone => Ok(()),
+        Auth::Off => from_loopback(&request).map(|()| Access::everything()),
+        Auth::Anyone => Ok(Access::everything()),
         Auth::Bearer(tokens) => authorised(&request, tokens),
     };
-    match admitted {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
+    let access = match admitted {
+        Ok(access) => access,
+        Err(error) => return error.into_response(),
+    };
+    request.extensions_mut().insert(access.clone());
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(access);
+    response
 }
 
-fn authorised(request: &Request, tokens: &Tokens) -> Result<(), ApiError> {
-    if OPEN_ROUTES.contains(&request.uri().path()) {
-        return Ok(());
+fn authorised(request: &Request, tokens: &Tokens) -> Result<Access, ApiError> {
+    let path = request.uri().path();
+    if OPEN_ROUTES.contains(&path) {
+        return Ok(Access::nothing());
     }
+    let access = access(request, tokens)?;
+    if access.filter().is_none() || FILTERED_ROUTES.contains(&path) {
+        return Ok(access);
+    }
+    let message = format!(
+        "the token has a filter and may ask for {} only: use one without",
+        FILTERED_ROUTES.join(", ")
+    );
+    Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        "filtered_token",
+        message,
+    ))
+}
+
+/// What the request's token may see.
+fn access(request: &Request, tokens: &Tokens) -> Result<Access, ApiError> {
     let refuse = |code, message| Err(ApiError::new(StatusCode::UNAUTHORIZED, code, message));
     let Some(header) = request.headers().get(header::AUTHORIZATION) else {
         return refuse(
@@ -160,13 +191,11 @@ fn authorised(request: &Request, tokens: &Tokens) -> Result<(), ApiError> {
         .ok()
         .and_then(|header| header.split_once(' '));
     match token {
-        Some((scheme, token))
-            if scheme.eq_ignore_ascii_case("bearer") && tokens.contain(token.trim()) =>
-        {
-            Ok(())
-        }
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("bearer") => {
-            refuse("invalid_token", "the token is not one of this server's")
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            match tokens.find(token.trim()) {
+                Some(access) => Ok(access),
+                None => refuse("invalid_token", "the token is not one of this server's"),
+            }
         }
         _ => refuse(
             "missing_token",

@@ -41,7 +41,8 @@ pub struct RetrieveRequest {
     pub k: Option<u64>,
     /// Which passages may be returned: `{"field": value}` for equality, `[values]` for any of
     /// them, `{"gt"|"gte"|"lt"|"lte"|"prefix"|"exists": …}`, and `and`, `or`, `not` of filters.
-    /// Fields are `source`, `document`, `uri`, `memory`, `version` and metadata.
+    /// Fields are `source`, `document`, `uri`, `memory`, `version` and metadata; one that no document has is refused. A
+    /// token's own filter holds besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub filters: Option<Map<String, Value>>,
@@ -137,9 +138,9 @@ pub struct Explain {
     pub content_id: String,
     /// How vectors were compared: `scan` (all that pass), `graph`, `graph+scan` or `none`.
     pub strategy: String,
-    /// Passages in the index.
+    /// Passages in the index, of those that the token's filter passes.
     pub passages: u64,
-    /// Passages that pass the filters, when there are any.
+    /// Passages that pass the filters, the token's among them, when there are any.
     pub passing: Option<u64>,
     /// How the scores were weighed.
     pub fusion: FusionWeights,
@@ -314,7 +315,7 @@ pub struct ErrorBody {
 pub struct ErrorDetail {
     /// What, why and the way out.
     pub message: String,
-    /// `invalid_request_error`, `authentication_error`, `rate_limit_error` or `server_error`.
+    /// `invalid_request_error`, `authentication_error`, `permission_error`, `rate_limit_error` or `server_error`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The kind of error, for programs.

@@ -28,7 +28,8 @@ pub struct Recall {
     /// Where it says which releases it has
     #[arg(long, default_value = "127.0.0.1:7701")]
     status: SocketAddr,
-    /// A file with bearer tokens, one a line; needed to listen beyond loopback, or else --anyone
+    /// A file with bearer tokens, one a line, or what may be seen by each (docs/access.md); needed to listen beyond
+    /// loopback, or else --anyone
     #[arg(long, env = "LOCI_TOKEN_FILE", conflicts_with = "anyone")]
     token_file: Option<PathBuf>,
     /// Answers everybody whom the network lets through

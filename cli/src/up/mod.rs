@@ -47,7 +47,7 @@ pub struct Up {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:7700")]
     listen: SocketAddr,
-    /// A file with bearer tokens, one a line; needed to listen beyond loopback
+    /// A file with bearer tokens, one a line, or what may be seen by each (docs/access.md); needed to listen beyond loopback
     #[arg(long, env = "LOCI_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// Where encoders run: auto or cpu; cuda is refused until a build has it

@@ -27,6 +27,15 @@ const RELEASE: HeaderName = HeaderName::from_static("loci-release");
 /// Routes that need no token: what probes and client generators read.
 pub(crate) const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
 
+/// Routes for tokens with a filter: those that give no passages, and those that give what the filter passes. All others,
+/// also those to come, are closed to them.
+pub(crate) const FILTERED_ROUTES: [&str; 4] = [
+    "/v1/retrieve",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/models",
+];
+
 fn routes() -> Vec<(&'static str, MethodRouter<Recall>)> {
     vec![
         ("/v1/retrieve", post(retrieve::retrieve)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use loci_index::Hit;
@@ -12,7 +12,8 @@ use loci_index::Hit;
 use super::body::{self, Fields};
 use super::error::ApiError;
 use super::{from_release, millis, within};
-use crate::engine::{Answer, Engine, Question};
+use crate::auth::Access;
+use crate::engine::{Answer, Engine, EngineError, Question};
 use crate::metrics::Stages;
 use crate::recall::Recall;
 use crate::release::Loaded;
@@ -47,21 +48,25 @@ struct Wanted {
 )]
 pub(super) async fn retrieve(
     State(recall): State<Recall>,
+    Extension(access): Extension<Access>,
     request: Request,
 ) -> Result<Response, ApiError> {
     within(recall.options().request_timeout, async {
-        let wanted = parse(&body::read(request, MAX_BODY_BYTES).await?)?;
+        let wanted = parse(&body::read(request, MAX_BODY_BYTES).await?, access)?;
         let start = Instant::now();
         let loaded = recall
             .find(wanted.pipeline.as_deref())
             .map_err(|e| ApiError::lookup("pipeline", e))?;
         let engine = loaded.clone();
-        let question = wanted.question;
-        let (answer, queue) = recall
-            .lanes()
-            .query(move |waited| (engine.engine.answer(question), waited))
-            .await?;
-        let answer = answer?;
+        let (question, explain) = (wanted.question, wanted.explain);
+        let answer = move |waited| {
+            let engine = &engine.engine;
+            let visible = explain
+                .then(|| engine.visible(&question.access))
+                .transpose()?;
+            Ok::<_, EngineError>((engine.answer(question)?, visible, waited))
+        };
+        let (answer, visible, queue) = recall.lanes().query(answer).await??;
         let stages = Stages {
             queue,
             embed: answer.embed,
@@ -71,13 +76,13 @@ pub(super) async fn retrieve(
         recall
             .metrics()
             .retrieved(&loaded.pipeline, &stages, loaded.latency_budget);
-        let response = response(&loaded, answer, &stages, wanted.explain);
+        let response = response(&loaded, answer, &stages, visible);
         Ok(from_release(&loaded, Json(response).into_response()))
     })
     .await
 }
 
-fn parse(body: &[u8]) -> Result<Wanted, ApiError> {
+fn parse(body: &[u8], access: Access) -> Result<Wanted, ApiError> {
     let mut fields = Fields::parse(body, &FIELDS)?;
     let text = fields
         .string("query")?
@@ -104,7 +109,12 @@ fn parse(body: &[u8]) -> Result<Wanted, ApiError> {
         fields.boolean("explain")?.unwrap_or(false),
     );
     Ok(Wanted {
-        question: Question { text, k, filter },
+        question: Question {
+            text,
+            k,
+            filter,
+            access,
+        },
         pipeline,
         explain,
     })
@@ -114,7 +124,7 @@ fn response(
     loaded: &Arc<Loaded>,
     answer: Answer,
     stages: &Stages,
-    explain: bool,
+    visible: Option<u64>,
 ) -> RetrieveResponse {
     let (embed_ms, search_ms, total_ms) = (
         millis(stages.embed),
@@ -123,7 +133,7 @@ fn response(
     );
     RetrieveResponse {
         release: loaded.release.clone(),
-        explain: explain.then(|| explanation(loaded, &answer, stages.queue)),
+        explain: visible.map(|visible| explanation(loaded, &answer, visible, stages.queue)),
         passages: answer.hits.into_iter().map(passage).collect(),
         timings: Timings {
             embed_ms,
@@ -160,14 +170,14 @@ pub(super) fn passage(hit: Hit) -> RetrievedPassage {
     }
 }
 
-fn explanation(loaded: &Loaded, answer: &Answer, queue: Duration) -> Explain {
+fn explanation(loaded: &Loaded, answer: &Answer, visible: u64, queue: Duration) -> Explain {
     let info = loaded.engine.info();
     let dense = loaded.engine.dense_weight();
     Explain {
         pipeline: loaded.pipeline.clone(),
         content_id: info.content_id.to_string(),
         strategy: answer.strategy.to_owned(),
-        passages: info.passages,
+        passages: visible,
         passing: answer.passing,
         fusion: FusionWeights {
             dense,

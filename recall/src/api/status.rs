@@ -54,6 +54,7 @@ pub(super) async fn readyz(State(recall): State<Recall>) -> Response {
     responses(
         (status = 200, body = String, content_type = "application/openmetrics-text", description = "OpenMetrics text; names begin with `loci_`"),
         (status = 401, body = ErrorBody, description = "No token, or another one"),
+        (status = 403, body = ErrorBody, description = "A token with a filter: the numbers are of all"),
     ))]
 pub(super) async fn metrics(State(recall): State<Recall>) -> Result<Response, ApiError> {
     let text = recall.metrics().text().map_err(ApiError::internal)?;

@@ -1,6 +1,7 @@
 //! A real server on loopback, with real revisions and a real encoder; decoders are small ones of random weights.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod admission;
 mod bad_input;
 mod chat;

@@ -10,7 +10,7 @@ mod stream;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Extension, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use loci_models::{Adapter, Generation};
@@ -18,6 +18,7 @@ use loci_models::{Adapter, Generation};
 use super::body;
 use super::error::ApiError;
 use super::{from_release, within};
+use crate::auth::Access;
 use crate::chat::{Chat, Meant, Writer};
 use crate::connections::Activity;
 use crate::generate::{Generator, Task};
@@ -52,13 +53,14 @@ use stream::Sending;
 )]
 pub(super) async fn completions(
     State(recall): State<Recall>,
+    Extension(access): Extension<Access>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let arrived = Instant::now();
     let sending = sending(&recall, &request);
     let asked = within(recall.options().request_timeout, async {
         let body = body::read(request, MAX_BODY_BYTES).await?;
-        begin(&recall, request::parse(&body)?, arrived).await
+        begin(&recall, request::parse(&body, access)?, arrived).await
     });
     let (loaded, answer, streamed) = asked.await?;
     let response = match streamed {

@@ -57,6 +57,7 @@ pub(super) async fn look_up(
         text: text.to_owned(),
         k: wanted.k,
         filter: wanted.filter.clone(),
+        access: wanted.access.clone(),
     };
     let engine = loaded.clone();
     let answer = recall

@@ -10,6 +10,7 @@ use super::messages;
 use super::stream::Usage;
 use crate::api::body::{Fields, Refused, kind, missing, shorten, unsupported};
 use crate::api::error::ApiError;
+use crate::auth::Access;
 use crate::engine::Engine;
 use crate::wire::{DEFAULT_K, MAX_CHAT_K, MAX_STOP_BYTES, MAX_STOPS};
 
@@ -122,9 +123,10 @@ pub(super) struct Wanted {
     pub(super) streamed: Option<Usage>,
     pub(super) k: usize,
     pub(super) filter: Option<Filter>,
+    pub(super) access: Access,
 }
 
-pub(super) fn parse(body: &[u8]) -> Result<Wanted, ApiError> {
+pub(super) fn parse(body: &[u8], access: Access) -> Result<Wanted, ApiError> {
     let mut fields = Fields::parse_without(body, &FIELDS, REFUSED)?;
     let messages = fields
         .take("messages")
@@ -145,6 +147,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Wanted, ApiError> {
         streamed: streamed(&mut fields)?,
         k: k as usize,
         filter,
+        access,
     })
 }
 

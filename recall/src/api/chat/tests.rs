@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::request::{FIELDS, Wanted, parse};
 use super::stream::Usage;
+use crate::auth::Access;
 use crate::wire::{
     ChatContent, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatStop, ChatStreamOptions,
 };
@@ -18,13 +19,13 @@ fn with(fields: Value) -> Value {
 }
 
 fn read(request: &Value) -> Wanted {
-    let parsed = parse(request.to_string().as_bytes());
+    let parsed = parse(request.to_string().as_bytes(), Access::everything());
     parsed.unwrap_or_else(|e| panic!("{request}: {}", e.into_body().error.message))
 }
 
 /// The code and the message with which a request is refused.
 fn refusal(request: &Value) -> (String, String) {
-    let Err(error) = parse(request.to_string().as_bytes()) else {
+    let Err(error) = parse(request.to_string().as_bytes(), Access::everything()) else {
         panic!("taken: {request}");
     };
     let error = error.into_body().error;
