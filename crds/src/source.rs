@@ -42,6 +42,7 @@ impl MemoryClass {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.bucket)").message("bucket sources are not built yet: use git, http, configMap or directory"),
+    validation = Rule::new("!has(self.metadata) || self.memory != 'procedural'").message("metadata is what passages are filtered by, and a procedural source is not looked up: remove it"),
     validation = Rule::new("has(self.bucket) || [has(self.git), has(self.http), has(self.configMap), has(self.directory)].filter(x, x).size() == 1").message("give exactly one of git, http, configMap, directory"),
 )]
 pub struct SourceSpec {
@@ -51,6 +52,11 @@ pub struct SourceSpec {
     /// The memory class of all that the source holds.
     #[x_kube(validation = Rule::new("self != 'working'").message("memory class working is not built yet: use factual, episodic or profile"))]
     pub memory: MemoryClass,
+    /// Metadata of all its documents, to filter by. What a document itself says of a field that is declared here does not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub metadata: Vec<DeclaredField>,
     /// A Git repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<GitSource>,
@@ -67,6 +73,24 @@ pub struct SourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub bucket: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// A metadata field of all documents of a source: exactly one of values, number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.values) != has(self.number)").message("give exactly one of values, number"))]
+pub struct DeclaredField {
+    /// The field's name, as filters name it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z_][-A-Za-z0-9_.]*$"), extend("example" = "tenant"))]
+    #[x_kube(validation = Rule::new("!(self in ['source', 'document', 'uri', 'memory', 'version', 'and', 'or', 'not'])").message("every document has fields source, document, uri, memory and version, and filters read and, or and not: use another name"))]
+    pub name: String,
+    /// Its values, texts; those that are RFC 3339 times or dates compare as times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 256)))]
+    pub values: Vec<String>,
+    /// Its value, a whole number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
 }
 
 /// A Git repository, read at one ref; changes are found by tree diff.

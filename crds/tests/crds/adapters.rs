@@ -50,6 +50,14 @@ pub fn refused_adapters() -> Vec<Case> {
             "an adapter names a source that is not in sources, or one twice",
         ),
         (
+            one(
+                "/spec/sources/2/metadata",
+                json!([{"name": "tenant", "values": ["acme"]}]),
+            ),
+            "spec.sources[2]",
+            "metadata is what passages are filtered by",
+        ),
+        (
             one("/spec/sources/0/memory", json!("procedural")),
             "spec.sources",
             "a procedural source is what adapters are trained on, and none names it",

@@ -137,6 +137,27 @@ fn refused_pipelines() -> Vec<Case> {
             "memory class working is not built yet",
         ),
         (
+            one(
+                "/spec/sources/0/metadata",
+                json!([{"name": "tenant", "values": ["acme"], "number": 1}]),
+            ),
+            "spec.sources[0].metadata[0]",
+            "give exactly one of values, number",
+        ),
+        (
+            one("/spec/sources/0/metadata", json!([{"name": "tenant"}])),
+            "spec.sources[0].metadata[0]",
+            "give exactly one of values, number",
+        ),
+        (
+            one(
+                "/spec/sources/0/metadata",
+                json!([{"name": "not", "values": ["acme"]}]),
+            ),
+            "spec.sources[0].metadata[0].name",
+            "every document has fields source, document, uri, memory and version",
+        ),
+        (
             one("/spec/sources/0/bucket", any()),
             source,
             "bucket sources are not built yet",

@@ -1,10 +1,10 @@
 //! What a change of a spec sets off.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use loci_crds::source::MemoryClass;
 
-use super::{Adapter, Pipeline, Source};
+use super::{Adapter, Declared, Pipeline, Source};
 
 /// What the change of a field sets off, from least to most.
 ///
@@ -14,7 +14,7 @@ use super::{Adapter, Pipeline, Source};
 /// | `suites`, `gates` | [`Impact::Judge`]: holds for the next candidate; one that was rejected is judged again |
 /// | `adapters`: one taken out | [`Impact::Judge`]: a release without it is judged |
 /// | `sources` that are indexed | [`Impact::Refresh`]: a run reads them; only changed documents are cut and embedded |
-/// | `index.chunking` | [`Impact::Rechunk`]: every document is cut anew; passages that stay the same keep their vectors |
+/// | `index.chunking`, `metadata` of `sources` | [`Impact::Rechunk`]: every document is cut anew; passages that stay the same keep their vectors |
 /// | `embedder` | [`Impact::Rebuild`]: every passage is embedded anew |
 /// | `adapters`: base, sources, heldOut, context, lora, training; procedural `sources` | [`Impact::Retrain`]: the adapter's next run trains, however few examples are new; what is at work begins anew |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +99,11 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
         ),
         (
             Impact::Rechunk,
+            "spec.sources",
+            !declared(old).eq(declared(new)),
+        ),
+        (
+            Impact::Rechunk,
             "spec.index.chunking",
             old.chunking != new.chunking,
         ),
@@ -113,6 +118,12 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
 
 fn trained_by(adapter: &Adapter) -> (String, &[String]) {
     (adapter.settings(), &adapter.sources)
+}
+
+/// What sources declare of their documents.
+fn declared(pipeline: &Pipeline) -> impl Iterator<Item = (&String, &BTreeMap<String, Declared>)> {
+    let sources = pipeline.sources.iter().map(|s| (&s.name, &s.metadata));
+    sources.filter(|(_, metadata)| !metadata.is_empty())
 }
 
 fn procedural(pipeline: &Pipeline) -> Vec<&Source> {

@@ -23,7 +23,7 @@ pub use budget::Budget;
 use fields::Fields;
 pub use impact::{Impact, impact};
 pub use runtime::Vllm;
-pub use source::{Location, Paths, Reference, Source};
+pub use source::{Declared, Location, Paths, Reference, Source};
 pub use suite::{Gate, Suite, SuiteData};
 
 /// The class of workers when a pipeline names none.

@@ -1,9 +1,12 @@
 //! Sources as typed values.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use globset::GlobBuilder;
-use loci_crds::source::{GitRef, GitSource, HttpSource, LocalRef, MemoryClass, SourceSpec};
+use loci_crds::source::{
+    DeclaredField, GitRef, GitSource, HttpSource, LocalRef, MemoryClass, SourceSpec,
+};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -18,9 +21,27 @@ pub struct Source {
     pub name: String,
     /// What kind of memory it holds.
     pub memory: MemoryClass,
+    /// Metadata of all its documents, by field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, Declared>,
     /// Where it is.
     pub location: Location,
 }
+
+/// What a metadata field is declared as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Declared {
+    /// Texts, at least one.
+    Values(Vec<String>),
+    /// A whole number.
+    Number(i64),
+}
+
+/// Names that a declared field cannot have: every document has these fields, or filters read them otherwise.
+const RESERVED: [&str; 8] = [
+    "source", "document", "uri", "memory", "version", "and", "or", "not",
+];
 
 /// Where a source is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,8 +159,35 @@ impl Fields {
         Some(Source {
             name: spec.name.clone(),
             memory: spec.memory,
+            metadata: self.metadata(&format!("{field}.metadata"), spec),
             location,
         })
+    }
+
+    fn metadata(&mut self, field: &str, spec: &SourceSpec) -> BTreeMap<String, Declared> {
+        if spec.memory == MemoryClass::Procedural && !spec.metadata.is_empty() {
+            let reason = "metadata is what passages are filtered by, and a procedural source is not looked up: remove it";
+            self.error(field, reason);
+        }
+        self.unique(field, spec.metadata.iter().map(|m| m.name.as_str()));
+        let mut declared = BTreeMap::new();
+        for (i, one) in spec.metadata.iter().enumerate() {
+            if RESERVED.contains(&one.name.as_str()) {
+                let reason = format!(
+                    "\"{}\" means something else in filters: use another name",
+                    one.name
+                );
+                self.error(format!("{field}[{i}].name"), reason);
+            }
+            match read(one) {
+                Some(read) => _ = declared.insert(one.name.clone(), read),
+                None => self.error(
+                    format!("{field}[{i}]"),
+                    "give exactly one of values, number",
+                ),
+            }
+        }
+        declared
     }
 
     fn git(&mut self, field: &str, spec: &GitSource) -> Location {
@@ -246,6 +294,14 @@ impl Fields {
             include: include.to_vec(),
             exclude: exclude.to_vec(),
         }
+    }
+}
+
+fn read(field: &DeclaredField) -> Option<Declared> {
+    match (field.values.as_slice(), field.number) {
+        ([], number) => number.map(Declared::Number),
+        (values, None) => Some(Declared::Values(values.to_vec())),
+        (_, Some(_)) => None,
     }
 }
 

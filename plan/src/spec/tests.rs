@@ -63,7 +63,7 @@ type Wrong = (fn(&mut Value), &'static str, &'static str);
 
 #[test]
 fn what_cannot_be_accepted_is_named_with_its_reason() {
-    let cases: [Wrong; 19] = [
+    let cases: [Wrong; 22] = [
         (
             |s| s["index"] = json!({"refresh": {"cron": "0 0 30 2 *"}}),
             "spec.index.refresh.cron",
@@ -113,6 +113,30 @@ fn what_cannot_be_accepted_is_named_with_its_reason() {
             |s| s["sources"][0]["directory"]["include"] = json!(["**/*.{md"]),
             "spec.sources[0].directory.include[0]",
             "glob",
+        ),
+        (
+            |s| {
+                s["sources"][0]["metadata"] =
+                    json!([{"name": "tenant", "values": ["a"], "number": 1}])
+            },
+            "spec.sources[0].metadata[0]",
+            "exactly one of values, number",
+        ),
+        (
+            |s| {
+                s["sources"][0]["metadata"] =
+                    json!([{"name": "a", "number": 1}, {"name": "memory", "number": 1}])
+            },
+            "spec.sources[0].metadata[1].name",
+            "another name",
+        ),
+        (
+            |s| {
+                with_adapter(s);
+                s["sources"][1]["metadata"] = json!([{"name": "tenant", "values": ["a"]}])
+            },
+            "spec.sources[1].metadata",
+            "not looked up",
         ),
         (
             |s| s["sources"][0]["git"] = json!({"url": "https://x/y"}),
@@ -213,6 +237,10 @@ fn the_impact_of_a_change_is_what_the_table_says() {
         of(|s| s["index"] = json!({"chunking": {"maxTokens": 128}})),
         Some((Impact::Rechunk, "spec.index.chunking"))
     );
+    let tenant = |s: &mut Value| {
+        s["sources"][0]["metadata"] = json!([{"name": "tenant", "values": ["acme"]}])
+    };
+    assert_eq!(of(tenant), Some((Impact::Rechunk, "spec.sources")));
     assert_eq!(
         of(|s| s["embedder"]["model"] = json!("file://other")),
         Some((Impact::Rebuild, "spec.embedder"))
@@ -243,6 +271,7 @@ fn the_inputs_of_a_build_and_of_a_verdict_are_apart() {
     changed(|s| s["index"] = json!({"chunking": {"overlapTokens": 0}}));
     changed(|s| s["embedder"]["model"] = json!("hf://org/name@main"));
     changed(|s| s["sources"][0]["memory"] = json!("episodic"));
+    changed(|s| s["sources"][0]["metadata"] = json!([{"name": "year", "number": 2026}]));
     changed(|s| s["suites"] = json!([{"name": "faq", "retrieval": {"data": {"file": "a"}}}]));
 }
 

@@ -12,9 +12,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::corpus::{Corpus, EntryCorpus, SourceCorpus};
 use super::delta::EmbedOutput;
+use super::snapshot::DeclaredMetadata;
 use super::{Reporter, RevisionManifest, Snapshot, StepContext, StepError, blocking};
 use crate::chunk::{ChunkerConfig, chunk};
-use crate::document::{DocumentError, Format, ParseContext, Parsed, ParsedDocument, parse};
+use crate::document::{
+    DocumentError, Format, Metadata, ParseContext, Parsed, ParsedDocument, parse,
+};
 use crate::source::Entry;
 
 /// Documents that are new or changed, those that are gone, and all entries.
@@ -59,6 +62,7 @@ pub(super) async fn cut(
             source,
             memory,
             entry,
+            ..
         } = reading;
         let state = read.state(&entry, old.entry(&source, &memory, &entry.document));
         let same_class = old.sources.get(&source).is_some_and(|s| s.memory == memory);
@@ -118,6 +122,7 @@ fn carry_over(old: &Corpus, snapshot: &Snapshot) -> (Corpus, Vec<Reading>) {
                 None => changed.push(Reading {
                     source: name.clone(),
                     memory: source.memory.clone(),
+                    declared: source.metadata.clone(),
                     entry: entry.clone(),
                 }),
             }
@@ -158,6 +163,7 @@ async fn open(context: &StepContext, reading: Reading) -> Result<(Reading, Conte
 struct Reading {
     source: String,
     memory: String,
+    declared: DeclaredMetadata,
     entry: Entry,
 }
 
@@ -274,26 +280,33 @@ impl Reading {
                 headings: c.headings,
             })
             .collect();
-        let known = self
-            .entry
-            .metadata
-            .iter()
-            .map(|(k, v)| (k.clone(), vec![MetaValue::Text(v.clone())]));
-        let stated = parsed
-            .metadata
-            .iter()
-            .map(|(k, vs)| (k.clone(), vs.iter().filter_map(meta_value).collect()));
-        let metadata = known.chain(stated).collect();
         Ok(Document {
             key: DocumentKey::new(self.source.clone(), document),
             uri: self.uri(parsed),
             version,
             memory: self.memory.clone(),
             title: parsed.title.clone(),
-            metadata,
+            metadata: metadata(&self.entry.metadata, &parsed.metadata, &self.declared),
             passages,
         })
     }
+}
+
+/// What the source knows of a document, over that what the document says of itself, over that what is declared: no document
+/// talks itself out of its tenant, or into another.
+fn metadata(
+    known: &BTreeMap<String, String>,
+    stated: &Metadata,
+    declared: &DeclaredMetadata,
+) -> BTreeMap<String, Vec<MetaValue>> {
+    let known = known
+        .iter()
+        .map(|(k, v)| (k.clone(), vec![MetaValue::Text(v.clone())]));
+    let stated = stated
+        .iter()
+        .map(|(k, vs)| (k.clone(), vs.iter().filter_map(meta_value).collect()));
+    let declared = declared.iter().map(|(k, vs)| (k.clone(), vs.clone()));
+    known.chain(stated).chain(declared).collect()
 }
 
 /// A scalar as a value to filter by.
@@ -304,6 +317,7 @@ fn meta_value(value: &serde_json::Value) -> Option<MetaValue> {
 #[cfg(test)]
 mod tests {
     use loci_digest::Digest;
+    use serde_json::json;
 
     use super::*;
     use crate::document::Media;
@@ -354,5 +368,21 @@ mod tests {
         assert!(new.documents.is_empty() && !unchanged(new, "2"));
         let bad = failed(false).state(&entry("2"), Some(&before));
         assert!(bad.documents.is_empty() && unchanged(bad, "2"));
+    }
+
+    #[test]
+    fn what_is_declared_holds_whatever_a_document_says() {
+        let known = BTreeMap::from([("author".to_owned(), "git".to_owned())]);
+        let stated: Metadata = serde_json::from_value(json!({
+            "tenant": ["umbrella", "acme"], "author": ["Ada"], "year": [2026], "on": ["2026-03-01"],
+        }))
+        .unwrap();
+        let declared: DeclaredMetadata =
+            serde_json::from_value(json!({"tenant": ["acme"], "tier": [2]})).unwrap();
+        let expected = json!({
+            "author": ["Ada"], "on": ["2026-03-01"], "tenant": ["acme"], "tier": [2], "year": [2026],
+        });
+        let all = metadata(&known, &stated, &declared);
+        assert_eq!(serde_json::to_value(all).unwrap(), expected);
     }
 }

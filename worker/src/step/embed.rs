@@ -59,11 +59,11 @@ pub(super) async fn run(
         Some(digest) => Some((*digest, context.revisions.manifest(digest).await?)),
         None => None,
     };
-    let chunker = Digest::of_json(&(PARSER, chunking.digest(encoder.tokenizer().digest())))?;
+    let snapshot: Snapshot = context.store.get_manifest(SNAPSHOT, snapshot).await?;
+    let chunker = chunker(&snapshot, chunking.digest(encoder.tokenizer().digest()))?;
     let base = previous
         .as_ref()
         .filter(|(_, m)| m.info.embedder == identity && m.info.chunker == chunker);
-    let snapshot: Snapshot = context.store.get_manifest(SNAPSHOT, snapshot).await?;
     let cut = cut(
         context,
         &snapshot,
@@ -115,6 +115,17 @@ pub(super) async fn run(
     Ok(EmbedOutput {
         delta: Some(delta),
         ..manifest.counts
+    })
+}
+
+/// What decides how entries become documents. What sources declare is part of it: a revision in which a document has other
+/// metadata is another, also where no text changed.
+fn chunker(snapshot: &Snapshot, chunking: Digest) -> Result<Digest, StepError> {
+    let declared = snapshot.declared();
+    Ok(if declared.is_empty() {
+        Digest::of_json(&(PARSER, chunking))?
+    } else {
+        Digest::of_json(&(PARSER, chunking, declared))?
     })
 }
 

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use loci_bus::Unit;
 use loci_digest::Digest;
+use loci_index::MetaValue;
+use loci_plan::spec::Declared;
 use serde::{Deserialize, Serialize};
 
 use super::{Reporter, Shelf, SnapshotKey, SourceInput, SourceProvider, StepError};
@@ -22,6 +24,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What sources declare of their documents: those that declare something.
+    pub(super) fn declared(&self) -> BTreeMap<&str, &DeclaredMetadata> {
+        let sources = self.sources.iter();
+        let declared = sources.map(|(name, source)| (name.as_str(), &source.metadata));
+        declared.filter(|(_, fields)| !fields.is_empty()).collect()
+    }
+
     /// The digests of all content.
     pub fn contents(&self) -> impl Iterator<Item = &Digest> {
         let entries = self.sources.values().flat_map(SourceSnapshot::entries);
@@ -29,11 +38,17 @@ impl Snapshot {
     }
 }
 
+/// Values by field.
+pub type DeclaredMetadata = BTreeMap<String, Vec<MetaValue>>;
+
 /// One source at one time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceSnapshot {
     /// Its memory class.
     pub memory: String,
+    /// Metadata of all its documents, as it is declared.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: DeclaredMetadata,
     /// What it holds; its last good content when reading it failed, if there was any.
     pub listing: Option<Listing>,
     /// Why reading it failed, when it did.
@@ -130,6 +145,7 @@ async fn take(
             name.clone(),
             SourceSnapshot {
                 memory: input.source.memory.as_str().to_owned(),
+                metadata: fields(&input.source.metadata),
                 listing,
                 error,
             },
@@ -166,6 +182,17 @@ async fn read(
         Err(error) if error.is_of_sink() => Err(StepError::Sink(error)),
         read => Ok(read?),
     }
+}
+
+fn fields(declared: &BTreeMap<String, Declared>) -> DeclaredMetadata {
+    let values = |declared: &Declared| match declared {
+        Declared::Values(texts) => texts.iter().map(|text| text.as_str().into()).collect(),
+        Declared::Number(number) => vec![MetaValue::Integer(*number)],
+    };
+    let declared = declared.iter();
+    declared
+        .map(|(name, d)| (name.clone(), values(d)))
+        .collect()
 }
 
 fn count(now: &SourceSnapshot, before: Option<&SourceSnapshot>) -> SourceCount {

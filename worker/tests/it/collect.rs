@@ -80,6 +80,7 @@ impl Bed {
             let listing: Listing = serde_json::from_value(listing).unwrap();
             let source = SourceSnapshot {
                 memory: (*memory).to_owned(),
+                metadata: BTreeMap::new(),
                 listing: Some(listing),
                 error: None,
             };

@@ -241,6 +241,7 @@ fn source() -> SourceInput {
         source: Source {
             name: "docs".to_owned(),
             memory: loci_crds::source::MemoryClass::Factual,
+            metadata: Default::default(),
             location: Location::ConfigMap {
                 name: "docs".to_owned(),
                 paths: Paths::default(),
