@@ -12,7 +12,7 @@ use crate::budget::{BudgetSpec, MonthCost};
 use crate::runtime::RuntimeSpec;
 use crate::source::SourceSpec;
 use crate::suite::{GateSpec, SuiteSpec};
-use crate::values::{GoDuration, Percent};
+use crate::values::{Fraction, GoDuration, Percent};
 
 /// A memory pipeline: where an agent's memory comes from, how fresh it is kept, how it is judged and rolled out.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -139,6 +139,9 @@ pub struct IndexSpec {
     /// How documents are cut into passages.
     #[serde(default)]
     pub chunking: ChunkingSpec,
+    /// How searches make one score of those by vector and by words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fusion: Option<FusionSpec>,
 }
 
 /// When sources are looked at: by interval (10m when nothing is given) or by cron, not both.
@@ -181,6 +184,33 @@ pub struct ChunkingSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4096))]
     pub overlap_tokens: Option<i32>,
+}
+
+/// How searches make one score of those by vector and by words (BM25). What changes here is judged by the suites before it is served; nothing is embedded anew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FusionSpec {
+    /// How the scores of the two sides are brought to one scale: minMax (the default), theoreticalMinMax, zScore or reciprocalRank.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalization: Option<Normalization>,
+    /// What the score by vector weighs, from 0 to 1; that by words has the rest of 1. 0.5 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dense_weight: Option<Fraction>,
+}
+
+/// How the scores of the two sides are brought to one scale. `loci bench fusion` chooses by labelled questions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Normalization {
+    /// From that of a side's hundredth passage, 0, to that of its best, 1.
+    #[default]
+    MinMax,
+    /// From the least score that is possible, 0, to that of a side's best passage, 1.
+    TheoreticalMinMax,
+    /// Standard deviations above the mean of a side's best hundred.
+    ZScore,
+    /// One over 60 plus the rank.
+    ReciprocalRank,
 }
 
 /// How a candidate that passed comes to be served.

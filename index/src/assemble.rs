@@ -6,14 +6,16 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::document::{Delta, Document};
+use crate::document::Delta;
 use crate::documents::{Entry, Table, live};
 use crate::draft::Draft;
 use crate::error::{IndexError, Result, io_at};
 use crate::manifest::{
     FORMAT, Identity, MANIFEST, Manifest, RevisionInfo, Segment, content_id, file_state,
 };
+use crate::search::Fusion;
 use crate::text::{self, TextChange, TextState};
+use crate::tiers::Merging;
 
 /// What is being assembled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +39,17 @@ pub struct AssembleProgress {
     pub total: u64,
 }
 
+/// What a new revision is made by, besides its documents.
+struct Recipe {
+    identity: Identity,
+    fusion: Fusion,
+    merging: Merging,
+}
+
 /// Writes to `out` the revision that `previous` becomes by `delta`; without `previous`, by
 /// `delta` alone. Never in place: unchanged files are hard-linked (copied across devices) and
-/// none of `previous` is written to. `out` must not exist or be empty; after an error it is gone.
+/// none of `previous` is written to, so that it can be searched all the while. `out` must not
+/// exist or be empty; after an error it is gone. Searches of the new revision fuse as `fusion` says.
 ///
 /// `progress` is told of each step; when it breaks, the result is [`IndexError::Cancelled`].
 ///
@@ -50,6 +60,7 @@ pub fn assemble(
     previous: Option<&Path>,
     delta: Delta,
     identity: &Identity,
+    fusion: Fusion,
     out: &Path,
     progress: &mut dyn FnMut(AssembleProgress) -> ControlFlow<()>,
 ) -> Result<RevisionInfo> {
@@ -61,8 +72,48 @@ pub fn assemble(
     if let Some((_, manifest)) = &previous {
         check_identity(&manifest.info, identity)?;
     }
+    let recipe = Recipe {
+        identity: identity.clone(),
+        fusion,
+        merging: Merging::Tiers,
+    };
+    write(previous, delta, &recipe, out, progress)
+}
+
+/// Writes to `out` what `previous` says as one segment, without what is dead in it. It takes the space of a revision that
+/// is built of the same documents at once, and has its BM25 scores: other revisions count the words of passages that are
+/// gone until their segments merge. Like [`assemble`] never in place.
+///
+/// # Errors
+/// A damaged `previous`; files that cannot be written.
+pub fn compact(
+    previous: &Path,
+    out: &Path,
+    progress: &mut dyn FnMut(AssembleProgress) -> ControlFlow<()>,
+) -> Result<RevisionInfo> {
+    let manifest = Manifest::read(previous, false)?;
+    let recipe = Recipe {
+        identity: Identity {
+            embedder: manifest.info.embedder,
+            chunker: manifest.info.chunker,
+            dimensions: manifest.info.dimensions,
+        },
+        fusion: manifest.fusion,
+        merging: Merging::All,
+    };
+    let previous = Some((previous, manifest));
+    write(previous, Delta::default(), &recipe, out, progress)
+}
+
+fn write(
+    previous: Option<(&Path, Manifest)>,
+    delta: Delta,
+    recipe: &Recipe,
+    out: &Path,
+    progress: &mut dyn FnMut(AssembleProgress) -> ControlFlow<()>,
+) -> Result<RevisionInfo> {
     prepare(out)?;
-    let result = build(previous, delta, identity, out, progress);
+    let result = build(previous, delta, recipe, out, progress);
     if result.is_err() {
         let _ = fs::remove_dir_all(out);
     }
@@ -110,13 +161,13 @@ fn prepare(out: &Path) -> Result<()> {
 fn build(
     previous: Option<(&Path, Manifest)>,
     mut delta: Delta,
-    identity: &Identity,
+    recipe: &Recipe,
     out: &Path,
     progress: &mut dyn FnMut(AssembleProgress) -> ControlFlow<()>,
 ) -> Result<RevisionInfo> {
     let mut draft = Draft {
         out,
-        dimensions: identity.dimensions,
+        dimensions: recipe.identity.dimensions,
         segments: Vec::new(),
         tables: Vec::new(),
         files: BTreeMap::new(),
@@ -143,24 +194,25 @@ fn build(
 
     let mut report = |phase, done, total| progress(AssembleProgress { phase, done, total });
     let table = table(&draft.tables, &delta, &mut next_uid);
-    let documents: Vec<&Document> = delta
-        .upsert
-        .iter()
-        .map(|indexed| &indexed.document)
-        .collect();
-    let text = add_text(
-        out,
-        text.as_ref(),
-        &table,
-        &documents,
-        &mut |done, total| report(Phase::Text, done, total),
-    )?;
+    let documents = delta.upsert.iter().map(|indexed| &indexed.document);
+    let uids = table.documents.iter().map(|entry| entry.uid);
+    let change = TextChange {
+        removed: table.removed.iter().collect(),
+        added: uids.zip(documents).collect(),
+        merging: recipe.merging,
+    };
+    let total = table.documents.iter().map(|entry| entry.passages).sum();
+    let text = text::write(out, text.as_ref(), &change, &mut |done| {
+        report(Phase::Text, done, total)
+    })?;
     if !table.is_empty() {
         draft.push(table, &delta.upsert)?;
     }
-    draft.compact(&mut |done, total| report(Phase::Vectors, done, total))?;
+    draft.compact(recipe.merging, &mut |done, total| {
+        report(Phase::Vectors, done, total)
+    })?;
     draft.grow_graphs(&mut |done, total| report(Phase::Graph, done, total))?;
-    seal(draft, text, identity, next_uid)
+    seal(draft, text, recipe, next_uid)
 }
 
 /// The table of the new segment. `next_uid` moves past its passages.
@@ -183,26 +235,6 @@ fn table(tables: &[Table], delta: &Delta, next_uid: &mut u64) -> Table {
     Table { removed, documents }
 }
 
-fn add_text(
-    out: &Path,
-    previous: Option<&TextState>,
-    table: &Table,
-    documents: &[&Document],
-    report: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
-) -> Result<TextState> {
-    let change = TextChange {
-        removed: table.removed.iter().collect(),
-        added: table
-            .documents
-            .iter()
-            .map(|entry| entry.uid)
-            .zip(documents.iter().copied())
-            .collect(),
-    };
-    let total = table.documents.iter().map(|entry| entry.passages).sum();
-    text::write(out, previous, &change, &mut |done| report(done, total))
-}
-
 /// Hard-links the files of the revision in `from` into `to`.
 fn link(from: &Path, to: &Path, manifest: &Manifest) -> Result<()> {
     for file in manifest.files.keys() {
@@ -218,18 +250,16 @@ fn link(from: &Path, to: &Path, manifest: &Manifest) -> Result<()> {
 }
 
 /// Drops what the revision does not need and writes the manifest.
-fn seal(
-    draft: Draft<'_>,
-    text: TextState,
-    identity: &Identity,
-    next_uid: u64,
-) -> Result<RevisionInfo> {
+fn seal(draft: Draft<'_>, text: TextState, recipe: &Recipe, next_uid: u64) -> Result<RevisionInfo> {
     let contents = draft.contents()?;
     let (documents, passages) = (
         contents.len() as u64,
         contents.iter().map(|(entry, _)| entry.passages).sum(),
     );
-    let content_id = content_id(identity, contents.into_iter());
+    let Recipe {
+        identity, fusion, ..
+    } = recipe;
+    let content_id = content_id(identity, fusion, contents.into_iter());
     let mut files = BTreeMap::new();
     for file in text
         .files
@@ -264,6 +294,7 @@ fn seal(
     };
     let manifest = Manifest {
         info,
+        fusion: *fusion,
         next_uid,
         text,
         segments: draft.segments,

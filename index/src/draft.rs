@@ -11,7 +11,7 @@ use crate::document::IndexedDocument;
 use crate::documents::{Entry, Table, live, merged};
 use crate::error::{IndexError, Result, io_at};
 use crate::manifest::{FileState, Segment, file_state};
-use crate::tiers::{Size, merges};
+use crate::tiers::{Merging, Size};
 use crate::vectors::{self, FlatRow, GRAPH_MIN, VectorSet};
 
 /// Segments with their tables, position by position, and what is known of their files.
@@ -80,13 +80,14 @@ impl Draft<'_> {
         Ok(name)
     }
 
-    /// Merges segments in tiers. `progress` is told the entries written and to write.
+    /// Merges segments. `progress` is told the entries written and to write.
     pub(crate) fn compact(
         &mut self,
+        merging: Merging,
         progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
         let sizes = self.sizes();
-        let runs = merges(&sizes);
+        let runs = merging.runs(&sizes);
         let total = runs
             .iter()
             .flat_map(|run| &sizes[run.clone()])

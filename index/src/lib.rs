@@ -9,7 +9,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `revision.json` | the manifest: format, identities, contentId, counts, the segments below, tantivy's `meta.json`, size and SHA-256 of every other file. Written last, by rename: a directory without it is not a revision |
+//! | `revision.json` | the manifest: format, identities, contentId, counts, the fusion unless it is the default, the segments below, tantivy's `meta.json`, size and SHA-256 of every other file. Written last, by rename: a directory without it is not a revision |
 //! | `<id>.{idx,pos,term,fieldnorm,fast,store}` | a text segment (tantivy 0.27) |
 //! | `<id>.<n>.del` | tombstones of a text segment: a bit set of its live passages |
 //! | `<digest>.docs` | a segment's table of documents, JSON: `removed` keys of earlier segments, and `documents` with key, uri, version, memory, the uid of the first passage and the number of passages. Later tables win |
@@ -26,15 +26,16 @@
 //!
 //! Each `assemble` adds one segment to text and vectors. Segments merge in tiers: one with those
 //! before it that are less than twice its size, and by itself when more than a third is dead.
+//! [`compact`] makes them one. A revision can be searched while others are made from it.
 //!
 //! The text schema: `uid`; `key` (SHA-256 of the document's key, by which it is deleted);
 //! `source`, `document`, `uri`, `memory`, `version`, whole; `names` of metadata fields;
 //! `metadata` (text, integers, booleans) and `times` (microseconds since 1970), JSON fields with
 //! columns; `body`, the words of title, headings and text; `stored`, what an answer needs.
 //!
-//! `contentId` is the SHA-256 of the embedder's and the chunker's identities and of every live
-//! document's source, name, version and chunk hashes, in the order of their keys. It does not
-//! depend on the history of a revision; its files do.
+//! `contentId` is the SHA-256 of the embedder's and the chunker's identities, of every live
+//! document's source, name, version and chunk hashes, in the order of their keys, and of the
+//! fusion unless it is the default. It does not depend on the history of a revision; its files do.
 
 mod assemble;
 mod bits;
@@ -51,11 +52,11 @@ mod tiers;
 mod value;
 mod vectors;
 
-pub use assemble::{AssembleProgress, Phase, assemble};
+pub use assemble::{AssembleProgress, Phase, assemble, compact};
 pub use document::{Delta, Document, DocumentKey, IndexedDocument, MAX_TERM_BYTES, Passage};
 pub use error::{IndexError, Result};
 pub use filter::{BUILT_IN_FIELDS, Bounds, Filter};
 pub use manifest::{FORMAT, Identity, MANIFEST, RevisionInfo};
 pub use revision::{DocumentRecord, Revision};
-pub use search::{Fusion, Hit, Mode, Query, SearchResult};
+pub use search::{Fusion, Hit, Mode, Normalization, Query, SearchResult};
 pub use value::MetaValue;

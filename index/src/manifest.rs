@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::documents::Entry;
 use crate::error::{IndexError, Result, io_at};
+use crate::search::Fusion;
 use crate::text::TextState;
 
 /// The manifest's file name. It is the only file of a revision whose name says nothing about
@@ -37,7 +38,7 @@ pub struct RevisionInfo {
     /// Format of the directory.
     pub format: u32,
     /// Digest of what the revision says: its documents (key, version, chunk hashes), the
-    /// chunker and the embedder. Revisions with the same inputs have the same, whatever their
+    /// chunker, the embedder and, unless it is the default, the fusion. Revisions with the same inputs have the same, whatever their
     /// history.
     pub content_id: Digest,
     /// The embedder's identity.
@@ -88,6 +89,9 @@ impl Segment {
 pub(crate) struct Manifest {
     #[serde(flatten)]
     pub(crate) info: RevisionInfo,
+    /// How searches fuse.
+    #[serde(default, skip_serializing_if = "Fusion::is_default")]
+    pub(crate) fusion: Fusion,
     /// The uid of the next passage to be added.
     pub(crate) next_uid: u64,
     pub(crate) text: TextState,
@@ -201,6 +205,7 @@ pub(crate) fn file_state(path: &Path) -> Result<FileState> {
 /// of its passages in order.
 pub(crate) fn content_id<'a>(
     identity: &Identity,
+    fusion: &Fusion,
     documents: impl Iterator<Item = (&'a Entry, Vec<Digest>)>,
 ) -> Digest {
     let mut hasher = Hasher::default();
@@ -221,6 +226,10 @@ pub(crate) fn content_id<'a>(
         for chunk in chunks {
             hasher.update(chunk.as_bytes());
         }
+    }
+    if !fusion.is_default() {
+        text(&mut hasher, fusion.normalization().name());
+        hasher.update(fusion.dense_weight().to_le_bytes());
     }
     hasher.finish()
 }

@@ -85,7 +85,7 @@ impl Revision {
                 .iter()
                 .map(|s| vec![NONE; s.max_doc() as usize])
                 .collect(),
-            fusion: Fusion::default(),
+            fusion: manifest.fusion,
             manifest,
             text,
             vectors,
@@ -159,7 +159,12 @@ impl Revision {
             .collect()
     }
 
-    /// Searches fuse as `fusion` says.
+    /// How searches fuse: as the revision was made to, unless [`Revision::with_fusion`] says otherwise.
+    pub fn fusion(&self) -> Fusion {
+        self.fusion
+    }
+
+    /// Searches fuse as `fusion` says, for comparing.
     #[must_use]
     pub fn with_fusion(mut self, fusion: Fusion) -> Self {
         self.fusion = fusion;

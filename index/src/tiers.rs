@@ -6,6 +6,8 @@
 //! of which more than a third is dead is rewritten, so that a revision takes at most about
 //! one and a half times the space of a fresh one.
 
+use std::ops::Range;
+
 /// Live and dead entries of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
@@ -13,8 +15,29 @@ pub(crate) struct Size {
     pub(crate) dead: u64,
 }
 
-/// The runs of adjacent segments (as ranges of positions) that become one segment each.
-pub(crate) fn merges(sizes: &[Size]) -> Vec<std::ops::Range<usize>> {
+/// Which segments merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merging {
+    /// Those that are due.
+    Tiers,
+    /// All, into one without anything dead.
+    All,
+}
+
+impl Merging {
+    /// The runs of adjacent segments (as ranges of positions) that become one segment each.
+    pub(crate) fn runs(self, sizes: &[Size]) -> Vec<Range<usize>> {
+        match self {
+            Self::Tiers => merges(sizes),
+            Self::All if sizes.len() > 1 || sizes.iter().any(|size| size.dead > 0) => {
+                std::iter::once(0..sizes.len()).collect()
+            }
+            Self::All => Vec::new(),
+        }
+    }
+}
+
+fn merges(sizes: &[Size]) -> Vec<Range<usize>> {
     let mut tail = sizes.len();
     let mut merged = 0;
     while tail > 0 && (tail == sizes.len() || sizes[tail - 1].live < 2 * merged) {
@@ -72,5 +95,17 @@ mod tests {
         assert_eq!(runs(&[dying(900, 600), live(80), live(20)]), [(0, 1)]);
         assert_eq!(runs(&[live(900), dying(0, 10), live(20)]), [(1, 3)]);
         assert_eq!(runs(&[live(900), live(1), live(1), live(1)]), [(1, 4)]);
+    }
+
+    #[test]
+    fn all_become_one_unless_they_are() {
+        let dying = Size { live: 5, dead: 1 };
+        let runs = |sizes: &[Size]| -> Vec<(usize, usize)> {
+            let runs = Merging::All.runs(sizes).into_iter();
+            runs.map(|run| (run.start, run.end)).collect()
+        };
+        assert!(runs(&[]).is_empty() && runs(&[live(5)]).is_empty());
+        assert_eq!(runs(&[dying]), [(0, 1)]);
+        assert_eq!(runs(&[live(900), live(1), dying]), [(0, 3)]);
     }
 }

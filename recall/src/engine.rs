@@ -53,26 +53,20 @@ pub(crate) struct Answer {
 
 pub(crate) struct Engine {
     revision: Revision,
-    fusion: Fusion,
     encoder: Arc<Encoder>,
 }
 
 impl Engine {
     /// Opens the revision in `directory`, which must have been filled by `encoder`.
     pub(crate) fn open(directory: &Path, encoder: Arc<Encoder>) -> Result<Self, EngineError> {
-        let fusion = Fusion::default();
-        let revision = Revision::open(directory)?.with_fusion(fusion);
+        let revision = Revision::open(directory)?;
         let (index, own) = (revision.info().embedder, encoder.identity().digest());
         if index != own {
             return Err(EngineError::Unfit(format!(
                 "its vectors were made by embedder {index}, but the embedder given is {own}: load the model it was built with, or rebuild the index"
             )));
         }
-        Ok(Self {
-            revision,
-            fusion,
-            encoder,
-        })
+        Ok(Self { revision, encoder })
     }
 
     pub(crate) fn info(&self) -> &RevisionInfo {
@@ -83,9 +77,9 @@ impl Engine {
         self.encoder.dimensions()
     }
 
-    /// The weight of the dense score; BM25 has the rest of 1.
-    pub(crate) fn dense_weight(&self) -> f32 {
-        self.fusion.dense_weight()
+    /// How dense and BM25 scores make one.
+    pub(crate) fn fusion(&self) -> Fusion {
+        self.revision.fusion()
     }
 
     /// Reads `filters` of a request.

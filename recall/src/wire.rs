@@ -93,7 +93,7 @@ pub struct Scores {
     pub dense: Option<f32>,
     /// BM25 score; 0 without a word in common.
     pub bm25: Option<f32>,
-    /// Both, each brought to 0 to 1 among the candidates, weighed and added.
+    /// Both, brought to one scale among the candidates, weighed and added: by default at most 1.
     pub fused: f32,
 }
 
@@ -142,7 +142,7 @@ pub struct Explain {
     pub passages: u64,
     /// Passages that pass the filters, the token's among them, when there are any.
     pub passing: Option<u64>,
-    /// How the scores were weighed.
+    /// How the scores were fused.
     pub fusion: FusionWeights,
     /// Whether the query was longer than the embedder's limit, and its vector is that of its
     /// beginning. Words count all the same.
@@ -151,9 +151,12 @@ pub struct Explain {
     pub queue_ms: f64,
 }
 
-/// What the scores weigh in the fused score; together 1.
+/// How the fused score came about. The weights together are 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FusionWeights {
+    /// How the scores were brought to one scale: `minMax`, `theoreticalMinMax`, `zScore` or `reciprocalRank`.
+    #[serde(default)]
+    pub normalization: String,
     /// The dense score.
     pub dense: f32,
     /// The BM25 score.

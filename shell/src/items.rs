@@ -132,7 +132,10 @@ pub(crate) fn payload(
                 overlap_tokens: pipeline.chunking.overlap_tokens,
             },
         },
-        StepInput::Assemble { change, .. } => step::StepInput::Assemble { delta: *change },
+        StepInput::Assemble { change, .. } => step::StepInput::Assemble {
+            delta: *change,
+            fusion: pipeline.fusion,
+        },
         StepInput::Collect {
             adapter,
             snapshot,

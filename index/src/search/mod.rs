@@ -2,6 +2,7 @@
 
 mod dense;
 mod fuse;
+mod scale;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tantivy::query::{EnableScoring, Query as TextQuery};
 
 pub use fuse::Fusion;
+pub use scale::Normalization;
 
 use crate::bits::Bits;
 use crate::document::{DocumentKey, Passage};
@@ -57,7 +59,7 @@ pub struct Hit {
     pub dense: Option<f32>,
     /// BM25 score, 0 without a word in common, unless the mode is [`Mode::Dense`].
     pub bm25: Option<f32>,
-    /// The fused score, at most 1, see [`Fusion`]; in other modes than hybrid the same as `score`.
+    /// The fused score, see [`Fusion`]; in other modes than hybrid the same as `score`.
     pub fused: f32,
     /// The document.
     pub key: DocumentKey,

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use tantivy::collector::TopDocs;
-use tantivy::query::{BooleanQuery, ConstScoreQuery, EnableScoring, Occur, Query, TermQuery};
-use tantivy::schema::{IndexRecordOption, Value as _};
+use tantivy::collector::{Collector, TopDocs};
+use tantivy::query::{
+    Bm25StatisticsProvider, BooleanQuery, ConstScoreQuery, EnableScoring, Occur, Query, TermQuery,
+};
+use tantivy::schema::{Field, IndexRecordOption, Value as _};
 use tantivy::tokenizer::TokenStream as _;
 use tantivy::{
     DocAddress, DocId, DocSet as _, Index, ReloadPolicy, Searcher, TantivyDocument, Term,
@@ -22,6 +24,8 @@ const MAX_QUERY_TERMS: usize = 1024;
 pub(crate) struct TextIndex {
     pub(crate) searcher: Searcher,
     pub(crate) fields: Fields,
+    /// Words of all passages, those of deleted ones included.
+    words: u64,
 }
 
 /// The words of a query as a disjunction, ready to score.
@@ -46,8 +50,10 @@ impl TextIndex {
             .reload_policy(ReloadPolicy::Manual)
             .try_into()
             .map_err(|e| damaged(e.to_string()))?;
+        let searcher = reader.searcher();
         Ok(Self {
-            searcher: reader.searcher(),
+            words: lengths(&searcher, fields.body)?,
+            searcher,
             fields,
         })
     }
@@ -100,25 +106,29 @@ impl TextIndex {
         }
         let collector = TopDocs::with_limit(limit).order_by_score();
         Ok(match filter {
-            None => self.searcher.search(&words.0, &collector)?,
+            None => self.collect(&words.0, &collector)?,
             Some(filter) => {
                 let passing = ConstScoreQuery::new(filter.box_clone(), 0.0);
                 let both: Vec<(Occur, Box<dyn Query>)> = vec![
                     (Occur::Must, Box::new(words.0.clone())),
                     (Occur::Must, Box::new(passing)),
                 ];
-                self.searcher.search(&BooleanQuery::new(both), &collector)?
+                self.collect(&BooleanQuery::new(both), &collector)?
             }
         })
+    }
+
+    fn collect<C: Collector>(&self, query: &dyn Query, collector: &C) -> tantivy::Result<C::Fruit> {
+        self.searcher
+            .search_with_statistics_provider(query, collector, self)
     }
 
     /// The BM25 score of each of `passages`, in their order; 0 where no word occurs.
     pub(crate) fn scores(&self, words: &Words, passages: &[DocAddress]) -> Result<Vec<f32>> {
         let mut order: Vec<usize> = (0..passages.len()).collect();
         order.sort_unstable_by_key(|&i| passages[i]);
-        let weight = words
-            .0
-            .weight(EnableScoring::enabled_from_searcher(&self.searcher))?;
+        let scoring = EnableScoring::enabled_from_statistics_provider(self, &self.searcher);
+        let weight = words.0.weight(scoring)?;
         let mut scores = vec![0.0; passages.len()];
         for run in order.chunk_by(|&a, &b| passages[a].segment_ord == passages[b].segment_ord) {
             let Some(&first) = run.first() else { continue };
@@ -150,4 +160,36 @@ impl TextIndex {
             tantivy::TantivyError::InternalError(format!("stored passage: {e}")).into()
         })
     }
+}
+
+/// BM25's average length is that of the lengths that it scores by, which are rounded. A merge of segments in which passages
+/// are dead knows no others: with exact ones, scores would depend on a revision's history.
+impl Bm25StatisticsProvider for TextIndex {
+    fn total_num_tokens(&self, field: Field) -> tantivy::Result<u64> {
+        if field == self.fields.body {
+            return Ok(self.words);
+        }
+        self.searcher.total_num_tokens(field)
+    }
+
+    fn total_num_docs(&self) -> tantivy::Result<u64> {
+        self.searcher.total_num_docs()
+    }
+
+    fn doc_freq(&self, term: &Term) -> tantivy::Result<u64> {
+        self.searcher.doc_freq(term)
+    }
+}
+
+/// The sum of the lengths of all passages, each rounded as it is scored.
+fn lengths(searcher: &Searcher, body: Field) -> Result<u64> {
+    let mut total = 0;
+    for segment in searcher.segment_readers() {
+        let lengths = segment.get_fieldnorms_reader(body)?;
+        let passages = 0..segment.max_doc();
+        total += passages
+            .map(|passage| u64::from(lengths.fieldnorm(passage)))
+            .sum::<u64>();
+    }
+    Ok(total)
 }

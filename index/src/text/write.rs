@@ -12,7 +12,7 @@ use super::directory::RevisionDirectory;
 use super::{ANALYZER, analyzer, schema, tantivy_document};
 use crate::document::{Document, DocumentKey};
 use crate::error::{IndexError, Result};
-use crate::tiers::{Size, merges};
+use crate::tiers::{Merging, Size};
 
 /// Memory for postings before they are flushed as a segment.
 const BUFFER_BYTES: usize = 64 << 20;
@@ -23,6 +23,15 @@ pub(crate) struct TextChange<'a> {
     pub(crate) removed: Vec<&'a DocumentKey>,
     /// Documents to add, each with the uid of its first passage.
     pub(crate) added: Vec<(u64, &'a Document)>,
+    /// Which segments merge then.
+    pub(crate) merging: Merging,
+}
+
+impl TextChange<'_> {
+    fn is_empty(&self) -> bool {
+        let nothing = |(_, document): &(u64, &Document)| document.passages.is_empty();
+        self.removed.is_empty() && self.added.iter().all(nothing)
+    }
 }
 
 /// The text index as the manifest records it.
@@ -51,17 +60,12 @@ pub(crate) fn write(
         None => Index::create(directory.clone(), schema().0, IndexSettings::default())?,
     };
     index.tokenizers().register(ANALYZER, analyzer());
-    if !change.removed.is_empty()
-        || change
-            .added
-            .iter()
-            .any(|(_, document)| !document.passages.is_empty())
-    {
+    if !change.is_empty() || change.merging == Merging::All {
         let mut writer: IndexWriter = index.writer_with_num_threads(1, BUFFER_BYTES)?;
         writer.set_merge_policy(Box::new(tantivy::merge_policy::NoMergePolicy));
         apply(&mut writer, change, progress)?;
         writer.commit()?;
-        merge(&index, &mut writer)?;
+        merge(&index, &mut writer, change.merging)?;
         writer.wait_merging_threads()?;
     }
     state(dir, &index, &directory)
@@ -91,11 +95,11 @@ fn apply(
     Ok(())
 }
 
-fn merge(index: &Index, writer: &mut IndexWriter) -> Result<()> {
+fn merge(index: &Index, writer: &mut IndexWriter, merging: Merging) -> Result<()> {
     let mut segments = index.searchable_segment_metas()?;
     segments.sort_by_key(|segment| (std::cmp::Reverse(segment.num_docs()), segment.id()));
     let sizes: Vec<Size> = segments.iter().map(size).collect();
-    for run in merges(&sizes) {
+    for run in merging.runs(&sizes) {
         let ids: Vec<_> = segments[run].iter().map(SegmentMeta::id).collect();
         writer.merge(&ids).wait()?;
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use loci_digest::Digest;
 use loci_index::{
-    Identity, IndexError, IndexedDocument, MANIFEST, MetaValue, Mode, Phase, Query, Revision,
-    assemble,
+    Fusion, Identity, IndexError, IndexedDocument, MANIFEST, MetaValue, Mode, Phase, Query,
+    Revision, assemble,
 };
 
 use crate::{document, embed, fresh, identity, make, upsert, with_metadata};
@@ -193,6 +193,7 @@ fn revisions_of_different_embedders_do_not_mix() {
             Some(&dir.path().join("a")),
             upsert(vec![]),
             &identity,
+            Fusion::default(),
             &out,
             &mut |_| ControlFlow::Continue(()),
         )
@@ -223,6 +224,7 @@ fn a_directory_in_use_is_left_alone_and_a_stopped_assemble_leaves_nothing() {
         None,
         upsert(vec![document("d", &["one"]), document("e", &["two"])]),
         &identity(),
+        Fusion::default(),
         &out,
         &mut |progress| {
             seen.push(progress);

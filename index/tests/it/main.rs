@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_input;
+mod changes;
 mod filtered;
 mod filters;
 mod histories;
@@ -13,8 +14,8 @@ use std::path::Path;
 
 use loci_digest::Digest;
 use loci_index::{
-    Delta, Document, DocumentKey, Identity, IndexError, IndexedDocument, MetaValue, Passage,
-    Revision, RevisionInfo, assemble,
+    Delta, Document, DocumentKey, Fusion, Identity, IndexError, IndexedDocument, MetaValue,
+    Passage, Revision, RevisionInfo, assemble,
 };
 
 pub const DIMENSIONS: usize = 16;
@@ -87,7 +88,8 @@ pub fn upsert(documents: Vec<IndexedDocument>) -> Delta {
 }
 
 pub fn make(previous: Option<&Path>, delta: Delta, out: &Path) -> Result<RevisionInfo, IndexError> {
-    assemble(previous, delta, &identity(), out, &mut |_| {
+    let fusion = Fusion::default();
+    assemble(previous, delta, &identity(), fusion, out, &mut |_| {
         ControlFlow::Continue(())
     })
 }

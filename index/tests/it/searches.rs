@@ -1,11 +1,16 @@
 //! What searches return.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::Path;
 
 use loci_digest::Digest;
-use loci_index::{Delta, DocumentKey, Filter, Fusion, IndexedDocument, Mode, Query, Revision};
+use loci_index::{
+    Delta, DocumentKey, Filter, Fusion, IndexedDocument, Mode, Normalization, Query, Revision,
+    assemble,
+};
 
-use crate::{DIMENSIONS, document, embed, fresh, make, upsert, with_metadata};
+use crate::{DIMENSIONS, document, embed, fresh, identity, make, upsert, with_metadata};
 
 fn query<'a>(text: &'a str, vector: &'a [f32], mode: Mode) -> Query<'a> {
     Query {
@@ -182,19 +187,61 @@ fn hybrid_scores_are_those_of_either_side() {
         assert_eq!((hit.dense, hit.bm25), (side(&dense), side(&bm25)));
         assert!(hit.fused <= 1.0 && hit.fused == hit.score);
     }
-    let first = |weight| {
-        let revision = Revision::open(dir.path())
-            .unwrap()
-            .with_fusion(Fusion::new(weight).unwrap());
+    let first = |normalization, weight| {
+        let fusion = Fusion::new(normalization, weight).unwrap();
+        let revision = Revision::open(dir.path()).unwrap().with_fusion(fusion);
         revision
             .search(&query(text, &vector, Mode::Hybrid))
             .unwrap()
             .hits
             .remove(0)
-            .key
     };
-    assert_eq!(first(1.0), dense[0].key);
-    assert_eq!(first(0.0), bm25[0].key);
+    for normalization in Normalization::ALL {
+        assert_eq!(first(normalization, 1.0).key, dense[0].key);
+        assert_eq!(first(normalization, 0.0).bm25, Some(bm25[0].score));
+    }
+}
+
+#[test]
+fn a_revision_fuses_as_it_was_made_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let fusion = Fusion::new(Normalization::ReciprocalRank, 0.25).unwrap();
+    let make = |previous: Option<&Path>, delta, fusion, name: &str| {
+        let out = path(name);
+        assemble(previous, delta, &identity(), fusion, &out, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap()
+    };
+    let plain = make(
+        None,
+        upsert(vec![document("d", &["one", "two"])]),
+        Fusion::default(),
+        "plain",
+    );
+    let ranked = make(Some(&path("plain")), Delta::default(), fusion, "ranked");
+    assert_ne!(plain.content_id, ranked.content_id);
+    assert_eq!(
+        Revision::open(&path("plain")).unwrap().fusion(),
+        Fusion::default()
+    );
+    let opened = Revision::open_verified(&path("ranked")).unwrap();
+    assert_eq!(opened.fusion(), fusion);
+    let vector = embed("one");
+    let best = opened
+        .search(&query("one", &vector, Mode::Hybrid))
+        .unwrap()
+        .hits
+        .remove(0);
+    assert!(best.score <= 1.0 / 61.0, "{}", best.score);
+    let back = make(
+        Some(&path("ranked")),
+        Delta::default(),
+        Fusion::default(),
+        "back",
+    );
+    assert_eq!(back.content_id, plain.content_id);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod adapter;
 mod budget;
 mod fields;
+mod fusion;
 mod guard;
 mod impact;
 mod runtime;
@@ -21,6 +22,7 @@ use crate::schedule::Schedule;
 pub use adapter::{Adapter, Lora, Training};
 pub use budget::Budget;
 use fields::Fields;
+pub use fusion::{Fusion, Normalization};
 pub use impact::{Impact, impact};
 pub use runtime::Vllm;
 pub use source::{Declared, Location, Paths, Reference, Source};
@@ -64,6 +66,8 @@ pub struct Pipeline {
     pub max_deletion: f64,
     /// How documents are cut.
     pub chunking: Chunking,
+    /// How searches make one score of two.
+    pub fusion: Fusion,
     /// Suites.
     pub suites: Vec<Suite>,
     /// Gates.
@@ -151,6 +155,7 @@ impl Pipeline {
                 0.20,
             ),
             chunking: fields.chunking(&spec.index.chunking),
+            fusion: fields.fusion(spec.index.fusion.as_ref()),
             gates: fields.gates(&spec.gates, &suites),
             suites,
             pin: fields.pin(spec.rollout.pin),
@@ -214,10 +219,16 @@ impl Pipeline {
             .unwrap_or(1)
     }
 
-    /// The digest of all that the index depends on: the embedder, the chunking, the sources that are indexed.
+    /// The digest of all that the index depends on: the embedder, the chunking, the sources that are indexed, the fusion
+    /// unless it is the default.
     pub fn build_inputs(&self) -> String {
         let sources: Vec<_> = self.read_by(None).collect();
-        digest(&("loci/build/v1", &self.model, self.chunking, sources))
+        let inputs = ("loci/build/v1", &self.model, self.chunking, sources);
+        if self.fusion.is_default() {
+            digest(&inputs)
+        } else {
+            digest(&(inputs, self.fusion))
+        }
     }
 
     /// The digest of all in the spec that a verdict depends on: the suites and the gates.

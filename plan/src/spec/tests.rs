@@ -63,7 +63,12 @@ type Wrong = (fn(&mut Value), &'static str, &'static str);
 
 #[test]
 fn what_cannot_be_accepted_is_named_with_its_reason() {
-    let cases: [Wrong; 22] = [
+    let cases: [Wrong; 23] = [
+        (
+            |s| s["index"] = json!({"fusion": {"denseWeight": "1.5"}}),
+            "spec.index.fusion.denseWeight",
+            "from 0 to 1",
+        ),
         (
             |s| s["index"] = json!({"refresh": {"cron": "0 0 30 2 *"}}),
             "spec.index.refresh.cron",
@@ -242,6 +247,10 @@ fn the_impact_of_a_change_is_what_the_table_says() {
     };
     assert_eq!(of(tenant), Some((Impact::Rechunk, "spec.sources")));
     assert_eq!(
+        of(|s| s["index"] = json!({"fusion": {"normalization": "zScore"}})),
+        Some((Impact::Refresh, "spec.index.fusion"))
+    );
+    assert_eq!(
         of(|s| s["embedder"]["model"] = json!("file://other")),
         Some((Impact::Rebuild, "spec.embedder"))
     );
@@ -269,6 +278,8 @@ fn the_inputs_of_a_build_and_of_a_verdict_are_apart() {
     // A default that is written out changes nothing.
     changed(|s| s["index"] = json!({"chunking": {"maxTokens": 256, "overlapTokens": 32}}));
     changed(|s| s["index"] = json!({"chunking": {"overlapTokens": 0}}));
+    changed(|s| s["index"] = json!({"fusion": {"normalization": "minMax", "denseWeight": "0.50"}}));
+    changed(|s| s["index"] = json!({"fusion": {"denseWeight": "0.7"}}));
     changed(|s| s["embedder"]["model"] = json!("hf://org/name@main"));
     changed(|s| s["sources"][0]["memory"] = json!("episodic"));
     changed(|s| s["sources"][0]["metadata"] = json!([{"name": "year", "number": 2026}]));

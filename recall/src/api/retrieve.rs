@@ -172,7 +172,8 @@ pub(super) fn passage(hit: Hit) -> RetrievedPassage {
 
 fn explanation(loaded: &Loaded, answer: &Answer, visible: u64, queue: Duration) -> Explain {
     let info = loaded.engine.info();
-    let dense = loaded.engine.dense_weight();
+    let fusion = loaded.engine.fusion();
+    let dense = fusion.dense_weight();
     Explain {
         pipeline: loaded.pipeline.clone(),
         content_id: info.content_id.to_string(),
@@ -180,6 +181,7 @@ fn explanation(loaded: &Loaded, answer: &Answer, visible: u64, queue: Duration) 
         passages: visible,
         passing: answer.passing,
         fusion: FusionWeights {
+            normalization: fusion.normalization().name().to_owned(),
             dense,
             bm25: 1.0 - dense,
         },

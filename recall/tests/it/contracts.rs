@@ -88,6 +88,7 @@ async fn filters_narrow_and_explain_tells_how() {
         server.recall.serving()[0].content_id.to_string()
     );
     let weights = &explain["fusion"];
+    assert_eq!(weights["normalization"], "minMax");
     assert_eq!(
         weights["dense"].as_f64().unwrap() + weights["bm25"].as_f64().unwrap(),
         1.0

@@ -9,7 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use loci_digest::Digest;
-use loci_index::{Delta, Document, DocumentKey, Identity, IndexedDocument, Passage, assemble};
+use loci_index::{
+    Delta, Document, DocumentKey, Fusion, Identity, IndexedDocument, Passage, assemble,
+};
 use loci_models::{DeviceRequest, Encoder, Role};
 use loci_recall::{Auth, LoadRequest, Recall, RecallError, RecallOptions, serve};
 use reqwest::{Client, Response, StatusCode};
@@ -117,7 +119,8 @@ pub fn write_texts(
         remove: vec![],
         upsert: texts.iter().map(indexed).collect(),
     };
-    assemble(None, delta, &identity(), dir, &mut |_| {
+    let fusion = Fusion::default();
+    assemble(None, delta, &identity(), fusion, dir, &mut |_| {
         ControlFlow::Continue(())
     })
     .unwrap();

@@ -3,6 +3,7 @@
 use loci_bus::Unit;
 use loci_digest::Digest;
 use loci_index::RevisionInfo;
+use loci_plan::spec::{Fusion, Normalization};
 use loci_store::Tree;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +50,7 @@ pub(super) async fn run(
     context: &StepContext,
     pipeline: &str,
     input: &StepInput,
-    delta: &Digest,
+    (delta, fusion): (&Digest, &Fusion),
     reporter: &Reporter,
 ) -> Result<AssembleOutput, StepError> {
     let key = input.key(pipeline, None)?;
@@ -66,7 +67,8 @@ pub(super) async fn run(
         return Ok(output(revision, &manifest, &known));
     }
     let out = context.revisions.scratch()?;
-    let info = build(context, &plan, out.path().to_owned(), reporter).await?;
+    let fusion = index_fusion(fusion)?;
+    let info = build(context, &plan, fusion, out.path().to_owned(), reporter).await?;
     let tree = context.store.put_tree(out.path(), &known).await?;
     let manifest = RevisionManifest {
         info,
@@ -97,6 +99,7 @@ pub(super) async fn run(
 async fn build(
     context: &StepContext,
     plan: &DeltaManifest,
+    fusion: loci_index::Fusion,
     out: std::path::PathBuf,
     reporter: &Reporter,
 ) -> Result<RevisionInfo, StepError> {
@@ -117,6 +120,7 @@ async fn build(
             base.as_deref(),
             delta,
             &plan.identity(),
+            fusion,
             &out,
             &mut progress,
         )
@@ -126,6 +130,18 @@ async fn build(
         })
     })
     .await
+}
+
+/// A pipeline's fusion as the index has it.
+fn index_fusion(fusion: &Fusion) -> Result<loci_index::Fusion, StepError> {
+    let normalization = match fusion.normalization {
+        Normalization::MinMax => loci_index::Normalization::MinMax,
+        Normalization::TheoreticalMinMax => loci_index::Normalization::TheoreticalMinMax,
+        Normalization::ZScore => loci_index::Normalization::ZScore,
+        Normalization::ReciprocalRank => loci_index::Normalization::ReciprocalRank,
+    };
+    let weight = fusion.dense_weight as f32;
+    Ok(loci_index::Fusion::new(normalization, weight)?)
 }
 
 fn output(revision: Digest, manifest: &RevisionManifest, known: &Tree) -> AssembleOutput {
@@ -143,5 +159,38 @@ fn output(revision: Digest, manifest: &RevisionManifest, known: &Tree) -> Assemb
             .filter(|f| !shared.contains(&f.digest))
             .map(|f| f.size)
             .sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipeline_that_says_nothing_fuses_by_default_and_every_name_is_the_same_in_both() {
+        let said = index_fusion(&Fusion::default()).unwrap();
+        assert_eq!(said, loci_index::Fusion::default());
+        for theirs in loci_index::Normalization::ALL {
+            let normalization = serde_json::from_value(theirs.name().into()).unwrap();
+            let fusion = Fusion {
+                normalization,
+                dense_weight: 0.25,
+            };
+            let said = index_fusion(&fusion).unwrap();
+            assert_eq!((said.normalization(), said.dense_weight()), (theirs, 0.25));
+        }
+    }
+
+    #[test]
+    fn the_input_of_a_pipeline_that_says_nothing_is_what_it_was() {
+        let delta = Digest::of("delta");
+        let input = |fusion| StepInput::Assemble { delta, fusion };
+        let written = serde_json::to_value(input(Fusion::default())).unwrap();
+        let before = serde_json::json!({"step": "assemble", "delta": delta});
+        assert_eq!(written, before);
+        assert_eq!(
+            serde_json::from_value::<StepInput>(before).unwrap(),
+            input(Fusion::default())
+        );
     }
 }

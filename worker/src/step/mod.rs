@@ -24,6 +24,7 @@ mod train;
 mod upload;
 
 use loci_digest::Digest;
+use loci_plan::spec::Fusion;
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{AssembleOutput, REVISION, RevisionManifest};
@@ -71,6 +72,9 @@ pub enum StepInput {
     Assemble {
         /// The delta.
         delta: Digest,
+        /// How searches of it fuse.
+        #[serde(default, skip_serializing_if = "Fusion::is_default")]
+        fusion: Fusion,
     },
     /// Asks each revision the questions of each suite, and models what behaviour suites ask.
     Evaluate {
@@ -268,9 +272,11 @@ pub async fn run(
         StepInput::Embed { .. } => embed::run(context, pipeline, input, reporter)
             .await
             .map(StepOutput::Embed),
-        StepInput::Assemble { delta } => assemble::run(context, pipeline, input, delta, reporter)
-            .await
-            .map(StepOutput::Assemble),
+        StepInput::Assemble { delta, fusion } => {
+            assemble::run(context, pipeline, input, (delta, fusion), reporter)
+                .await
+                .map(StepOutput::Assemble)
+        }
         StepInput::Evaluate {
             revisions,
             suites,

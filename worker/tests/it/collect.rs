@@ -7,6 +7,7 @@ use std::time::Duration;
 use loci_bus::{Dispatcher, Lease, LocalBus, Outcome, Priority, WorkItem, WorkQueue};
 use loci_digest::Digest;
 use loci_models::{DeviceRequest, HubOptions};
+use loci_plan::spec::Fusion;
 use loci_store::Store;
 use loci_testbed::root;
 use loci_worker::chunk::ChunkerConfig;
@@ -107,7 +108,9 @@ impl Bed {
             StepOutput::Embed(output) => output.delta.unwrap(),
             other => panic!("{other:?}"),
         };
-        match self.run(&StepInput::Assemble { delta }).await.unwrap() {
+        let fusion = Fusion::default();
+        let assemble = StepInput::Assemble { delta, fusion };
+        match self.run(&assemble).await.unwrap() {
             StepOutput::Assemble(output) => output.revision,
             other => panic!("{other:?}"),
         }
