@@ -1,14 +1,20 @@
 //! `loci bench`: the figures of `docs/performance.md`, each by one command.
 
+mod churn;
+mod collection;
 mod corpus;
+mod draws;
 mod embed;
+mod fusion;
 mod generate;
 mod load;
 mod peer;
 mod refresh;
+mod score;
 mod serve;
 mod side;
 mod site;
+mod squad;
 mod stats;
 mod suites;
 mod train;
@@ -25,6 +31,8 @@ pub enum Bench {
     Embed(embed::Embed),
     Serve(serve::Serve),
     Refresh(refresh::Refresh),
+    Churn(churn::Churn),
+    Fusion(fusion::FusionBench),
     Suites(suites::Suites),
     Train(train::Train),
     Generate(generate::Generate),
@@ -42,6 +50,8 @@ impl Bench {
             Self::Embed(embed) => tokio::task::block_in_place(|| embed.run(shared)),
             Self::Serve(serve) => serve.run(shared).await,
             Self::Refresh(refresh) => refresh.run(shared).await,
+            Self::Churn(churn) => tokio::task::block_in_place(|| churn.run(shared)),
+            Self::Fusion(fusion) => tokio::task::block_in_place(|| fusion.run(shared)),
             Self::Suites(suites) => tokio::task::block_in_place(|| suites.run(shared)),
             Self::Train(train) => tokio::task::block_in_place(|| train.run(shared)),
             Self::Generate(generate) => tokio::task::block_in_place(|| generate.run(shared)),
