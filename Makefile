@@ -104,6 +104,7 @@ bench: build model decoder examples/local/model $(BENCH)/.llama ## Measures what
 	$(LOCI) bench embed --model $(MODEL) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
 	$(LOCI) bench serve examples/local/pipeline.yaml
 	$(LOCI) bench refresh --model $(MODEL) --documents $(DOCUMENTS)
+	$(LOCI) bench churn --documents $(DOCUMENTS) --slower 1.5 --larger 2
 	$(LOCI) bench generate --model $(DECODER) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
 	$(LOCI) bench train --model $(DECODER) --documents $(DOCUMENTS) --python $(BENCH)/bin/python --faster 1.3 --memory 0.65
 

@@ -32,8 +32,11 @@ pub struct Churn {
     /// A directory with Markdown or text files, to take real texts from
     #[arg(long)]
     documents: PathBuf,
+    /// How many real texts; documents are made of their halves
+    #[arg(long, default_value_t = 2000, value_parser = value_parser!(u16).range(1..))]
+    texts: u16,
     /// How many documents
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, default_value_t = 20_000)]
     count: usize,
     /// How many change each time; one in a hundred when absent
     #[arg(long)]
@@ -116,8 +119,8 @@ impl Churn {
         }
         let dir = tempfile::tempdir()?;
         let path = |name: &str| dir.path().join(name);
-        let texts = corpus::read(&self.documents, self.count)?;
-        let mut collection = Collection::new(texts, self.dimensions.into());
+        let texts = corpus::read(&self.documents, self.texts.into())?;
+        let mut collection = Collection::new(texts, self.count, self.dimensions.into());
         let (last, took) = self.refresh(&mut collection, change, dir.path())?;
         eprintln!("building {} documents", count(self.count as u64));
         self.make(None, collection.all(), &path("built"))?;

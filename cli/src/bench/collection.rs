@@ -26,14 +26,15 @@ struct Named {
 }
 
 impl Collection {
-    /// One document of each text.
-    pub fn new(texts: Vec<String>, dimensions: usize) -> Self {
-        let document = |(n, text): (usize, &String)| Named {
+    /// So many documents, each the first half of one text, in turn, and the second of another.
+    pub fn new(texts: Vec<String>, count: usize, dimensions: usize) -> Self {
+        let mut draws = Draws::new(0);
+        let mut document = |n: usize| Named {
             name: format!("{n:06}.md"),
-            text: text.clone(),
+            text: mixed(&texts, n, &mut draws),
         };
         Self {
-            documents: texts.iter().enumerate().map(document).collect(),
+            documents: (0..count).map(&mut document).collect(),
             texts,
             dimensions,
         }
@@ -47,7 +48,7 @@ impl Collection {
         }
     }
 
-    /// Changes so many documents: each keeps the first half of its text and takes the second of another's.
+    /// Changes so many documents: each keeps the first half of its text and takes another second one.
     pub fn change(&mut self, round: u64, count: usize) -> Delta {
         let mut draws = Draws::new(round);
         let mut chosen = BTreeSet::new();
@@ -56,7 +57,7 @@ impl Collection {
         }
         let mut delta = Delta::default();
         for (i, &n) in chosen.iter().enumerate() {
-            let text = joined(&self.texts[n], &self.texts[draws.below(self.texts.len())]);
+            let text = mixed(&self.texts, n, &mut draws);
             let mut name = self.documents[n].name.clone();
             if i % RENAMED == 0 {
                 delta.remove.push(key(&name));
@@ -106,6 +107,12 @@ impl Collection {
 
 fn key(name: &str) -> DocumentKey {
     DocumentKey::new("documents", name)
+}
+
+/// The first half of the text whose turn it is, and the second of any.
+fn mixed(texts: &[String], n: usize, draws: &mut Draws) -> String {
+    let other = &texts[draws.below(texts.len())];
+    joined(&texts[n % texts.len()], other)
 }
 
 /// The first half of one text's words and the second of another's.
@@ -165,7 +172,7 @@ mod tests {
     #[test]
     fn a_change_is_of_so_many_documents_and_leaves_their_number() {
         let texts = (0..50).map(|n| format!("text {n} says one thing and then another thing {n}"));
-        let mut collection = Collection::new(texts.collect(), 64);
+        let mut collection = Collection::new(texts.take(20).collect(), 50, 64);
         let change = collection.change(1, 20);
         assert_eq!((change.upsert.len(), change.remove.len()), (20, 2));
         assert_eq!(collection.all().upsert.len(), 50);

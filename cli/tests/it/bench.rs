@@ -219,3 +219,120 @@ fn generation_is_measured_on_the_same_prompts() {
         }
     }
 }
+
+#[test]
+fn many_refreshes_are_measured_against_a_build() {
+    let site = Site::new();
+    for n in 0..12 {
+        let paragraph = format!("Paragraph {n} says what number {n} is about. ").repeat(12);
+        site.write(&format!("texts/{n}.txt"), &paragraph);
+    }
+    let texts = site.path("texts");
+    let of = [
+        &[
+            "churn",
+            "--documents",
+            texts.to_str().unwrap(),
+            "--texts",
+            "12",
+            "--count",
+            "40",
+        ][..],
+        &["--change", "4", "--refreshes", "12", "--dimensions", "64"],
+        &["--questions", "3", "--rounds", "1"],
+    ]
+    .concat();
+    let report = bench(&of);
+    assert_eq!(
+        (
+            &report["documents"],
+            &report["changed"],
+            &report["refreshes"]
+        ),
+        (&json!(40), &json!(4), &json!(12))
+    );
+    for figure in report["queries"].as_array().unwrap() {
+        assert!(figure["times"].as_f64().unwrap() > 0.0, "{report}");
+    }
+    assert!(
+        report["space"]["times"].as_f64().unwrap() >= 1.0,
+        "{report}"
+    );
+
+    let output = loci()
+        .arg("bench")
+        .args(of)
+        .args(["--larger", "0.1"])
+        .output()
+        .unwrap();
+    let error = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(error.contains("times as large, not 0.1"), "{error}");
+}
+
+#[test]
+fn fusion_is_chosen_on_one_half_and_judged_on_the_other() {
+    let site = Site::new();
+    let articles = [
+        (
+            "Refunds",
+            "Refunds are paid to the original card within five days.",
+            "When is money paid back?",
+        ),
+        (
+            "Shipping",
+            "Parcels leave the warehouse every weekday at noon.",
+            "When do parcels leave?",
+        ),
+        (
+            "Passwords",
+            "A forgotten password is reset on the sign-in page.",
+            "How is a password reset?",
+        ),
+        (
+            "Penguins",
+            "Penguins are birds of the southern seas that cannot fly.",
+            "Which birds cannot fly?",
+        ),
+    ];
+    let data = articles.map(|(title, context, question)| {
+        let asked = json!({"id": title, "question": question, "answers": []});
+        json!({"title": title, "paragraphs": [{"context": context, "qas": [asked]}]})
+    });
+    site.write("squad.json", &json!({"data": data}).to_string());
+    let (model, data) = (model(), site.path("squad.json"));
+    let (model, data) = (model.to_str().unwrap(), data.to_str().unwrap());
+    let report = bench(&["fusion", "--model", model, "--data", data]);
+    // By their titles' digests two articles are of either half.
+    assert_eq!(
+        (
+            &report["passages"],
+            &report["chosenBy"],
+            &report["judgedBy"]
+        ),
+        (&json!(4), &json!(2), &json!(2))
+    );
+    assert_eq!(report["tried"].as_array().unwrap().len(), 4);
+    let names: Vec<_> = report["figures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|figure| figure["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["dense", "BM25", "hybrid, default", "hybrid, chosen"]
+    );
+    assert_eq!(report["figures"][3]["recallAt5"], 1.0, "{report}");
+
+    let output = loci()
+        .args(["bench", "fusion", "--model", model, "--data", data])
+        .args(["--gain", "0.5"])
+        .output()
+        .unwrap();
+    let error = text(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("recall@1 is"),
+        "{error}"
+    );
+}

@@ -87,13 +87,6 @@ impl TryFrom<Parts> for Fusion {
     }
 }
 
-/// What one side or both know of a row.
-struct Candidate {
-    row: usize,
-    dense: Option<f32>,
-    bm25: Option<f32>,
-}
-
 impl Revision {
     pub(super) fn hybrid(
         &self,
@@ -105,31 +98,30 @@ impl Revision {
         let depth = (DEPTH * k).max(FLOOR);
         let (near, strategy) = self.nearest(vector, depth, passing.map(|p| &p.rows), query.exact);
         let words = self.text.words(query.text);
-        let worded = self.by_words(words.as_ref(), depth, passing)?;
+        let mut worded = self.by_words(words.as_ref(), depth, passing)?;
+        let mut rows: Vec<usize> = near.iter().chain(&worded).map(|(_, row)| *row).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let bm25 = self.word_scores(words.as_ref(), &rows)?;
+        again(&mut worded, &rows, &bm25);
+
         let Fusion {
             normalization,
             dense_weight: weight,
         } = self.fusion;
         let dense_scale = Scale::new(normalization, Side::Dense, &near);
         let bm25_scale = Scale::new(normalization, Side::Bm25, &worded);
-
-        let candidates = candidates(&near, &worded);
-        let unworded = candidates.iter().filter(|c| c.bm25.is_none());
-        let unworded: Vec<usize> = unworded.map(|c| c.row).collect();
-        let mut missing = self.word_scores(words.as_ref(), &unworded)?.into_iter();
-        let scored = |candidate: Candidate| {
-            let row = candidate.row;
-            let dense = candidate.dense;
-            let dense = dense.unwrap_or_else(|| dot(vector, self.vectors.vector(row)));
-            let bm25 = candidate.bm25.or_else(|| missing.next()).unwrap_or(0.0);
+        let scored = |(&row, bm25): (&usize, f32)| {
+            let dense = dot(vector, self.vectors.vector(row));
+            let score = weight * dense_scale.apply(dense) + (1.0 - weight) * bm25_scale.apply(bm25);
             Scored {
                 row,
-                score: weight * dense_scale.apply(dense) + (1.0 - weight) * bm25_scale.apply(bm25),
+                score,
                 dense: Some(dense),
                 bm25: Some(bm25),
             }
         };
-        let mut best: Vec<Scored> = candidates.into_iter().map(scored).collect();
+        let mut best: Vec<Scored> = rows.iter().zip(bm25).map(scored).collect();
         self.rank(&mut best);
         Ok((best, strategy))
     }
@@ -143,29 +135,14 @@ impl Revision {
     }
 }
 
-/// What either side found, by row.
-fn candidates(near: &[(f32, usize)], worded: &[(f32, usize)]) -> Vec<Candidate> {
-    let near = near.iter().map(|&(score, row)| Candidate {
-        row,
-        dense: Some(score),
-        bm25: None,
-    });
-    let worded = worded.iter().map(|&(score, row)| Candidate {
-        row,
-        dense: None,
-        bm25: Some(score),
-    });
-    let mut all: Vec<Candidate> = near.chain(worded).collect();
-    all.sort_unstable_by_key(|candidate| candidate.row);
-    all.dedup_by(|other, kept| {
-        let same = other.row == kept.row;
-        if same {
-            kept.dense = kept.dense.or(other.dense);
-            kept.bm25 = kept.bm25.or(other.bm25);
-        }
-        same
-    });
-    all
+/// Gives what was found by words the scores `bm25` of `rows`, which ascend. A search that skips what cannot be among the
+/// best adds up the words of a passage in an order of its own, so that its scores may differ in the last bit.
+fn again(worded: &mut [(f32, usize)], rows: &[usize], bm25: &[f32]) {
+    for (score, row) in worded.iter_mut() {
+        let at = rows.binary_search(row).ok();
+        *score = at.and_then(|i| bm25.get(i)).copied().unwrap_or(*score);
+    }
+    worded.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
 }
 
 #[cfg(test)]
@@ -185,16 +162,9 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_those_of_both_sides_once() {
-        let all = candidates(&[(0.9, 7), (0.8, 2)], &[(3.0, 2), (1.0, 4)]);
-        let all: Vec<_> = all.iter().map(|c| (c.row, c.dense, c.bm25)).collect();
-        assert_eq!(
-            all,
-            [
-                (2, Some(0.8), Some(3.0)),
-                (4, None, Some(1.0)),
-                (7, Some(0.9), None)
-            ]
-        );
+    fn what_was_found_by_words_takes_the_scores_that_all_have() {
+        let mut worded = [(3.0, 7), (2.0, 2), (1.0, 4)];
+        again(&mut worded, &[2, 4, 7, 9], &[3.1, 1.1, 3.0, 0.5]);
+        assert_eq!(worded, [(3.1, 2), (3.0, 7), (1.1, 4)]);
     }
 }
