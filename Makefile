@@ -129,4 +129,5 @@ $(BENCH)/.llama: tests/python/bench-llama.txt $(BENCH)/.done
 	touch $@
 
 crds: ## Writes crds/yaml anew
-	cargo run --release -p loci-crds --example generate
+	cargo build --release --workspace --example generate
+	CARGO_MANIFEST_DIR=crds $(CARGO_TARGET_DIR)/release/examples/generate
