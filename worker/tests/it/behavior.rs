@@ -15,7 +15,7 @@ use loci_worker::step::{
 };
 use tempfile::TempDir;
 
-use crate::collect::Bed;
+use crate::bed::Bed;
 
 /// A store, and a directory with the model.
 struct Desk {

@@ -2,6 +2,7 @@
 //! real store, and the dataset of an example; behaviour suites asked of a real model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bed;
 mod behavior;
 mod collect;
 mod directory;

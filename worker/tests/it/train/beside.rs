@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Field, HOUR, PIPELINE, lines, order};
-use crate::collect::{input, procedural};
+use crate::bed::{input, procedural};
 
 const SOON: Duration = Duration::from_secs(60);
 

@@ -22,7 +22,7 @@ use loci_worker::step::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::collect::{Bed, input, procedural};
+use crate::bed::{Bed, input, procedural};
 
 const PIPELINE: &str = "agents/support";
 const HOUR: Duration = Duration::from_secs(3600);
