@@ -304,7 +304,8 @@ async fn what_is_wrong_is_named_by_its_field_and_mended_by_itself_beside_one_tha
     let (changes, ()) = tokio::join!(refresh(&site, &stop), all);
     assert!(changes > 2, "{changes}");
     assert!(site.unready("steady").is_empty());
-    assert!(site.warnings("steady").await.is_empty());
+    let warnings = site.warnings("steady").await;
+    assert!(warnings.is_empty(), "{warnings:#?}");
     site.statuses_agree().await;
     running.stop().await;
 }
