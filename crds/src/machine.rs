@@ -19,7 +19,7 @@ pub fn machine_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
         if source.directory.is_some() {
             found.push((
                 format!("spec.sources[{i}].directory"),
-                "use git, http or configMap",
+                "use git, http, bucket or configMap",
             ));
         }
         if source.git.as_ref().is_some_and(|git| is_file(&git.url)) {

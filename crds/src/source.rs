@@ -1,7 +1,5 @@
 //! Where memory comes from.
 
-use std::collections::BTreeMap;
-
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,13 +35,12 @@ impl MemoryClass {
     }
 }
 
-/// One source of documents: exactly one of git, http, configMap, directory.
+/// One source of documents: exactly one of git, http, bucket, configMap, directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("!has(self.bucket)").message("bucket sources are not built yet: use git, http, configMap or directory"),
     validation = Rule::new("!has(self.metadata) || self.memory != 'procedural'").message("metadata is what passages are filtered by, and a procedural source is not looked up: remove it"),
-    validation = Rule::new("has(self.bucket) || [has(self.git), has(self.http), has(self.configMap), has(self.directory)].filter(x, x).size() == 1").message("give exactly one of git, http, configMap, directory"),
+    validation = Rule::new("[has(self.git), has(self.http), has(self.bucket), has(self.configMap), has(self.directory)].filter(x, x).size() == 1").message("give exactly one of git, http, bucket, configMap, directory"),
 )]
 pub struct SourceSpec {
     /// The source's name, unique in the pipeline; citations carry it.
@@ -60,19 +57,18 @@ pub struct SourceSpec {
     /// A Git repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<GitSource>,
-    /// Web pages by URL.
+    /// Web pages, by URL or by sitemap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSource>,
+    /// A bucket of an object store; each object is a document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<BucketSource>,
     /// A ConfigMap of the pipeline's namespace; each key is a document.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapSource>,
     /// A directory of this machine, watched. For `loci up` only: a cluster refuses it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<DirectorySource>,
-    /// An object-store bucket. Not built yet, and refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::any_object")]
-    pub bucket: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// A metadata field of all documents of a source: exactly one of values, number.
@@ -138,23 +134,114 @@ pub struct GitRef {
     pub commit: Option<String>,
 }
 
-/// Web pages by URL, fetched by conditional GET.
+/// Web pages, fetched by conditional GET: exactly one of urls, sitemap.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.urls) != has(self.sitemap)").message("give exactly one of urls, sitemap"))]
 pub struct HttpSource {
     /// The pages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = 256),
         inner(length(min = 1, max = 2048), regex(pattern = r"^https?://"))
     )]
     pub urls: Vec<String>,
+    /// The pages that sitemaps list, read at the pace of their sites.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sitemap: Option<SitemapSource>,
     /// Allow loopback and private addresses. Link-local addresses are refused always.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_private: bool,
     /// How long one request may take; 30s when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<GoDuration>,
-    /// A Secret of the same namespace with `token`, sent as a bearer token to the host of each URL.
+    /// A Secret of the same namespace with `token`, sent as a bearer token to the host of each URL, or of each declared sitemap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
+
+/// The pages that sitemaps list (sitemaps.org), as robots.txt allows (RFC 9309).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SitemapSource {
+    /// Sitemaps or sitemap indexes, as XML, plain or compressed by gzip.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 2048), regex(pattern = r"^https?://"))
+    )]
+    pub urls: Vec<String>,
+    /// Globs of the paths of pages to read (`guide/**`); all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub include: Vec<String>,
+    /// Globs of the paths of pages to leave out, applied after `include`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub exclude: Vec<String>,
+    /// Further hosts whose pages and sitemaps are read; those of `urls` always are. None of them gets the token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub hosts: Vec<String>,
+    /// How many pages may match before the source fails; 1000 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 50_000))]
+    pub max_pages: Option<i32>,
+    /// The pause between two requests to a host, unless its robots.txt asks for a longer one; 1s when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<GoDuration>,
+    /// How often all pages are asked for changes, also those whose `lastmod` says that there are none; 24h when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revisit: Option<GoDuration>,
+}
+
+/// A bucket of an object store: S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("has(self.account) == self.url.startsWith('az://')").message("account is the storage account of an az:// URL: give it with such a URL only"),
+    validation = Rule::new("!has(self.region) || self.url.startsWith('s3://')").message("region belongs to s3:// URLs"),
+    validation = Rule::new("!has(self.endpoint) || !has(self.secretRef) || self.url.startsWith('s3://') || self.endpoint.startsWith('https://')").message("credentials of gs:// and az:// are never sent in clear text: give an https:// endpoint"),
+)]
+pub struct BucketSource {
+    /// `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`. The prefix is a folder: `s3://acme/docs` holds `docs/a.md`.
+    #[schemars(length(min = 6, max = 2048), regex(pattern = r"^(s3|gs|az)://[A-Za-z0-9$][A-Za-z0-9._$-]*(/[^?#]*)?$"), extend("example" = "s3://acme-runbooks/team"))]
+    pub url: String,
+    /// The region of an S3 bucket; `us-east-1` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[a-z0-9-]+$"), extend("example" = "eu-central-1"))]
+    pub region: Option<String>,
+    /// The server, where it is not the provider's own: that of MinIO, Ceph, R2 and so on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^https?://"), extend("example" = "https://minio.example.com"))]
+    pub endpoint: Option<String>,
+    /// The storage account of an `az://` URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 24), regex(pattern = r"^[a-z0-9]+$"), extend("example" = "acmedocs"))]
+    pub account: Option<String>,
+    /// Globs of the keys below the prefix to read; all of a known type when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub include: Vec<String>,
+    /// Globs of the keys to leave out, applied after `include`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub exclude: Vec<String>,
+    /// How many objects may match before the source fails; 20000 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 200_000))]
+    pub max_objects: Option<i32>,
+    /// The most bytes of one object; a larger one is skipped unread. 64 MiB when absent, which is also the most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 67_108_864))]
+    pub max_object_bytes: Option<i32>,
+    /// Allow loopback and private addresses, such as those of a cluster. Link-local addresses are refused always.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_private: bool,
+    /// How long the server may stay silent before a request is tried again, twice at most; 30s when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<GoDuration>,
+    /// A Secret of the same namespace. For `s3://` it has `accessKeyId`, `secretAccessKey` and perhaps `sessionToken`; for `gs://`
+    /// `serviceAccount`, the JSON key; for `az://` `accountKey` or `sasToken`. Without it the bucket is read anonymously.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalRef>,
 }

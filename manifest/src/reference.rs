@@ -58,6 +58,13 @@ impl References<'_> {
             {
                 found.extend(self.secret(&at("http.secretRef.name"), &secret.name, "token"));
             }
+            let bucket = source.bucket.as_ref();
+            if let Some((bucket, secret)) =
+                bucket.and_then(|bucket| Some((bucket, bucket.secret_ref.as_ref()?)))
+            {
+                let field = at("bucket.secretRef.name");
+                found.extend(self.bucket_secret(&field, &secret.name, &bucket.url));
+            }
         }
         for (i, suite) in spec.suites.iter().enumerate() {
             for (field, data) in suite.data() {
@@ -103,6 +110,22 @@ impl References<'_> {
         let reason = format!("Secret {name} has no key {key:?}");
         let way_out = suggestion(key, found.object.keys(), "its keys are");
         missing.then(|| self.pipeline.problem(field, reason, Some(way_out)))
+    }
+
+    /// The first key that the bucket's provider wants; of Azure's two, either will do.
+    fn bucket_secret(&self, field: &str, name: &str, url: &str) -> Option<Problem> {
+        let keys: &[&str] = match url.split_once("://") {
+            Some(("gs", _)) => &["serviceAccount"],
+            Some(("az", _)) => {
+                let found = self.manifests.secret(self.namespace(), name);
+                match found.is_some_and(|secret| secret.object.get("sasToken").is_some()) {
+                    true => &["sasToken"],
+                    false => &["accountKey"],
+                }
+            }
+            _ => &["accessKeyId", "secretAccessKey"],
+        };
+        keys.iter().find_map(|key| self.secret(field, name, key))
     }
 
     fn undeclared<'a>(

@@ -81,10 +81,8 @@ fn suite_maps(pipeline: &Pipeline) -> BTreeSet<String> {
 }
 
 fn secrets(pipeline: &Pipeline) -> BTreeSet<String> {
-    let names = pipeline.sources.iter().filter_map(|s| match &s.location {
-        Location::Git { secret, .. } | Location::Http { secret, .. } => secret.clone(),
-        _ => None,
-    });
+    let names = pipeline.sources.iter();
+    let names = names.filter_map(|s| s.location.secret().map(str::to_owned));
     names.collect()
 }
 

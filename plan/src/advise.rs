@@ -148,7 +148,7 @@ fn cadence(pipeline: &Pipeline, all: &mut Vec<Advice>) {
         if often
             && matches!(
                 source.location,
-                Location::Http { .. } | Location::Git { .. }
+                Location::Http { .. } | Location::Git { .. } | Location::Bucket(_)
             )
         {
             let text = "a server of someone else is asked more than once a minute: 1m or more is kinder, and most sites block less";

@@ -33,6 +33,6 @@ pub use items::{Crew, Uploads, full_name};
 pub use keeper::{Keeper, Kept, Told};
 pub use news::News;
 pub use results::count;
-pub use sources::{Data, Objects, Resolver, Sources, absolute, model, resolve};
+pub use sources::{Data, Objects, Resolver, SECRET_KEYS, Sources, absolute, model, resolve};
 pub use suites::{Questions, builtin, questions};
 pub use sweep::{Census, Sweeper};

@@ -6,15 +6,28 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use loci_plan::spec::{Location, Paths, Reference, Source};
+use loci_plan::spec::{Bucket, Location, Paths, Provider, Reference, Sitemap, Source};
 use loci_plan::{FieldError, Pipeline};
 use loci_worker::source::{
-    ConfigMapSpec, DirectorySpec, GitCredentials, GitRef, GitSpec, HttpCredentials, HttpSpec,
-    Limits, Secret, SourceKind, SourceSpec,
+    BucketProvider, BucketSpec, ConfigMapSpec, DirectorySpec, GitCredentials, GitRef, GitSpec,
+    HttpCredentials, HttpSpec, Limits, S3Credentials, Secret, SitemapSpec, SourceKind, SourceSpec,
 };
 use loci_worker::step::{Missing, SourceInput, SourceProvider, StepError};
 
 use crate::items::{namespace, sources};
+
+/// The keys of Secrets that sources may be read with.
+pub const SECRET_KEYS: [&str; 9] = [
+    "username",
+    "password",
+    "token",
+    "accessKeyId",
+    "secretAccessKey",
+    "sessionToken",
+    "serviceAccount",
+    "accountKey",
+    "sasToken",
+];
 
 /// What a ConfigMap holds, by key.
 #[derive(Clone, Debug, Default)]
@@ -136,6 +149,7 @@ impl Resolver<'_> {
             }
             Location::Http {
                 urls,
+                sitemap,
                 allow_private,
                 timeout,
                 secret,
@@ -143,7 +157,8 @@ impl Resolver<'_> {
                 let field = format!("{at}.http.secretRef");
                 let token = secret.as_deref().map(|s| self.secret(&field, s, "token"));
                 SourceKind::Http(HttpSpec {
-                    urls: urls.iter().map(ToString::to_string).collect(),
+                    urls: texts(urls),
+                    sitemap: sitemap.as_deref().map(sitemap_spec),
                     credentials: HttpCredentials {
                         bearer: token.transpose()?,
                         ..HttpCredentials::default()
@@ -151,6 +166,9 @@ impl Resolver<'_> {
                     allow_private: *allow_private,
                     timeout: *timeout,
                 })
+            }
+            Location::Bucket(bucket) => {
+                SourceKind::Bucket(self.bucket(&format!("{at}.bucket.secretRef"), bucket)?)
             }
             Location::Git {
                 url,
@@ -202,6 +220,57 @@ impl Resolver<'_> {
         })
     }
 
+    fn bucket(&self, field: &str, bucket: &Bucket) -> Found<BucketSpec> {
+        let name = bucket.secret.as_deref();
+        let of = |key: &str| name.map(|name| self.secret(field, name, key)).transpose();
+        let either = |key: &'static str| name.filter(|name| self.has(name, key)).and(Some(key));
+        let provider = match &bucket.provider {
+            Provider::S3 { region } => BucketProvider::S3 {
+                region: region.clone(),
+                credentials: match (of("accessKeyId")?, of("secretAccessKey")?) {
+                    (Some(access_key_id), Some(secret_access_key)) => Some(S3Credentials {
+                        access_key_id,
+                        secret_access_key,
+                        session_token: either("sessionToken").map_or(Ok(None), of)?,
+                    }),
+                    _ => None,
+                },
+            },
+            Provider::Gcs => BucketProvider::Gcs {
+                service_account: of("serviceAccount")?,
+            },
+            Provider::Azure { account } => {
+                let sas_token = either("sasToken").map_or(Ok(None), of)?;
+                BucketProvider::Azure {
+                    account: account.clone(),
+                    account_key: match sas_token {
+                        Some(_) => None,
+                        None => of("accountKey")?,
+                    },
+                    sas_token,
+                }
+            }
+        };
+        Ok(BucketSpec {
+            provider,
+            bucket: bucket.name.clone(),
+            prefix: bucket.prefix.clone(),
+            endpoint: bucket.endpoint.clone(),
+            include: bucket.paths.include.clone(),
+            exclude: bucket.paths.exclude.clone(),
+            max_objects: bucket.max_objects,
+            max_object_bytes: bucket.max_object_bytes,
+            allow_private: bucket.allow_private,
+            timeout: bucket.timeout,
+            secret: bucket.secret.clone(),
+        })
+    }
+
+    fn has(&self, secret: &str, key: &str) -> bool {
+        let found = self.objects.secret(self.namespace, secret);
+        found.is_some_and(|secret| secret.contains_key(key))
+    }
+
     fn git_url(&self, at: &str, url: &str) -> Found<String> {
         let Some(path) = url.strip_prefix("file://") else {
             return Ok(url.to_owned());
@@ -240,6 +309,22 @@ impl Resolver<'_> {
     }
 }
 
+fn texts(urls: &[impl ToString]) -> Vec<String> {
+    urls.iter().map(ToString::to_string).collect()
+}
+
+fn sitemap_spec(sitemap: &Sitemap) -> SitemapSpec {
+    SitemapSpec {
+        urls: texts(&sitemap.urls),
+        include: sitemap.paths.include.clone(),
+        exclude: sitemap.paths.exclude.clone(),
+        hosts: sitemap.hosts.clone(),
+        max_pages: sitemap.max_pages,
+        pause: sitemap.pause,
+        revisit: sitemap.revisit,
+    }
+}
+
 fn missing(reason: &'static str, field: &str, text: String) -> Missing {
     Missing {
         reason,
@@ -274,74 +359,4 @@ pub fn model(reference: &str, base: &Path) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use loci_crds::MemoryPipeline;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// One Secret, which has no key that anybody asks for.
-    struct Lacking;
-
-    impl Objects for Lacking {
-        fn config_map(&self, _: &str, _: &str) -> Option<Data> {
-            None
-        }
-
-        fn secret(&self, _: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
-            (name == "there").then(BTreeMap::new)
-        }
-
-        fn place(&self) -> &'static str {
-            "here"
-        }
-    }
-
-    fn resolved(sources: Value) -> Result<Vec<SourceSpec>, Vec<FieldError>> {
-        let resource: MemoryPipeline = serde_json::from_value(json!({
-            "apiVersion": "loci.dev/v1alpha1", "kind": "MemoryPipeline", "metadata": {"name": "shop"},
-            "spec": {"embedder": {"model": "hf://org/model@main"}, "sources": sources},
-        }))
-        .unwrap();
-        let pipeline = Pipeline::from_resource(&resource).unwrap();
-        resolve(&pipeline, &Lacking, Path::new("/"), Path::new("/tmp"))
-    }
-
-    #[test]
-    fn private_addresses_are_read_only_where_a_source_says_so() {
-        let git = |allow: Value| json!([{"name": "a", "memory": "factual", "git": {"url": "https://git.test/a.git", "allowPrivate": allow}}]);
-        for (sources, expected) in [
-            (git(json!(false)), false),
-            (git(json!(true)), true),
-            (
-                json!([{"name": "a", "memory": "factual", "git": {"url": "https://git.test/a.git"}}]),
-                false,
-            ),
-        ] {
-            let specs = resolved(sources).unwrap();
-            let SourceKind::Git(git) = &specs[0].kind else {
-                panic!("{specs:?}");
-            };
-            assert_eq!(git.allow_private, expected);
-        }
-    }
-
-    #[test]
-    fn what_is_missing_is_told_by_its_field() {
-        let secret =
-            |name: &str| json!({"url": "https://git.test/a.git", "secretRef": {"name": name}});
-        let errors = resolved(json!([
-            {"name": "a", "memory": "factual", "configMap": {"name": "docs"}},
-            {"name": "b", "memory": "factual", "git": secret("gone")},
-            {"name": "c", "memory": "factual", "git": secret("there")},
-        ]))
-        .unwrap_err();
-        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let expected = [
-            "spec.sources[0].configMap: there is no ConfigMap docs here: add it",
-            "spec.sources[1].git.secretRef: there is no Secret gone here: add it",
-            "spec.sources[2].git.secretRef: the Secret there has no key password: add it",
-        ];
-        assert_eq!(told, expected);
-    }
-}
+mod tests;

@@ -38,7 +38,7 @@ pub use address::{StoreUrl, StoreUrlError};
 pub use document::Version;
 pub use error::{Result, StoreError};
 pub use gc::GcReport;
-pub use remote::RemoteOptions;
+pub use remote::{Cause, RemoteOptions, explain};
 pub use tree::{FileEntry, Tree};
 
 use backend::{Act, Backend, Stored};

@@ -232,7 +232,10 @@ async fn paths_of_one_machine_are_denied_just_as_validate_names_them() {
     for (field, way_out) in [
         ("spec.embedder.model", "use hf://org/name@revision"),
         ("spec.sources[0].git.url", "use an https:// URL"),
-        ("spec.sources[1].directory", "use git, http or configMap"),
+        (
+            "spec.sources[1].directory",
+            "use git, http, bucket or configMap",
+        ),
         ("spec.suites[0].retrieval.data.file", "use configMap"),
         ("spec.adapters[0].base", "use hf://org/name@revision"),
         ("spec.suites[1].behavior.data.file", "use configMap"),

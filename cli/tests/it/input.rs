@@ -45,8 +45,8 @@ fn a_wrong_manifest_is_refused_at_the_place_that_is_wrong() {
             "canar",
         ),
         (
-            good.replace("directory: {path: docs}", "bucket: {url: \"s3://a/\"}"),
-            "bucket",
+            good.replace("directory: {path: docs}", "bucket: {url: \"ftp://a/\"}"),
+            "bucket.url",
         ),
         (
             good.replace("metadata: {name: shop}", "metadata: {name: shop"),

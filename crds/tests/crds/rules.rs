@@ -158,14 +158,9 @@ fn refused_pipelines() -> Vec<Case> {
             "every document has fields source, document, uri, memory and version",
         ),
         (
-            one("/spec/sources/0/bucket", any()),
-            source,
-            "bucket sources are not built yet",
-        ),
-        (
             one("/spec/sources/0/directory", Value::Null),
             source,
-            "give exactly one of git, http, configMap, directory",
+            "give exactly one of git, http, bucket, configMap, directory",
         ),
         (
             one(
@@ -173,7 +168,7 @@ fn refused_pipelines() -> Vec<Case> {
                 json!({"urls": ["https://a.example/"]}),
             ),
             source,
-            "give exactly one of git, http, configMap, directory",
+            "give exactly one of git, http, bucket, configMap, directory",
         ),
         (
             vec![
@@ -281,8 +276,54 @@ fn refused_behavior() -> Vec<Case> {
     ]
 }
 
+/// The same of sources that are read from servers.
+fn refused_remotes() -> Vec<Case> {
+    let instead =
+        |pointer, value: Value| vec![("/spec/sources/0/directory", Value::Null), (pointer, value)];
+    let bucket = |value| instead("/spec/sources/0/bucket", value);
+    let (at, http) = ("spec.sources[0].bucket", "spec.sources[0].http");
+    let urls = json!(["https://a.example/sitemap.xml"]);
+    vec![
+        (
+            instead("/spec/sources/0/http", json!({})),
+            http,
+            "give exactly one of urls, sitemap",
+        ),
+        (
+            instead(
+                "/spec/sources/0/http",
+                json!({"urls": urls, "sitemap": {"urls": urls}}),
+            ),
+            http,
+            "give exactly one of urls, sitemap",
+        ),
+        (
+            bucket(json!({"url": "az://docs"})),
+            at,
+            "account is the storage account of an az:// URL",
+        ),
+        (
+            bucket(json!({"url": "s3://docs", "account": "acme"})),
+            at,
+            "account is the storage account of an az:// URL",
+        ),
+        (
+            bucket(json!({"url": "gs://docs", "region": "europe-west3"})),
+            at,
+            "region belongs to s3:// URLs",
+        ),
+        (
+            bucket(json!({
+                "url": "gs://docs", "endpoint": "http://gcs.example", "secretRef": {"name": "gcs"},
+            })),
+            at,
+            "credentials of gs:// and az:// are never sent in clear text",
+        ),
+    ]
+}
+
 fn refused() -> Vec<Case> {
-    [refused_pipelines(), refused_behavior()].concat()
+    [refused_pipelines(), refused_behavior(), refused_remotes()].concat()
 }
 
 const IMMUTABLE: [&str; 2] = [

@@ -147,6 +147,52 @@ fn what_a_machine_lacks_is_named() {
 }
 
 #[test]
+fn a_bucket_wants_the_keys_of_its_provider() {
+    let missing = |url: &str, more: &str, keys: &str| {
+        let text = format!(
+            "apiVersion: loci.dev/v1alpha1
+kind: MemoryPipeline
+metadata: {{name: local}}
+spec:
+  embedder: {{model: file://./model}}
+  sources:
+  - {{name: docs, memory: factual, bucket: {{url: \"{url}\", {more}secretRef: {{name: keys}}}}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: keys}}
+stringData: {{{keys}}}
+"
+        );
+        rendered(&for_machine(&good(&text)))
+    };
+    let cases = [
+        (
+            "s3://acme/docs",
+            "",
+            "accessKeyId: a, secretAccessKey: b",
+            "",
+        ),
+        ("s3://acme/docs", "", "accessKeyId: a", "secretAccessKey"),
+        ("gs://acme", "", "serviceAccount: a", ""),
+        ("gs://acme", "", "token: a", "serviceAccount"),
+        ("az://docs", "account: acme, ", "sasToken: a", ""),
+        ("az://docs", "account: acme, ", "accountKey: a", ""),
+        ("az://docs", "account: acme, ", "token: a", "accountKey"),
+    ];
+    for (url, more, keys, lacking) in cases {
+        let problems = missing(url, more, keys);
+        let expected = usize::from(!lacking.is_empty());
+        assert_eq!(problems.len(), expected, "{url} {keys}: {problems:?}");
+        let named = format!("bucket.secretRef.name: Secret keys has no key {lacking:?}");
+        assert!(
+            problems.iter().all(|problem| problem.contains(&named)),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn what_a_cluster_cannot_read_is_named() {
     assert_eq!(for_cluster(&good(GOOD)), []);
     let local = good(
@@ -168,7 +214,7 @@ spec:
         [
             format!("pipeline.yaml:5:21: spec.embedder.model: {why}; use hf://org/name@revision"),
             format!(
-                "pipeline.yaml:7:35: spec.sources[0].directory: {why}; use git, http or configMap"
+                "pipeline.yaml:7:35: spec.sources[0].directory: {why}; use git, http, bucket or configMap"
             ),
             format!("pipeline.yaml:8:52: spec.sources[1].git.url: {why}; use an https:// URL"),
             format!(

@@ -47,15 +47,9 @@ impl Needs {
     fn of(resource: &MemoryPipeline, pipeline: &Pipeline) -> Self {
         let (mut secrets, mut config_maps) = (BTreeSet::new(), BTreeSet::new());
         for source in &pipeline.sources {
-            match &source.location {
-                Location::Git {
-                    secret: Some(name), ..
-                }
-                | Location::Http {
-                    secret: Some(name), ..
-                } => _ = secrets.insert(name.clone()),
-                Location::ConfigMap { name, .. } => _ = config_maps.insert(name.clone()),
-                _ => {}
+            secrets.extend(source.location.secret().map(str::to_owned));
+            if let Location::ConfigMap { name, .. } = &source.location {
+                config_maps.insert(name.clone());
             }
         }
         Self {

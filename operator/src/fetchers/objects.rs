@@ -182,6 +182,7 @@ mod tests {
     fn a_fetcher_sees_what_its_pipelines_name_and_nothing_else() {
         let git = json!({"url": "https://git.test/a.git", "secretRef": {"name": "git-auth"}});
         let http = json!({"urls": ["https://a.test/"], "secretRef": {"name": "status"}});
+        let bucket = json!({"url": "s3://acme", "secretRef": {"name": "runbooks"}});
         let all: OfNamespace = [
             needs(
                 "one",
@@ -193,6 +194,7 @@ mod tests {
                     {"name": "a", "memory": "factual", "git": git},
                     {"name": "b", "memory": "factual", "http": http},
                     {"name": "c", "memory": "factual", "configMap": {"name": "docs"}},
+                    {"name": "d", "memory": "factual", "bucket": bucket},
                 ]),
             ),
         ]
@@ -217,12 +219,12 @@ mod tests {
             .iter()
             .map(|s| s["secretName"].as_str().unwrap())
             .collect();
-        assert_eq!(names, ["git-auth", "status"]);
+        assert_eq!(names, ["git-auth", "runbooks", "status"]);
         assert!(secrets.iter().all(|secret| secret["optional"] == true));
         let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
         let paths = mounts.iter().filter_map(|m| m["mountPath"].as_str());
         let of_sources: Vec<_> = paths.filter_map(|p| p.strip_prefix(SECRETS)).collect();
-        assert_eq!(of_sources, ["/git-auth", "/status"]);
+        assert_eq!(of_sources, ["/git-auth", "/runbooks", "/status"]);
     }
 
     #[test]

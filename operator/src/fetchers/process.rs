@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use loci_nats::{NatsBus, NatsOptions};
 use loci_plan::FieldError;
 use loci_plan::spec::{Location, Source};
-use loci_shell::{FETCH, Resolver};
+use loci_shell::{FETCH, Resolver, SECRET_KEYS};
 use loci_worker::service::{self, FETCHES};
 use loci_worker::source::SourceSpec;
 use loci_worker::step::{FetchContext, Missing, SourceInput, SourceProvider, StepError};
@@ -116,7 +116,7 @@ fn refuse_local(input: &SourceInput) -> Result<(), Missing> {
     let local = match &input.source.location {
         Location::Directory { .. } => true,
         Location::Git { url, .. } => url.starts_with("file://"),
-        Location::Http { .. } | Location::ConfigMap { .. } => false,
+        Location::Http { .. } | Location::Bucket(_) | Location::ConfigMap { .. } => false,
     };
     match local {
         false => Ok(()),
@@ -124,7 +124,7 @@ fn refuse_local(input: &SourceInput) -> Result<(), Missing> {
             reason: "InvalidSource",
             error: FieldError {
                 field: input.field.clone(),
-                reason: "a path of one machine: use git, http or configMap".to_owned(),
+                reason: "a path of one machine: use git, http, bucket or configMap".to_owned(),
             },
         }),
     }
@@ -134,41 +134,33 @@ impl Mounted {
     /// The object that a source names, if it is there.
     async fn find(&self, source: &Source) -> Result<Found, StepError> {
         let mut found = Found::default();
-        match &source.location {
-            Location::Git {
-                secret: Some(name), ..
+        if let Some(name) = source.location.secret() {
+            let directory = self.secrets.join(name);
+            if !directory.is_dir() {
+                let why = format!("the Secret {name} is not mounted here");
+                return Err(StepError::Elsewhere(why));
             }
-            | Location::Http {
-                secret: Some(name), ..
-            } => {
-                let directory = self.secrets.join(name);
-                if !directory.is_dir() {
-                    let why = format!("the Secret {name} is not mounted here");
-                    return Err(StepError::Elsewhere(why));
-                }
-                let secret = secret(&directory).map_err(|error| StepError::File {
-                    path: directory.display().to_string(),
-                    error,
-                })?;
-                found
-                    .secrets
-                    .extend(secret.map(|secret| (name.clone(), secret)));
-            }
-            Location::ConfigMap { name, .. } => {
-                let cannot = |why: String| {
-                    StepError::Sources(format!("cannot read the ConfigMap {name}: {why}"))
-                };
-                let nowhere = || StepError::Elsewhere("no way to the API server".to_owned());
-                let maps = self.maps.as_ref().ok_or_else(nowhere)?;
-                let map = maps
-                    .get_opt(name)
-                    .await
-                    .map_err(|e| cannot(e.to_string()))?;
-                found
-                    .config_maps
-                    .extend(map.map(|map| (name.clone(), data(map))));
-            }
-            _ => {}
+            let secret = secret(&directory).map_err(|error| StepError::File {
+                path: directory.display().to_string(),
+                error,
+            })?;
+            found
+                .secrets
+                .extend(secret.map(|secret| (name.to_owned(), secret)));
+        }
+        if let Location::ConfigMap { name, .. } = &source.location {
+            let cannot = |why: String| {
+                StepError::Sources(format!("cannot read the ConfigMap {name}: {why}"))
+            };
+            let nowhere = || StepError::Elsewhere("no way to the API server".to_owned());
+            let maps = self.maps.as_ref().ok_or_else(nowhere)?;
+            let map = maps
+                .get_opt(name)
+                .await
+                .map_err(|e| cannot(e.to_string()))?;
+            found
+                .config_maps
+                .extend(map.map(|map| (name.clone(), data(map))));
         }
         Ok(found)
     }
@@ -177,7 +169,7 @@ impl Mounted {
 /// The keys of a mounted Secret that sources may name; none when it is not there.
 fn secret(directory: &Path) -> std::io::Result<Option<BTreeMap<String, Vec<u8>>>> {
     let mut keys = BTreeMap::new();
-    for key in ["username", "password", "token"] {
+    for key in SECRET_KEYS {
         match std::fs::read(directory.join(key)) {
             Ok(value) => _ = keys.insert(key.to_owned(), value),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

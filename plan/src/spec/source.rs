@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::fields::Fields;
+use super::remote::{Bucket, Sitemap};
 
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -62,8 +63,11 @@ pub enum Location {
     },
     /// Web pages.
     Http {
-        /// The pages.
+        /// The pages; none where a sitemap lists them.
         urls: Vec<Url>,
+        /// The sitemaps that list the pages.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sitemap: Option<Box<Sitemap>>,
         /// Whether loopback and private addresses are allowed.
         allow_private: bool,
         /// How long one request may take.
@@ -71,6 +75,8 @@ pub enum Location {
         /// The Secret with its token.
         secret: Option<String>,
     },
+    /// A bucket of an object store.
+    Bucket(Box<Bucket>),
     /// A ConfigMap of the pipeline's namespace.
     ConfigMap {
         /// Its name.
@@ -85,6 +91,17 @@ pub enum Location {
         /// Which paths.
         paths: Paths,
     },
+}
+
+impl Location {
+    /// The Secret that it is read with, if it names one.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::Git { secret, .. } | Self::Http { secret, .. } => secret.as_deref(),
+            Self::Bucket(bucket) => bucket.secret.as_deref(),
+            Self::ConfigMap { .. } | Self::Directory { .. } => None,
+        }
+    }
 }
 
 /// What of a Git repository is read.
@@ -130,32 +147,7 @@ impl Fields {
             );
             self.error(format!("{field}.memory"), reason);
         }
-        if spec.bucket.is_some() {
-            self.error(
-                format!("{field}.bucket"),
-                "bucket sources are not built yet: use git, http, configMap or directory",
-            );
-        }
-        let location = match (&spec.git, &spec.http, &spec.config_map, &spec.directory) {
-            (Some(git), None, None, None) => self.git(&format!("{field}.git"), git),
-            (None, Some(http), None, None) => self.http(&format!("{field}.http"), http),
-            (None, None, Some(map), None) => Location::ConfigMap {
-                name: map.name.clone(),
-                paths: self.paths(&format!("{field}.configMap"), &map.include, &[]),
-            },
-            (None, None, None, Some(directory)) => Location::Directory {
-                path: directory.path.clone(),
-                paths: self.paths(
-                    &format!("{field}.directory"),
-                    &directory.include,
-                    &directory.exclude,
-                ),
-            },
-            _ => {
-                self.error(field, "give exactly one of git, http, configMap, directory");
-                return None;
-            }
-        };
+        let location = self.location(field, spec)?;
         Some(Source {
             name: spec.name.clone(),
             memory: spec.memory,
@@ -188,6 +180,45 @@ impl Fields {
             }
         }
         declared
+    }
+
+    fn location(&mut self, field: &str, spec: &SourceSpec) -> Option<Location> {
+        let at = |rest: &str| format!("{field}.{rest}");
+        let given = [
+            spec.git.is_some(),
+            spec.http.is_some(),
+            spec.bucket.is_some(),
+            spec.config_map.is_some(),
+            spec.directory.is_some(),
+        ];
+        if given.into_iter().filter(|given| *given).count() != 1 {
+            self.error(
+                field,
+                "give exactly one of git, http, bucket, configMap, directory",
+            );
+            return None;
+        }
+        if let Some(git) = &spec.git {
+            return Some(self.git(&at("git"), git));
+        }
+        if let Some(http) = &spec.http {
+            return Some(self.http(&at("http"), http));
+        }
+        if let Some(bucket) = &spec.bucket {
+            let bucket = self.bucket(&at("bucket"), bucket)?;
+            return Some(Location::Bucket(Box::new(bucket)));
+        }
+        if let Some(map) = &spec.config_map {
+            return Some(Location::ConfigMap {
+                name: map.name.clone(),
+                paths: self.paths(&at("configMap"), &map.include, &[]),
+            });
+        }
+        let directory = spec.directory.as_ref()?;
+        Some(Location::Directory {
+            path: directory.path.clone(),
+            paths: self.paths(&at("directory"), &directory.include, &directory.exclude),
+        })
     }
 
     fn git(&mut self, field: &str, spec: &GitSource) -> Location {
@@ -239,8 +270,8 @@ impl Fields {
     }
 
     fn http(&mut self, field: &str, spec: &HttpSource) -> Location {
-        if spec.urls.is_empty() {
-            self.error(format!("{field}.urls"), "give at least one URL");
+        if spec.urls.is_empty() == spec.sitemap.is_none() {
+            self.error(field, "give exactly one of urls, sitemap");
         }
         let urls = spec.urls.iter().enumerate();
         let urls = urls
@@ -248,6 +279,10 @@ impl Fields {
             .collect();
         Location::Http {
             urls,
+            sitemap: spec
+                .sitemap
+                .as_ref()
+                .map(|sitemap| Box::new(self.sitemap(&format!("{field}.sitemap"), sitemap))),
             allow_private: spec.allow_private,
             timeout: self.duration(
                 &format!("{field}.timeout"),
@@ -258,7 +293,7 @@ impl Fields {
         }
     }
 
-    fn url(&mut self, field: &str, text: &str, schemes: &[&str]) -> Option<Url> {
+    pub(super) fn url(&mut self, field: &str, text: &str, schemes: &[&str]) -> Option<Url> {
         match Url::parse(text) {
             Ok(url) if schemes.contains(&url.scheme()) => Some(url),
             Ok(url) => {
@@ -279,7 +314,7 @@ impl Fields {
         }
     }
 
-    fn paths(&mut self, field: &str, include: &[String], exclude: &[String]) -> Paths {
+    pub(super) fn paths(&mut self, field: &str, include: &[String], exclude: &[String]) -> Paths {
         for (list, globs) in [("include", include), ("exclude", exclude)] {
             for (index, glob) in globs.iter().enumerate() {
                 if let Err(error) = GlobBuilder::new(glob).literal_separator(true).build() {
@@ -305,6 +340,6 @@ fn read(field: &DeclaredField) -> Option<Declared> {
     }
 }
 
-fn name(secret: Option<&LocalRef>) -> Option<String> {
+pub(super) fn name(secret: Option<&LocalRef>) -> Option<String> {
     secret.map(|s| s.name.clone())
 }

@@ -355,3 +355,4 @@ fn what_verdicts_of_stored_releases_depend_on_is_written_as_ever() {
 mod adapters;
 mod behavior;
 mod budget;
+mod remote;

@@ -33,6 +33,7 @@ use crate::layout::{Area, FORMAT_FILE, Name, USED};
 use cache::Cache;
 pub use options::RemoteOptions;
 use sweep::{Doomed, Sweeping};
+pub use trouble::{Cause, explain};
 pub(crate) use trouble::{not_object, unanswered};
 
 /// An object stored or marked this recently need not be marked again.
@@ -160,7 +161,7 @@ impl Backend for Remote {
     }
 
     fn failed(&self, act: Act, location: &Location, error: object_store::Error) -> StoreError {
-        let (reason, advice) = trouble::explain(&error, &self.bucket, self.silence);
+        let (reason, cause) = explain(&error, &self.bucket, self.silence);
         StoreError::Remote {
             act: match act {
                 Act::Read => "read".to_owned(),
@@ -170,7 +171,7 @@ impl Backend for Remote {
             place: self.place(location),
             endpoint: self.endpoint.clone(),
             reason,
-            advice,
+            advice: trouble::advice(cause),
         }
     }
 

@@ -1,16 +1,32 @@
-//! What an S3 server's refusal or silence means, and the way out.
+//! What an object store's refusal or silence means.
 
 use std::error::Error;
 use std::time::Duration;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-const KEYS: &str = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that their owner may list, read, write and delete there";
-const REGION: (&str, &str) = (
-    "the bucket is in another region",
-    "set AWS_REGION to the bucket's",
-);
-const WAY: &str = "check AWS_ENDPOINT_URL, the server and the network to it";
+/// What has to be looked at when an object store does not answer as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Who asks, or what they may do.
+    Access,
+    /// The bucket's name.
+    Bucket,
+    /// The bucket's region.
+    Region,
+    /// This machine's clock, or the server's.
+    Clock,
+    /// The server, for now.
+    Busy,
+    /// The server's space.
+    Space,
+    /// The way to the server.
+    Way,
+    /// What was asked for is not there.
+    Absent,
+    /// The server.
+    Server,
+}
 
 /// Whether something else than an object is not there: the bucket, or who asks.
 pub(crate) fn not_object(error: &object_store::Error) -> bool {
@@ -23,63 +39,83 @@ pub(crate) fn unanswered(error: &object_store::Error) -> bool {
     matches!(transport(error), Some(Timeout | Interrupted))
 }
 
-/// The reason and the way out.
-pub(super) fn explain(
-    error: &object_store::Error,
-    bucket: &str,
-    silence: Duration,
-) -> (String, &'static str) {
+/// The way out for a store.
+pub(super) fn advice(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Access => {
+            "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that their owner may list, read, write and delete there"
+        }
+        Cause::Bucket => "create it, or correct the URL of the store",
+        Cause::Region => "set AWS_REGION to the bucket's",
+        Cause::Clock => "set the clock",
+        Cause::Busy => "it was tried several times; try again later",
+        Cause::Space => "free some, or raise the quota",
+        Cause::Way => "check AWS_ENDPOINT_URL, the server and the network to it",
+        Cause::Absent => "the bucket may be gone: check the URL of the store",
+        Cause::Server => "see what the server logs",
+    }
+}
+
+/// The reason in words, and what to look at. `silence` is how long the server was waited for.
+pub fn explain(error: &object_store::Error, bucket: &str, silence: Duration) -> (String, Cause) {
     use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
     let text = error.to_string();
     let code = code(&text);
     let named =
         |what: &str| code.map_or_else(|| what.to_owned(), |code| format!("{what} ({code})"));
-    if code == Some("NoSuchBucket") {
-        let advice = "create it, or correct the URL of the store";
-        return (format!("there is no bucket \"{bucket}\""), advice);
+    if matches!(code, Some("NoSuchBucket" | "ContainerNotFound")) {
+        return (format!("there is no bucket \"{bucket}\""), Cause::Bucket);
     }
-    if let Some((reason, advice)) = code.and_then(known) {
-        return (named(reason), advice);
+    if let Some((reason, cause)) = code.and_then(known) {
+        return (named(reason), cause);
     }
     if text.contains("Received redirect without LOCATION") {
-        return (REGION.0.to_owned(), REGION.1);
+        return (ELSEWHERE.to_owned(), Cause::Region);
     }
     match (transport(error), error) {
         (Some(HttpErrorKind::Timeout), _) => {
             let seconds = silence.as_secs_f32();
             let reason = format!("the server has been silent for {seconds} s, several times");
-            (reason, WAY)
+            (reason, Cause::Way)
         }
-        (Some(HttpErrorKind::Connect), _) => (format!("no connection: {}", innermost(error)), WAY),
-        (Some(_), _) => (format!("the connection broke: {}", innermost(error)), WAY),
-        (None, PermissionDenied { .. } | Unauthenticated { .. }) => {
-            (named("access is denied"), KEYS)
+        (Some(HttpErrorKind::Connect), _) => {
+            (format!("no connection: {}", innermost(error)), Cause::Way)
         }
-        (None, NotFound { .. }) => (
-            named("it is not there"),
-            "the bucket may be gone: check the URL of the store",
+        (Some(_), _) => (
+            format!("the connection broke: {}", innermost(error)),
+            Cause::Way,
         ),
-        (None, _) => (innermost(error), "see what the server logs"),
+        (None, PermissionDenied { .. } | Unauthenticated { .. }) => {
+            (named("access is denied"), Cause::Access)
+        }
+        (None, NotFound { .. }) => (named("it is not there"), Cause::Absent),
+        (None, _) => (innermost(error), Cause::Server),
     }
 }
 
-/// What servers' codes mean, and the way out.
-fn known(code: &str) -> Option<(&'static str, &'static str)> {
+const ELSEWHERE: &str = "the bucket is in another region";
+
+/// What servers' codes mean.
+fn known(code: &str) -> Option<(&'static str, Cause)> {
     Some(match code {
-        "InvalidAccessKeyId" | "XAdminUserNotFound" => ("access is denied", KEYS),
+        "InvalidAccessKeyId"
+        | "XAdminUserNotFound"
+        | "InvalidAuthenticationInfo"
+        | "ExpiredToken"
+        | "InvalidToken"
+        | "PublicAccessNotPermitted" => ("access is denied", Cause::Access),
         "RequestTimeTooSkewed" => (
             "this machine's clock and the server's differ by more than 15 minutes",
-            "set the clock",
+            Cause::Clock,
         ),
         "PermanentRedirect"
         | "AuthorizationHeaderMalformed"
-        | "IllegalLocationConstraintException" => REGION,
-        "SlowDown" | "ServiceUnavailable" | "InternalError" => (
-            "the server is overloaded or in trouble",
-            "it was tried several times; try again later",
-        ),
+        | "IllegalLocationConstraintException" => (ELSEWHERE, Cause::Region),
+        "SlowDown" | "ServiceUnavailable" | "InternalError" | "ServerBusy" => {
+            ("the server is overloaded or in trouble", Cause::Busy)
+        }
         "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" | "NoSpaceLeftOnDevice" => {
-            ("the server has no space", "free some, or raise the quota")
+            ("the server has no space", Cause::Space)
         }
         _ => return None,
     })

@@ -7,6 +7,7 @@
 //! [`Listing::skipped`].
 
 mod address;
+mod bucket;
 mod config_map;
 mod directory;
 mod error;
@@ -27,11 +28,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Media;
 pub use address::AddressRefused;
+pub use bucket::{BucketProvider, BucketSpec, S3Credentials};
 pub use config_map::ConfigMapSpec;
 pub use directory::DirectorySpec;
 pub use error::{Secret, SourceError};
 pub use git::{GitCredentials, GitRef, GitSpec};
-pub use http::{HttpCredentials, HttpSpec};
+pub use http::{HttpCredentials, HttpSpec, SitemapSpec};
 pub use state::SourceState;
 pub use watch::{Watch, watch};
 
@@ -53,8 +55,10 @@ pub enum SourceKind {
     Directory(DirectorySpec),
     /// Files of a commit in a git repository.
     Git(GitSpec),
-    /// Pages by their URL.
+    /// Pages by their URL, or by sitemap.
     Http(HttpSpec),
+    /// Objects of a bucket.
+    Bucket(BucketSpec),
     /// Keys of a ConfigMap.
     ConfigMap(ConfigMapSpec),
 }
@@ -176,6 +180,7 @@ pub async fn probe(
         }
         SourceKind::Git(git) => git::probe(git, &spec.limits, previous).await,
         SourceKind::Http(http) => http::probe(http, &spec.limits, previous).await,
+        SourceKind::Bucket(bucket) => bucket::probe(bucket, &spec.limits, previous).await,
         SourceKind::ConfigMap(config_map) => config_map::probe(config_map, &spec.limits, previous),
     };
     result.map_err(|error| error.of(&spec.name))
@@ -203,6 +208,7 @@ pub async fn snapshot(
         SourceKind::Directory(directory) => directory::snapshot(directory, &task).await,
         SourceKind::Git(git) => git::snapshot(git, &task).await,
         SourceKind::Http(http) => http::snapshot(http, &task).await,
+        SourceKind::Bucket(bucket) => bucket::snapshot(bucket, &task).await,
         SourceKind::ConfigMap(config_map) => config_map::snapshot(config_map, &task).await,
     };
     let mut listing = result.map_err(|error| error.of(&spec.name))?;

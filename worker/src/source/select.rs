@@ -34,6 +34,12 @@ impl Select {
         }
     }
 
+    /// Whether what is not told by its name, such as a page, is read.
+    pub(super) fn admits(&self, path: &str) -> bool {
+        let included = self.include.as_ref();
+        !self.exclude.is_match(path) && included.is_none_or(|include| include.is_match(path))
+    }
+
     /// Whether everything below the folder `path` is left out.
     pub(super) fn skips_folder(&self, path: &str) -> bool {
         is_hidden(path) || self.exclude.is_match(path)

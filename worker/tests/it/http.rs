@@ -272,7 +272,7 @@ async fn redirects_are_checked_at_every_hop_and_drop_credentials() {
     );
 }
 
-fn gzip(content: &[u8]) -> Vec<u8> {
+pub fn gzip(content: &[u8]) -> Vec<u8> {
     let mut child = Command::new("gzip")
         .arg("-c")
         .stdin(Stdio::piped())

@@ -4,11 +4,14 @@
 
 mod bed;
 mod behavior;
+mod bucket;
 mod collect;
 mod directory;
 mod escalation;
 mod git;
 mod http;
+mod proxy;
+mod sitemap;
 mod support;
 mod train;
 

@@ -158,7 +158,7 @@ async fn what_admission_denies_is_reported(memory: &mut Memory<'_>) {
     let Said::Failed(reason, message) = memory.told(&denied).await else {
         panic!("a path of one machine is let in");
     };
-    let expected = "spec.sources[0].directory: a path of one machine, which a cluster cannot read; use git, http or configMap";
+    let expected = "spec.sources[0].directory: a path of one machine, which a cluster cannot read; use git, http, bucket or configMap";
     assert!(
         reason == "ReconciliationFailed" && message.contains(expected),
         "{reason}: {message}"

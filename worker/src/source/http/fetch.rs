@@ -1,16 +1,19 @@
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
 };
 use reqwest::{Client, Response, StatusCode, redirect};
-use serde::{Deserialize, Serialize};
-use url::Url;
+use url::{Origin, Url};
 
 use super::HttpSpec;
+use super::answer::{
+    Answer, Excess, Page, Raw, Stop, Validators, body, failed, header, is_busy, next, retry_after,
+    shown,
+};
 use crate::document::Media;
 use crate::source::address::{Guard, refused_in};
 use crate::source::error::chain;
@@ -19,43 +22,22 @@ use crate::source::{Limits, SourceError};
 const REDIRECTS: usize = 5;
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What a server tells to ask for changes by.
-#[derive(Clone, Default, Serialize, Deserialize)]
-pub(super) struct Validators {
-    etag: Option<String>,
-    modified: Option<String>,
-}
-
-/// What a server answered.
-pub(super) enum Answer {
-    Unchanged,
-    Gone,
-    Page(Page),
-}
-
-pub(super) struct Page {
-    /// Where redirects led.
-    pub(super) url: Url,
-    pub(super) media: Media,
-    pub(super) content: Bytes,
-    pub(super) validators: Validators,
-}
-
 /// Fetches pages from allowed addresses only.
 pub(super) struct Fetcher {
     client: Client,
     guard: Guard,
     credentials: HeaderMap,
+    /// Who gets the credentials: where a sitemap lists the pages, the sitemap's own origin.
+    trusted: Option<HashSet<Origin>>,
+    /// Where redirects may lead: where a sitemap lists the pages, to the hosts of the declaration.
+    hosts: Option<BTreeSet<String>>,
     limits: Limits,
     timeout: Duration,
 }
 
 /// Reads a URL of the declaration.
-pub(super) fn page(text: &str) -> Result<Url, SourceError> {
-    let field = |reason: String| SourceError::Field {
-        field: "http.urls",
-        reason,
-    };
+pub(super) fn declared(field: &'static str, text: &str) -> Result<Url, SourceError> {
+    let field = |reason: String| SourceError::Field { field, reason };
     let url = Url::parse(text).map_err(|error| {
         field(format!(
             "\"{text}\" is not a URL ({error}); write https://host/path"
@@ -92,10 +74,19 @@ impl Fetcher {
                 url: "http".into(),
                 reason: chain(&error),
             })?;
+        let (trusted, hosts) = match &spec.sitemap {
+            Some(sitemap) => {
+                let (trusted, hosts) = sitemap.scope()?;
+                (Some(trusted), Some(hosts))
+            }
+            None => (None, None),
+        };
         Ok(Self {
             client,
             guard,
             credentials: credentials(spec)?,
+            trusted,
+            hosts,
             limits: *limits,
             timeout: spec.timeout,
         })
@@ -107,7 +98,83 @@ impl Fetcher {
         url: &Url,
         known: Option<&Validators>,
     ) -> Result<Answer, SourceError> {
-        match tokio::time::timeout(self.timeout, self.follow(url, known)).await {
+        match self.ask(url, known).await? {
+            Answer::Busy(_, error) | Answer::Unfit(error) => Err(error),
+            answer => Ok(answer),
+        }
+    }
+
+    /// The same, told apart by whether it is worth to ask again.
+    pub(super) async fn ask(
+        &self,
+        url: &Url,
+        known: Option<&Validators>,
+    ) -> Result<Answer, SourceError> {
+        let asked = async {
+            let (at, response) = match self.follow(url, known, false).await {
+                Ok(found) => found,
+                Err(Stop::Unfit(error)) => return Ok(Answer::Unfit(error)),
+                Err(Stop::Failed(error)) => return Err(error),
+            };
+            match response.status() {
+                StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
+                StatusCode::GONE => return Ok(Answer::Gone),
+                _ => {}
+            }
+            match self.refusal(&at, &response) {
+                Some(error) if is_busy(response.status()) => {
+                    Ok(Answer::Busy(retry_after(&response), error))
+                }
+                Some(error) if response.status().is_client_error() => Ok(Answer::Unfit(error)),
+                Some(error) => Err(error),
+                None => self.read(at, response).await,
+            }
+        };
+        self.in_time(url, asked).await
+    }
+
+    /// Fetches what is no page. `anywhere`: also where redirects lead to other hosts.
+    pub(super) async fn raw(
+        &self,
+        url: &Url,
+        known: Option<&Validators>,
+        most: usize,
+        excess: Excess,
+        anywhere: bool,
+    ) -> Result<Raw, SourceError> {
+        let asked = async {
+            let (at, response) = match self.follow(url, known, anywhere).await {
+                Ok(found) => found,
+                Err(Stop::Unfit(error)) => return Ok(Raw::Refused(error)),
+                Err(Stop::Failed(error)) => return Err(error),
+            };
+            let status = response.status();
+            if status == StatusCode::NOT_MODIFIED {
+                return Ok(Raw::Unchanged);
+            }
+            match self.refusal(&at, &response) {
+                Some(error) if status.is_client_error() && !is_busy(status) => {
+                    Ok(Raw::Refused(error))
+                }
+                Some(error) => Err(error),
+                None => {
+                    let validators = Validators::of(&response);
+                    match body(&at, response, most, excess).await {
+                        Ok(content) => Ok(Raw::Content(content, validators)),
+                        Err(Stop::Unfit(error) | Stop::Failed(error)) => Err(error),
+                    }
+                }
+            }
+        };
+        self.in_time(url, asked).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        url: &Url,
+        work: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        match tokio::time::timeout(self.timeout, work).await {
             Ok(answer) => answer,
             Err(_) => Err(failed(
                 url,
@@ -116,26 +183,37 @@ impl Fetcher {
         }
     }
 
-    async fn follow(&self, start: &Url, known: Option<&Validators>) -> Result<Answer, SourceError> {
+    /// The answer at the end of all redirects.
+    async fn follow(
+        &self,
+        start: &Url,
+        known: Option<&Validators>,
+        anywhere: bool,
+    ) -> Result<(Url, Response), Stop> {
         let mut url = start.clone();
         for _ in 0..=REDIRECTS {
-            let response = self.request(start, &url, known).await?;
+            let response = self.request(start, &url, known).await;
+            let response = response.map_err(Stop::Failed)?;
             let status = response.status();
-            if status == StatusCode::NOT_MODIFIED {
-                return Ok(Answer::Unchanged);
+            if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
+                return Ok((url, response));
             }
-            if status == StatusCode::GONE {
-                return Ok(Answer::Gone);
+            let next = next(&url, &response).map_err(Stop::Unfit)?;
+            let host = next.host_str().unwrap_or_default();
+            if let Some(hosts) = self.hosts.as_ref().filter(|_| !anywhere)
+                && !hosts.contains(host)
+            {
+                let reason = format!(
+                    "redirects to {host}, another host, which is not followed; name it in http.sitemap.hosts"
+                );
+                return Err(Stop::Unfit(failed(&url, reason)));
             }
-            if !status.is_redirection() {
-                return self.read(url, response).await.map(Answer::Page);
-            }
-            url = next(&url, &response)?;
+            url = next;
         }
-        Err(failed(
+        Err(Stop::Unfit(failed(
             start,
             format!("redirects more than {REDIRECTS} times; use the final URL"),
-        ))
+        )))
     }
 
     async fn request(
@@ -150,7 +228,11 @@ impl Fetcher {
         };
         self.guard.check_url(url).map_err(refused)?;
         let mut request = self.client.get(url.clone());
-        if url.origin() == start.origin() {
+        let trusted = match &self.trusted {
+            Some(origins) => origins.contains(&url.origin()),
+            None => url.origin() == start.origin(),
+        };
+        if trusted {
             request = request.headers(self.credentials.clone());
         }
         let etag = known
@@ -171,48 +253,38 @@ impl Fetcher {
             })
     }
 
-    async fn read(&self, url: Url, mut response: Response) -> Result<Page, SourceError> {
+    /// What is wrong with an answer that is no success.
+    fn refusal(&self, url: &Url, response: &Response) -> Option<SourceError> {
         let status = response.status();
-        if !status.is_success() {
-            return Err(failed(&url, format!("answered {status}{}", hint(status))));
-        }
-        let text = |name| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned)
+        let hint = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; check http.secretRef",
+            StatusCode::NOT_FOUND if self.hosts.is_some() => "; correct the sitemap",
+            StatusCode::NOT_FOUND => "; correct the URL or take it off `urls`",
+            _ => "",
         };
-        let content_type = text(CONTENT_TYPE).unwrap_or_default();
-        let validators = Validators {
-            etag: text(ETAG),
-            modified: text(LAST_MODIFIED),
+        (!status.is_success()).then(|| failed(url, format!("answered {status}{hint}")))
+    }
+
+    async fn read(&self, url: Url, response: Response) -> Result<Answer, SourceError> {
+        let content_type = header(&response, CONTENT_TYPE).unwrap_or_default();
+        let validators = Validators::of(&response);
+        let Some(media) = Media::of_content_type(&content_type, url.path()) else {
+            let reason = format!(
+                "has the content type \"{content_type}\", which is not read; HTML, Markdown, plain text, JSON Lines, PDF, DOCX, PPTX and XLSX are"
+            );
+            return Ok(Answer::Unfit(failed(&url, reason)));
         };
-        let media = Media::of_content_type(&content_type, url.path()).ok_or_else(|| {
-            failed(&url, format!("has the content type \"{content_type}\", which is not read; HTML, Markdown, plain text, JSON Lines, PDF, DOCX, PPTX and XLSX are"))
-        })?;
-        let mut content = BytesMut::new();
-        // Counted after decompression, as it arrives.
-        while let Some(part) = response
-            .chunk()
-            .await
-            .map_err(|error| failed(&url, chain(&error.without_url())))?
-        {
-            content.extend_from_slice(&part);
-            if content.len() as u64 > self.limits.max_document_bytes {
-                let limit = self.limits.max_document_bytes;
-                return Err(failed(
-                    &url,
-                    format!("has more than the {limit} bytes that a document may have"),
-                ));
-            }
+        let most = usize::try_from(self.limits.max_document_bytes).unwrap_or(usize::MAX);
+        match body(&url, response, most, Excess::Refuse).await {
+            Ok(content) => Ok(Answer::Page(Page {
+                url,
+                media,
+                content,
+                validators,
+            })),
+            Err(Stop::Unfit(error)) => Ok(Answer::Unfit(error)),
+            Err(Stop::Failed(error)) => Err(error),
         }
-        Ok(Page {
-            url,
-            media,
-            content: content.freeze(),
-            validators,
-        })
     }
 }
 
@@ -235,52 +307,4 @@ fn credentials(spec: &HttpSpec) -> Result<HeaderMap, SourceError> {
         headers.insert(key, value);
     }
     Ok(headers)
-}
-
-/// Where a redirect leads: never from https to http, never to another scheme.
-fn next(url: &Url, response: &Response) -> Result<Url, SourceError> {
-    let location = response
-        .headers()
-        .get(LOCATION)
-        .and_then(|value| value.to_str().ok());
-    let location = location.ok_or_else(|| {
-        failed(
-            url,
-            format!("answered {} without a location", response.status()),
-        )
-    })?;
-    let next = url
-        .join(location)
-        .map_err(|error| failed(url, format!("redirects to what is not a URL ({error})")))?;
-    match (url.scheme(), next.scheme()) {
-        ("http", "http") | (_, "https") => Ok(next),
-        (_, to) => Err(failed(
-            url,
-            format!("redirects to {to}://, which is not followed; use an https:// URL"),
-        )),
-    }
-}
-
-fn hint(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; check http.secretRef",
-        StatusCode::NOT_FOUND => "; correct the URL or take it off `urls`",
-        _ => "",
-    }
-}
-
-fn failed(url: &Url, reason: String) -> SourceError {
-    SourceError::Remote {
-        url: shown(url),
-        reason,
-    }
-}
-
-/// Without user and password.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // Neither fails for the schemes that get here.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.into()
 }

@@ -1,4 +1,6 @@
+mod answer;
 mod fetch;
+mod sitemap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,19 +10,23 @@ use loci_digest::Digest;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use self::fetch::{Answer, Fetcher, Validators};
+use self::answer::{Answer, Validators};
+use self::fetch::Fetcher;
+pub use self::sitemap::SitemapSpec;
 use super::state::{SourceState, spec_digest};
 use super::{Entry, Limits, Listing, Probe, Secret, SnapshotProgress, SourceError, Task, skip};
 
 /// Pages that are fetched at the same time.
 const CONCURRENT: usize = 4;
 
-/// Pages by their URL.
+/// Pages by their URL, or by the sitemaps that list them.
 #[derive(Clone, Debug)]
 pub struct HttpSpec {
-    /// The pages, `https://` or `http://`.
+    /// The pages, `https://` or `http://`; not asked for where there is a sitemap.
     pub urls: Vec<String>,
-    /// Sent to the URLs' own origins only, never on to another by a redirect.
+    /// Where the pages are listed.
+    pub sitemap: Option<SitemapSpec>,
+    /// Sent to the origins of the declared URLs only, never on to another by a redirect or a sitemap.
     pub credentials: HttpCredentials,
     /// Loopback and private addresses may be fetched from. Link-local ones never may.
     pub allow_private: bool,
@@ -33,6 +39,7 @@ impl Default for HttpSpec {
         let timeout = Duration::from_secs(30);
         Self {
             urls: Vec::new(),
+            sitemap: None,
             credentials: HttpCredentials::default(),
             allow_private: false,
             timeout,
@@ -58,7 +65,7 @@ impl HttpSpec {
     fn pages(&self, limits: &Limits) -> Result<BTreeMap<&str, Url>, SourceError> {
         let mut pages = BTreeMap::new();
         for text in &self.urls {
-            pages.insert(text.as_str(), fetch::page(text)?);
+            pages.insert(text.as_str(), fetch::declared("http.urls", text)?);
         }
         limits.check_count(pages.len())?;
         Ok(pages)
@@ -83,6 +90,9 @@ pub(super) async fn probe(
     limits: &Limits,
     previous: &SourceState,
 ) -> Result<Probe, SourceError> {
+    if let Some(sitemap) = &spec.sitemap {
+        return sitemap::probe(spec, sitemap, limits, previous).await;
+    }
     let Some(seen) = previous.seen::<Seen>(spec.digest(limits)) else {
         return Ok(Probe::Changed("declared otherwise than before".into()));
     };
@@ -111,6 +121,9 @@ pub(super) async fn probe(
 }
 
 pub(super) async fn snapshot(spec: &HttpSpec, task: &Task<'_>) -> Result<Listing, SourceError> {
+    if let Some(sitemap) = &spec.sitemap {
+        return sitemap::snapshot(spec, sitemap, task).await;
+    }
     let digest = spec.digest(task.limits);
     let pages = spec.pages(task.limits)?;
     let fetcher = Fetcher::new(spec, task.limits)?;
@@ -241,7 +254,9 @@ impl Reader<'_> {
                     },
                 )
             }
-            (Err(error), _) => Outcome::Failed(error),
+            (Ok(Answer::Busy(_, error) | Answer::Unfit(error)) | Err(error), _) => {
+                Outcome::Failed(error)
+            }
         };
         Ok((name.to_owned(), outcome))
     }
