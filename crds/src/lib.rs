@@ -20,7 +20,7 @@ mod structural;
 pub mod suite;
 pub mod values;
 
-pub use machine::{MACHINE_PATH, cluster_only, machine_paths};
+pub use machine::{cluster_only, machine_only};
 pub use pipeline::{MemoryPipeline, MemoryPipelineSpec, MemoryPipelineStatus};
 pub use release::{MemoryRelease, MemoryReleaseSpec, MemoryReleaseStatus};
 pub use run::{MemoryRun, MemoryRunSpec, MemoryRunStatus};

@@ -1,13 +1,26 @@
-//! Paths of one machine, which mean something to `loci up` alone. A cluster refuses them: at admission by
-//! `policies/machine-paths.yaml`, and in the operator, should that not be installed. And what means something to a cluster alone.
+//! What means something to `loci up` alone. A cluster refuses it: paths of one machine at admission by `policies/machine-paths.yaml`,
+//! and all of it in the operator. And what means something to a cluster alone.
 
 use crate::MemoryPipelineSpec;
 
-/// Why a cluster refuses them.
-pub const MACHINE_PATH: &str = "a path of one machine, which a cluster cannot read";
+/// Why a cluster refuses a path.
+const MACHINE_PATH: &str = "a path of one machine, which a cluster cannot read";
+/// Why it refuses to take documents.
+const PUSH: &str = "push sources are not built yet in a cluster: its replicas take no documents, only loci up does";
 
-/// Every field of a spec that is such a path, and what to write instead.
-pub fn machine_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
+/// Every field of a spec that a cluster refuses; why, and what to do instead.
+pub fn machine_only(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str, &'static str)> {
+    let paths = machine_paths(spec).into_iter();
+    let paths = paths.map(|(field, way_out)| (field, MACHINE_PATH, way_out));
+    let sources = spec.sources.iter().enumerate();
+    let pushed = sources.filter(|(_, source)| source.push.is_some());
+    let way_out = "put the documents where git, http or configMap find them";
+    let pushed = pushed.map(|(i, _)| (format!("spec.sources[{i}].push"), PUSH, way_out));
+    paths.chain(pushed).collect()
+}
+
+/// Every field of a spec that is a path of one machine, and what to write instead.
+fn machine_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
     let mut found = Vec::new();
     if is_file(&spec.embedder.model) {
         found.push((

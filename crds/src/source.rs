@@ -35,12 +35,12 @@ impl MemoryClass {
     }
 }
 
-/// One source of documents: exactly one of git, http, bucket, configMap, directory.
+/// One source of documents: exactly one of git, http, bucket, configMap, directory, push.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.metadata) || self.memory != 'procedural'").message("metadata is what passages are filtered by, and a procedural source is not looked up: remove it"),
-    validation = Rule::new("[has(self.git), has(self.http), has(self.bucket), has(self.configMap), has(self.directory)].filter(x, x).size() == 1").message("give exactly one of git, http, bucket, configMap, directory"),
+    validation = Rule::new("[has(self.git), has(self.http), has(self.bucket), has(self.configMap), has(self.directory), has(self.push)].filter(x, x).size() == 1").message("give exactly one of git, http, bucket, configMap, directory, push"),
 )]
 pub struct SourceSpec {
     /// The source's name, unique in the pipeline; citations carry it.
@@ -69,6 +69,9 @@ pub struct SourceSpec {
     /// A directory of this machine, watched. For `loci up` only: a cluster refuses it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<DirectorySource>,
+    /// Documents that clients put and delete by the API. For `loci up` only: a cluster refuses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push: Option<PushSource>,
 }
 
 /// A metadata field of all documents of a source: exactly one of values, number.
@@ -274,6 +277,25 @@ pub struct DirectorySource {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub exclude: Vec<String>,
+}
+
+/// Documents that clients put and delete at `/v1/documents/{source}`. They are kept in the store, durably, before a client is answered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PushSource {
+    /// The most bytes of one document, 1 to 67108864 (64 MiB); 4194304 (4 MiB) when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 67108864))]
+    pub max_document_bytes: Option<i32>,
+    /// The most documents, 1 to 200000; 200000 when absent. What is there when the limit is lowered stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 200000))]
+    pub max_documents: Option<i32>,
+    /// The most documents that may differ from what was last indexed, 1 to 200000; 10000 when absent. Further changes are refused with 429
+    /// until a release was built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 200000))]
+    pub max_pending: Option<i32>,
 }
 
 /// An object of the same namespace, by name.

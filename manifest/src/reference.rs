@@ -1,6 +1,6 @@
 //! What a pipeline refers to: other objects, and paths of one machine.
 
-use loci_crds::{MACHINE_PATH, MemoryPipeline, cluster_only, machine_paths};
+use loci_crds::{MemoryPipeline, cluster_only, machine_only};
 
 use crate::nearest::suggestion;
 use crate::problem::Problem;
@@ -23,12 +23,12 @@ pub fn for_machine(manifests: &Manifests) -> Vec<Problem> {
     problems
 }
 
-/// What stands in the way of a cluster: every path of one machine.
+/// What stands in the way of a cluster: every path of one machine, and what only `loci up` does.
 pub fn for_cluster(manifests: &Manifests) -> Vec<Problem> {
     let mut problems = Vec::new();
     for pipeline in &manifests.pipelines {
-        for (field, way_out) in machine_paths(&pipeline.object.spec) {
-            problems.push(pipeline.problem(&field, MACHINE_PATH, Some(way_out.to_owned())));
+        for (field, why, way_out) in machine_only(&pipeline.object.spec) {
+            problems.push(pipeline.problem(&field, why, Some(way_out.to_owned())));
         }
     }
     problems

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
-use loci_crds::{MACHINE_PATH, MemoryPipeline, machine_paths};
+use loci_crds::{MemoryPipeline, machine_only};
 use loci_digest::Digest;
 use loci_plan::Pipeline;
 use loci_plan::spec::{FieldError, Location, SuiteData};
@@ -100,9 +100,9 @@ pub async fn dereference(
         Err(errors) => return Ok(Err(Refused(errors))),
     };
     // Where no policy refuses them at admission.
-    let local = machine_paths(&resource.spec).into_iter();
+    let local = machine_only(&resource.spec).into_iter();
     let local: Vec<_> = local
-        .map(|(at, way_out)| field(&at, format!("{MACHINE_PATH}: {way_out}")))
+        .map(|(at, why, way_out)| field(&at, format!("{why}: {way_out}")))
         .collect();
     if !local.is_empty() {
         return Ok(Err(Refused(local)));

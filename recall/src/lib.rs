@@ -9,6 +9,8 @@
 //! waiting; what exceeds that is refused at once with 503 and `Retry-After`. Bulk work
 //! (`/v1/embeddings` with much text, and whatever else asks [`BulkGate`]) yields to them.
 //!
+//! Sources of type push take documents at `/v1/documents`, and [`Documents`] keeps them; who may write has a token of its own.
+//!
 //! A release with a decoder answers `/v1/chat/completions`: passages for the last question are put
 //! into the prompt as data, and cited. A thread for each decoder continues several answers
 //! together, a bounded number; it yields to queries between tokens. Further chats are refused with
@@ -20,6 +22,7 @@ mod api;
 mod auth;
 mod chat;
 mod connections;
+mod documents;
 mod engine;
 mod error;
 mod events;
@@ -38,6 +41,10 @@ pub mod wire;
 
 pub use api::openapi::openapi;
 pub use auth::{Auth, Tokens};
+pub use documents::{
+    DocumentChange, Documents, DocumentsError, NewDocument, PushSource, Refusal, SourceSummary,
+    Standing,
+};
 pub use error::RecallError;
 pub use lanes::BulkGate;
 pub use model::adapter_name;

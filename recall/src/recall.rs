@@ -8,9 +8,11 @@ use arc_swap::ArcSwap;
 use loci_digest::Digest;
 use loci_models::Decoder;
 use reqwest::Url;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
+use crate::auth::Tokens;
 use crate::chat::{self, Chat};
+use crate::documents::Documents;
 use crate::engine::{Engine, EngineError, touch};
 use crate::error::RecallError;
 use crate::generate::Generator;
@@ -49,6 +51,10 @@ pub struct RecallOptions {
     pub chat_timeout: Duration,
     /// Longest time that streamed answers have to finish at shutdown; by default 30 s.
     pub stream_drain: Duration,
+    /// Keeps the documents that clients put; without, there are no sources that take any.
+    pub documents: Option<Arc<dyn Documents>>,
+    /// Those who may write documents. Without, only [`Auth::Off`](crate::Auth::Off) lets anybody write.
+    pub writers: Option<Tokens>,
 }
 
 impl Default for RecallOptions {
@@ -66,9 +72,14 @@ impl Default for RecallOptions {
             chat_context: loci_prompt::CONTEXT,
             chat_timeout: Duration::from_secs(600),
             stream_drain: Duration::from_secs(30),
+            documents: None,
+            writers: None,
         }
     }
 }
+
+/// Documents that are being received may have so many KiB together.
+pub(crate) const BODIES_KIB: usize = 128 << 10;
 
 pub(crate) type Releases = BTreeMap<String, Arc<Loaded>>;
 
@@ -88,6 +99,8 @@ struct Inner {
     /// Those in use, by where they are.
     services: Mutex<BTreeMap<String, Weak<Service>>>,
     metrics: Metrics,
+    /// Room for documents that are being received, in KiB.
+    bodies: Arc<Semaphore>,
 }
 
 impl Recall {
@@ -108,6 +121,7 @@ impl Recall {
             generators: Mutex::default(),
             services: Mutex::default(),
             metrics,
+            bodies: Arc::new(Semaphore::new(BODIES_KIB)),
         })))
     }
 
@@ -321,6 +335,10 @@ impl Recall {
 
     pub(crate) fn lanes(&self) -> &Lanes {
         &self.0.lanes
+    }
+
+    pub(crate) fn bodies(&self) -> &Arc<Semaphore> {
+        &self.0.bodies
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::error::ApiError;
-use crate::api::{FILTERED_ROUTES, OPEN_ROUTES, router};
+use crate::api::{FILTERED_ROUTES, OPEN_ROUTES, documents, router};
 use crate::auth::{Access, Auth, Tokens};
 use crate::connections::{Activity, Connections};
 use crate::error::RecallError;
@@ -143,6 +143,10 @@ async fn observe(
 /// Lets a request in with what it may see, or not.
 async fn admit(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let admitted = match &guard.auth {
+        auth if documents::is_below(request.uri().path()) => {
+            admit_writer(&request, auth, guard.recall.options().writers.as_ref())
+                .map(|()| Access::nothing())
+        }
         Auth::Off => from_loopback(&request).map(|()| Access::everything()),
         Auth::Anyone => Ok(Access::everything()),
         Auth::Bearer(tokens) => authorised(&request, tokens),
@@ -179,29 +183,56 @@ fn authorised(request: &Request, tokens: &Tokens) -> Result<Access, ApiError> {
 
 /// What the request's token may see.
 fn access(request: &Request, tokens: &Tokens) -> Result<Access, ApiError> {
-    let refuse = |code, message| Err(ApiError::new(StatusCode::UNAUTHORIZED, code, message));
+    match tokens.find(bearer(request)?) {
+        Some(access) => Ok(access),
+        None => refuse("invalid_token", "the token is not one of this server's"),
+    }
+}
+
+/// Lets a request about documents in: by the tokens of those who write, or where nobody has a token.
+fn admit_writer(request: &Request, auth: &Auth, writers: Option<&Tokens>) -> Result<(), ApiError> {
+    if matches!(auth, Auth::Off) {
+        from_loopback(request)?;
+    }
+    let forbidden = |message| Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message));
+    let Some(writers) = writers else {
+        return match auth {
+            Auth::Off => Ok(()),
+            Auth::Anyone | Auth::Bearer(_) => forbidden(
+                "nobody may write documents here: start the server with --write-token-file",
+            ),
+        };
+    };
+    let token = bearer(request)?;
+    match auth {
+        _ if writers.find(token).is_some() => Ok(()),
+        Auth::Bearer(readers) if readers.find(token).is_some() => {
+            forbidden("this token may ask and not write: use one of the write token file")
+        }
+        _ => refuse("invalid_token", "the token is none of those that may write"),
+    }
+}
+
+/// The token of a request.
+fn bearer(request: &Request) -> Result<&str, ApiError> {
     let Some(header) = request.headers().get(header::AUTHORIZATION) else {
         return refuse(
             "missing_token",
             "no token: send the header Authorization: Bearer <token>",
         );
     };
-    let token = header
-        .to_str()
-        .ok()
-        .and_then(|header| header.split_once(' '));
-    match token {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-            match tokens.find(token.trim()) {
-                Some(access) => Ok(access),
-                None => refuse("invalid_token", "the token is not one of this server's"),
-            }
-        }
+    let header = header.to_str().ok();
+    match header.and_then(|header| header.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => refuse(
             "missing_token",
             "the Authorization header is not of the form Bearer <token>",
         ),
     }
+}
+
+fn refuse<T>(code: &'static str, message: &str) -> Result<T, ApiError> {
+    Err(ApiError::new(StatusCode::UNAUTHORIZED, code, message))
 }
 
 /// Refuses requests whose host is not loopback: a web page that rebinds its own name to

@@ -7,11 +7,17 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 mod chat;
+mod documents;
 
 pub use chat::{
     ChatAnswer, ChatChoice, ChatChunk, ChatChunkChoice, ChatCitation, ChatContent, ChatDelta,
     ChatMessage, ChatPart, ChatRequest, ChatResponse, ChatRole, ChatStop, ChatStreamOptions,
     ChatUsage, MAX_CHAT_K, MAX_STOP_BYTES, MAX_STOPS,
+};
+pub use documents::{
+    BatchAnswer, BatchDocument, BatchItem, DocumentPhase, DocumentState, DocumentWritten,
+    MAX_BATCH_BODY_BYTES, MAX_BATCH_DOCUMENTS, MAX_METADATA_BYTES, MAX_METADATA_FIELDS,
+    SourceState,
 };
 
 /// Fewest passages that can be asked for.

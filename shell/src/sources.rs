@@ -8,9 +8,11 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use loci_plan::spec::{Bucket, Location, Paths, Provider, Reference, Sitemap, Source};
 use loci_plan::{FieldError, Pipeline};
+use loci_push::PushLog;
 use loci_worker::source::{
     BucketProvider, BucketSpec, ConfigMapSpec, DirectorySpec, GitCredentials, GitRef, GitSpec,
-    HttpCredentials, HttpSpec, Limits, S3Credentials, Secret, SitemapSpec, SourceKind, SourceSpec,
+    HttpCredentials, HttpSpec, Limits, PushSpec, S3Credentials, Secret, SitemapSpec, SourceKind,
+    SourceSpec,
 };
 use loci_worker::step::{Missing, SourceInput, SourceProvider, StepError};
 
@@ -44,6 +46,10 @@ pub trait Objects {
     fn config_map(&self, namespace: &str, name: &str) -> Option<Data>;
     /// A Secret's data; values are never printed.
     fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>>;
+    /// The documents of a push source of the pipeline; none where nobody takes any.
+    fn pushed(&self, _source: &str) -> Option<PushLog> {
+        None
+    }
     /// Where an object that is missing would have to be: "in the given files", "in the namespace".
     fn place(&self) -> &'static str;
 }
@@ -146,6 +152,13 @@ impl Resolver<'_> {
             }
             Location::ConfigMap { name, paths } => {
                 SourceKind::ConfigMap(self.config_map(at, name, paths)?)
+            }
+            Location::Push { .. } => {
+                let log = self.objects.pushed(&source.name).ok_or_else(|| {
+                    let reason = "nobody takes documents here: push sources are for loci up";
+                    missing("InvalidSource", &format!("{at}.push"), reason.to_owned())
+                })?;
+                SourceKind::Push(PushSpec { log })
             }
             Location::Http {
                 urls,

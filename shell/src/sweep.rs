@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use loci_crds::pipeline::DeletionPolicy;
 use loci_plan::{Fate, PipelineRecord, Presence, sweep};
 use loci_store::Version;
 use loci_worker::step::Training;
@@ -81,6 +82,8 @@ impl Sweeper {
         let (mut missing, mut removed) = (HashSet::new(), Vec::new());
         self.troubled = !census.complete;
         let documents = self.shared.store.documents().await?.into_iter();
+        // The logs of documents go with their pipelines.
+        let documents = documents.filter(|name| !loci_push::is_name(name));
         let (of_trainings, records): (Vec<_>, Vec<_>) =
             documents.partition(|name| Training::is_name(name));
         for name in records {
@@ -157,6 +160,10 @@ impl Sweeper {
             }
             Fate::Remove => {
                 let forgotten = self.shared.dispatch.forget(name).await?;
+                // Documents that were pushed are nowhere else: they go when that was said.
+                if forgotten && record.deletion_policy == DeletionPolicy::Delete {
+                    loci_push::forget(&self.shared.store, name).await?;
+                }
                 if forgotten && self.shared.store.delete_document(name, &version).await? {
                     tracing::info!(pipeline = name, "nothing is kept of it any more");
                     Left::Nothing

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Act;
 use crate::error::{Result, StoreError};
-use crate::layout::{document, document_name, documents};
+use crate::layout::{below, document, document_name, documents};
 use crate::{Store, absent};
 
 /// Which content a document had when it was read or written.
@@ -114,11 +114,23 @@ impl Store {
     /// # Errors
     /// When the store cannot be listed.
     pub async fn documents(&self) -> Result<Vec<String>> {
-        let listed = self.backend().objects().list(Some(&documents()));
+        self.listed(&documents()).await
+    }
+
+    /// The names of the documents below a name: of `agents`, `agents/support` and not `agents-eu/support`.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    pub async fn documents_below(&self, name: &str) -> Result<Vec<String>> {
+        self.listed(&below(name)).await
+    }
+
+    async fn listed(&self, at: &Path) -> Result<Vec<String>> {
+        let listed = self.backend().objects().list(Some(at));
         let all: Vec<ObjectMeta> = listed
             .try_collect()
             .await
-            .map_err(|e| self.backend().failed(Act::Read, &documents(), e))?;
+            .map_err(|e| self.backend().failed(Act::Read, at, e))?;
         let mut names: Vec<String> = all
             .iter()
             .filter_map(|object| document_name(&object.location))

@@ -84,6 +84,11 @@ pub(crate) fn document(name: &str) -> Path {
     Path::from(format!("documents/{name}.json"))
 }
 
+/// Above all documents whose names begin with `name` and a slash.
+pub(crate) fn below(name: &str) -> Path {
+    Path::from(format!("documents/{name}"))
+}
+
 /// The name of the document at `location`; none for files that are not the store's.
 pub(crate) fn document_name(location: &Path) -> Option<String> {
     let name = location

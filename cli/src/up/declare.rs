@@ -13,6 +13,7 @@ use loci_manifest::{Loaded, Manifests, Problem};
 use loci_plan::gate::detectable_effect;
 use loci_plan::spec::{Location, SuiteData};
 use loci_plan::{FieldError, Pipeline};
+use loci_push::PushLog;
 use loci_shell::{Data, Declared, Objects, Questions};
 use loci_store::Store;
 use loci_worker::source::SourceSpec;
@@ -170,9 +171,13 @@ pub async fn declare(
         }
         digests.insert(name, store.put(bytes.into()).await?);
     }
+    let logs = loci_shell::open_logs(store, &pipeline).await?;
     let specs = loci_shell::resolve(
         &pipeline,
-        &Given(manifests),
+        &Given {
+            manifests,
+            logs: &logs,
+        },
         &base,
         &state.directory("git")?,
     );
@@ -180,10 +185,12 @@ pub async fn declare(
         let problem = |e: FieldError| loaded.problem(&e.field, e.reason, None);
         refuse(errors.into_iter().map(problem).collect())
     })?;
-    let watched = pipeline
-        .sources
-        .iter()
-        .filter(|s| matches!(s.location, Location::Directory { .. }));
+    let watched = pipeline.sources.iter().filter(|s| {
+        matches!(
+            s.location,
+            Location::Directory { .. } | Location::Push { .. }
+        )
+    });
     let adapted = pipeline.adapters.first();
     let declared = Declared {
         model: loci_shell::model(&pipeline.model, &base)?,
@@ -198,6 +205,7 @@ pub async fn declare(
     Ok(Declaration {
         declared,
         sources: specs,
+        logs,
         question,
     })
 }
@@ -208,16 +216,21 @@ pub struct Declaration {
     pub declared: Declared,
     /// Its sources, opened.
     pub sources: Vec<SourceSpec>,
+    /// The documents of its push sources, by their names.
+    pub logs: BTreeMap<String, PushLog>,
     /// A question to try it with.
     pub question: String,
 }
 
-/// The objects of the given files.
-struct Given<'a>(&'a Manifests);
+/// The objects of the given files, and what was pushed to a pipeline.
+struct Given<'a> {
+    manifests: &'a Manifests,
+    logs: &'a BTreeMap<String, PushLog>,
+}
 
 impl Objects for Given<'_> {
     fn config_map(&self, namespace: &str, name: &str) -> Option<Data> {
-        let found = &self.0.config_map(namespace, name)?.object;
+        let found = &self.manifests.config_map(namespace, name)?.object;
         Some(Data {
             text: found.data.clone(),
             binary: found.binary_data.clone(),
@@ -225,9 +238,13 @@ impl Objects for Given<'_> {
     }
 
     fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
-        let found = &self.0.secret(namespace, name)?.object;
+        let found = &self.manifests.secret(namespace, name)?.object;
         let value = |key: &str| Some((key.to_owned(), found.get(key)?.to_vec()));
         Some(found.keys().filter_map(value).collect())
+    }
+
+    fn pushed(&self, source: &str) -> Option<PushLog> {
+        self.logs.get(source).cloned()
     }
 
     fn place(&self) -> &'static str {

@@ -13,7 +13,7 @@ use loci_crds::{
     MemoryRunSpec, MemoryRunStatus,
 };
 use loci_plan::{Intents, StepOutcome, StepResult};
-use loci_shell::{Keeper, Kept, Told};
+use loci_shell::{Keeper, Kept, Pushed, Told};
 
 use crate::screen::Screen;
 use crate::state::{PipelineState, intents, write_json};
@@ -30,6 +30,8 @@ pub struct Files {
     pub url: String,
     /// A question to try it with.
     pub question: String,
+    /// Compares what was pushed with what is served.
+    pub pushed: Pushed,
 }
 
 impl Files {
@@ -94,7 +96,14 @@ impl Files {
         }
     }
 
+    fn full_name(&self) -> String {
+        let namespace = self.resource.metadata.namespace.as_deref();
+        let namespace = namespace.unwrap_or("default");
+        format!("{namespace}/{}", self.resource.name_any())
+    }
+
     fn tell_serving(&self, release: &str, first: bool) {
+        self.pushed.serves(&self.full_name(), release);
         let serving = console::style("serving").green().bold();
         self.screen.line(format!("{serving} {release}"));
         if !first {
@@ -139,6 +148,7 @@ impl Keeper for Files {
     async fn create_release(&self, mut release: MemoryRelease) -> Result<MemoryRelease> {
         release.metadata = self.metadata(&release.name_any());
         self.state.releases().put(&release)?;
+        self.pushed.released(&self.full_name(), &release);
         Ok(release)
     }
 

@@ -15,8 +15,8 @@ use loci_crds::values::GoDuration;
 use loci_models::{DeviceRequest, HubOptions};
 use loci_recall::{Auth, Recall, RecallOptions, Tokens};
 use loci_shell::{
-    CLASS, Census, Controller, Crew, Dispatch, FETCH, Garbage, LocalFleet, News, Shared, Sources,
-    Sweeper, full_name,
+    CLASS, Census, Controller, Crew, Dispatch, FETCH, Garbage, LocalFleet, News, Pushed, Shared,
+    Sources, Sweeper, full_name,
 };
 use loci_store::Store;
 use loci_worker::document::Parsers;
@@ -50,6 +50,10 @@ pub struct Up {
     /// A file with bearer tokens, one a line, or what may be seen by each (docs/access.md); needed to listen beyond loopback
     #[arg(long, env = "LOCI_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// A file with bearer tokens of those who may put and delete documents of push sources, one a line; without one everybody may
+    /// on loopback, and nobody where --token-file is given
+    #[arg(long, env = "LOCI_WRITE_TOKEN_FILE")]
+    write_token_file: Option<PathBuf>,
     /// Where encoders run: auto or cpu; cuda is refused until a build has it
     #[arg(long, default_value = "auto", value_parser = device)]
     device: DeviceRequest,
@@ -94,6 +98,8 @@ impl Up {
             Some(path) => Auth::Bearer(Tokens::from_file(path)?),
             None => Auth::Off,
         };
+        let writers = self.write_token_file.as_deref().map(Tokens::from_file);
+        let writers = writers.transpose()?;
         let state = State::create(directory)?;
         let lock = state.lock()?;
         let store = Store::open_local(&state.directory("store")?).await?;
@@ -116,8 +122,12 @@ impl Up {
             .iter()
             .map(|one| full_name(&one.declared.pipeline))
             .collect();
+        let logs = declared.iter().map(|d| (&*d.declared.pipeline, &d.logs));
+        let pushed = Pushed::new(store.clone(), logs);
         let recall = Recall::new(RecallOptions {
             expect: names.clone(),
+            documents: Some(Arc::new(pushed.clone())),
+            writers,
             ..RecallOptions::default()
         })?;
         let bus = LocalBus::new();
@@ -185,6 +195,7 @@ impl Up {
                 shared: shared.clone(),
                 screen: screen.clone(),
                 url: url.clone(),
+                pushed: pushed.clone(),
             };
             let controller = site.controller(one, &state, &mut listening).await?;
             let shutdown = shutdown.clone();
@@ -241,6 +252,7 @@ struct Site {
     shared: Shared,
     screen: Arc<Screen>,
     url: String,
+    pushed: Pushed,
 }
 
 impl Site {
@@ -253,6 +265,7 @@ impl Site {
         let Declaration {
             declared,
             sources,
+            logs: _,
             question,
         } = one;
         let namespace = declared.pipeline.namespace.as_deref().unwrap_or("default");
@@ -263,9 +276,14 @@ impl Site {
             screen: self.screen,
             url: self.url,
             question,
+            pushed: self.pushed.clone(),
         };
         files.write(&declared.resource.status.clone().unwrap_or_default())?;
         let resources = (kept.runs().list()?, kept.releases().list()?);
+        for release in &resources.1 {
+            self.pushed
+                .released(&full_name(&declared.pipeline), release);
+        }
         let fleet = Box::new(LocalFleet::new(self.shared.clone()));
         let looks = read_json(&kept.looks())?.unwrap_or_default();
         let controller = Controller::new(
@@ -321,12 +339,25 @@ async fn hear_people(state: PipelineState, news: UnboundedSender<News>) -> Resul
     }
 }
 
-/// Hints at each change of a watched directory.
+/// Hints at each change of a watched directory, and of what is pushed.
 fn watch_source(tasks: &mut JoinSet<Result<()>>, spec: SourceSpec, news: UnboundedSender<News>) {
-    let SourceKind::Directory(directory) = spec.kind else {
-        return;
-    };
     let name = spec.name;
+    let directory = match spec.kind {
+        SourceKind::Directory(directory) => directory,
+        SourceKind::Push(push) => {
+            let mut watching = push.watch();
+            tasks.spawn(async move {
+                while watching.changed().await {
+                    if news.send(News::Hint(name.clone())).is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+            return;
+        }
+        SourceKind::Git(_) | SourceKind::Http(_) | SourceKind::ConfigMap(_) => return,
+    };
     tasks.spawn(async move {
         let mut watching = match watch(&directory) {
             Ok(watching) => watching,

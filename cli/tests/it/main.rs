@@ -11,5 +11,6 @@ mod harness;
 mod input;
 mod lasting;
 mod life;
+mod push;
 mod python;
 mod recovery;

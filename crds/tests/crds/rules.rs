@@ -160,7 +160,7 @@ fn refused_pipelines() -> Vec<Case> {
         (
             one("/spec/sources/0/directory", Value::Null),
             source,
-            "give exactly one of git, http, bucket, configMap, directory",
+            "give exactly one of git, http, bucket, configMap, directory, push",
         ),
         (
             one(
@@ -168,7 +168,7 @@ fn refused_pipelines() -> Vec<Case> {
                 json!({"urls": ["https://a.example/"]}),
             ),
             source,
-            "give exactly one of git, http, bucket, configMap, directory",
+            "give exactly one of git, http, bucket, configMap, directory, push",
         ),
         (
             vec![

@@ -222,6 +222,10 @@ spec:
             ),
         ]
     );
+    let pushed = good(&with("configMap: {name: notes}", "push: {}"));
+    let told = rendered(&for_cluster(&pushed));
+    let only = "spec.sources[2].push: push sources are not built yet in a cluster";
+    assert!(told.len() == 1 && told[0].contains(only), "{told:?}");
     let adapters = "  adapters: [{name: a, base: \"hf://org/base@main\", sources: [notes]}]\n";
     let trained = with("  runs:\n", adapters).replace("memory: episodic", "memory: procedural");
     assert_eq!(for_cluster(&good(&trained)), []);

@@ -111,23 +111,24 @@ impl SourceProvider for Mounted {
     }
 }
 
-/// Paths of this pod are nobody's sources.
+/// Paths of this pod are nobody's sources, and a fetcher has no documents that were pushed.
 fn refuse_local(input: &SourceInput) -> Result<(), Missing> {
-    let local = match &input.source.location {
-        Location::Directory { .. } => true,
-        Location::Git { url, .. } => url.starts_with("file://"),
-        Location::Http { .. } | Location::Bucket(_) | Location::ConfigMap { .. } => false,
+    let what = match &input.source.location {
+        Location::Directory { .. } => "a path of one machine",
+        Location::Git { url, .. } if url.starts_with("file://") => "a path of one machine",
+        Location::Push { .. } => "push sources are not built yet in a cluster",
+        Location::Git { .. }
+        | Location::Http { .. }
+        | Location::Bucket(_)
+        | Location::ConfigMap { .. } => return Ok(()),
     };
-    match local {
-        false => Ok(()),
-        true => Err(Missing {
-            reason: "InvalidSource",
-            error: FieldError {
-                field: input.field.clone(),
-                reason: "a path of one machine: use git, http, bucket or configMap".to_owned(),
-            },
-        }),
-    }
+    Err(Missing {
+        reason: "InvalidSource",
+        error: FieldError {
+            field: input.field.clone(),
+            reason: format!("{what}: use git, http, bucket or configMap"),
+        },
+    })
 }
 
 impl Mounted {

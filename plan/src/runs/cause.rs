@@ -7,6 +7,7 @@ use loci_crds::run::{RunPhase, RunTrigger};
 
 use crate::clock::micro;
 use crate::plan::Draft;
+use crate::steps::EMPTY;
 use crate::view::{Lane, ReleaseView, RunView, SUPERSEDED, View};
 use crate::world::{Difference, Look, key};
 
@@ -58,6 +59,11 @@ pub(crate) fn cause(view: &View<'_>, draft: &mut Draft) -> Option<Cause> {
         let Some(failed) = failed else {
             return Some(Cause::of(trigger));
         };
+        // Where there was nothing to read, there may be now.
+        let empty = newest.is_some_and(|r| r.reason() == EMPTY);
+        if empty && view.world.hints.values().any(|hint| *hint > failed) {
+            return Some(Cause::of(trigger));
+        }
         let due = view.pipeline.schedule.due(failed, view.now);
         if due.is_none() {
             draft.wake(view.pipeline.schedule.upcoming(failed, view.now));

@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use globset::GlobBuilder;
 use loci_crds::source::{
-    DeclaredField, GitRef, GitSource, HttpSource, LocalRef, MemoryClass, SourceSpec,
+    DeclaredField, GitRef, GitSource, HttpSource, LocalRef, MemoryClass, PushSource, SourceSpec,
 };
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::Pipeline;
 use super::fields::Fields;
 use super::remote::{Bucket, Sitemap};
 
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a push source takes at most, and takes when it does not say.
+const PUSH_BYTES: (usize, usize) = (64 << 20, 4 << 20);
+const PUSH_DOCUMENTS: usize = 200_000;
+const PUSH_PENDING: usize = 10_000;
 
 /// Where a part of the memory comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +96,15 @@ pub enum Location {
         /// Which paths.
         paths: Paths,
     },
+    /// Documents that clients put and delete.
+    Push {
+        /// The most bytes of one.
+        max_document_bytes: usize,
+        /// The most of them.
+        max_documents: usize,
+        /// The most that may differ from what was last indexed.
+        max_pending: usize,
+    },
 }
 
 impl Location {
@@ -124,6 +138,14 @@ pub struct Paths {
     pub include: Vec<String>,
     /// What of that is left out.
     pub exclude: Vec<String>,
+}
+
+impl Pipeline {
+    /// Whether documents of a source are put and deleted by clients.
+    pub fn is_pushed(&self, source: &str) -> bool {
+        let pushed = |s: &Source| matches!(s.location, Location::Push { .. });
+        self.sources.iter().any(|s| s.name == source && pushed(s))
+    }
 }
 
 impl Fields {
@@ -190,11 +212,12 @@ impl Fields {
             spec.bucket.is_some(),
             spec.config_map.is_some(),
             spec.directory.is_some(),
+            spec.push.is_some(),
         ];
         if given.into_iter().filter(|given| *given).count() != 1 {
             self.error(
                 field,
-                "give exactly one of git, http, bucket, configMap, directory",
+                "give exactly one of git, http, bucket, configMap, directory, push",
             );
             return None;
         }
@@ -213,6 +236,9 @@ impl Fields {
                 name: map.name.clone(),
                 paths: self.paths(&at("configMap"), &map.include, &[]),
             });
+        }
+        if let Some(push) = &spec.push {
+            return Some(self.push(&at("push"), push));
         }
         let directory = spec.directory.as_ref()?;
         Some(Location::Directory {
@@ -290,6 +316,23 @@ impl Fields {
                 HTTP_TIMEOUT,
             ),
             secret: name(spec.secret_ref.as_ref()),
+        }
+    }
+
+    fn push(&mut self, field: &str, spec: &PushSource) -> Location {
+        let mut count = |name: &str, value, most, default| {
+            self.count(&format!("{field}.{name}"), value, 1..=most, default)
+        };
+        let (most, default) = PUSH_BYTES;
+        Location::Push {
+            max_document_bytes: count("maxDocumentBytes", spec.max_document_bytes, most, default),
+            max_documents: count(
+                "maxDocuments",
+                spec.max_documents,
+                PUSH_DOCUMENTS,
+                PUSH_DOCUMENTS,
+            ),
+            max_pending: count("maxPending", spec.max_pending, PUSH_DOCUMENTS, PUSH_PENDING),
         }
     }
 

@@ -222,6 +222,40 @@ fn what_cannot_be_accepted_is_named_with_its_reason() {
 }
 
 #[test]
+fn a_push_source_has_limits() {
+    let pushed = |push: Value| {
+        move |s: &mut Value| {
+            s["sources"] = json!([{"name": "notes", "memory": "factual", "push": push}])
+        }
+    };
+    let limits = |push: Value| match pipeline(pushed(push)).sources.remove(0).location {
+        Location::Push {
+            max_document_bytes,
+            max_documents,
+            max_pending,
+        } => (max_document_bytes, max_documents, max_pending),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(limits(json!({})), (4 << 20, 200_000, 10_000));
+    let given = json!({"maxDocumentBytes": 1000, "maxDocuments": 10, "maxPending": 5});
+    assert_eq!(limits(given.clone()), (1000, 10, 5));
+    assert!(pipeline(pushed(given)).is_pushed("notes"));
+    assert!(!pipeline(|_| {}).is_pushed("handbook"));
+    let wrong = json!({"maxDocumentBytes": 0, "maxDocuments": 200_001});
+    assert_eq!(
+        refused(pushed(wrong)),
+        [
+            "spec.sources[0].push.maxDocumentBytes: 0 is not from 1 to 67108864",
+            "spec.sources[0].push.maxDocuments: 200001 is not from 1 to 200000",
+        ]
+    );
+    assert_eq!(
+        refused(|s| s["sources"][0]["push"] = json!({})),
+        ["spec.sources[0]: give exactly one of git, http, configMap, directory, push"]
+    );
+}
+
+#[test]
 fn the_impact_of_a_change_is_what_the_table_says() {
     let old = pipeline(|_| {});
     let of = |change: fn(&mut Value)| impact(&old, &pipeline(change)).into_iter().next_back();

@@ -3,7 +3,7 @@
 use loci_crds::run::{DatasetStatus, RunKind, RunPhase, StepName};
 use loci_crds::{MemoryRelease, MemoryRun, MemoryRunStatus};
 
-use super::begin;
+use super::{EMPTY, begin};
 use crate::action::Action;
 use crate::budget;
 use crate::compose::Composed;
@@ -79,19 +79,21 @@ fn accept_snapshot(
         draft.act(update(
             view,
             run,
-            ended(view, run, status, RunPhase::Failed, "EmptyCorpus", &message),
+            ended(view, run, status, RunPhase::Failed, EMPTY, &message),
         ));
     } else {
         begin(view, run, status, StepName::Embed, draft);
     }
 }
 
-/// Sources that lose more documents than allowed, for people.
+/// Sources that lose more documents than allowed, for people. What was pushed and is gone was deleted by name, and is no listing
+/// that came back short.
 fn losses(view: &View<'_>, snapshot: &Snapshot) -> Vec<String> {
     let allowed = view.pipeline.max_deletion;
     let lost = snapshot
         .sources
         .iter()
+        .filter(|(name, _)| !view.pipeline.is_pushed(name))
         .filter(|(_, s)| s.removed as f64 > allowed * s.before as f64);
     let say = |(name, s): (&String, &SourceSnapshot)| {
         format!(

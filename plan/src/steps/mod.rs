@@ -23,6 +23,8 @@ use input::input;
 
 /// Why a run is where it was: its step failed, and is tried again.
 pub(crate) const RETRYING: &str = "Retrying";
+/// Why a run failed: no source held a document.
+pub(crate) const EMPTY: &str = "EmptyCorpus";
 
 /// Starts a run that was pending.
 pub(crate) fn start(view: &View<'_>, run: &MemoryRun, draft: &mut Draft) {

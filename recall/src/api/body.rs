@@ -2,7 +2,7 @@
 
 use axum::body::{BodyDataStream, Bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use bytes::BytesMut;
 use futures::StreamExt;
 use serde_json::{Map, Value};
@@ -15,9 +15,14 @@ const DISCARD: usize = 32 << 20;
 
 /// Reads a JSON body of at most `limit` bytes.
 pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, ApiError> {
-    let (parts, body) = request.into_parts();
-    check_headers(&parts.headers)?;
-    let mut stream = body.into_data_stream();
+    check_json(request.headers())?;
+    read_bytes(request, limit).await
+}
+
+/// Reads a body of whatever type of at most `limit` bytes.
+pub(crate) async fn read_bytes(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+    check_encoding(request.headers())?;
+    let mut stream = request.into_body().into_data_stream();
     let mut read = BytesMut::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|e| {
@@ -51,29 +56,42 @@ async fn discard(mut stream: BodyDataStream) {
     }
 }
 
-fn check_headers(headers: &HeaderMap) -> Result<(), ApiError> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let refuse = |message: String| {
-        Err(ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            message,
-        ))
-    };
-    if let Some(encoding) =
-        text(header::CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"))
-    {
-        return refuse(format!(
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let encoding = text(headers, header::CONTENT_ENCODING);
+    match encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        None => Ok(()),
+        Some(encoding) => Err(unread(format!(
             "Content-Encoding {encoding} is not supported: send the body as it is"
-        ));
+        ))),
     }
-    match text(header::CONTENT_TYPE).map(|kind| kind.split(';').next().unwrap_or_default().trim()) {
+}
+
+fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    match content_type(headers) {
         Some(kind) if kind.eq_ignore_ascii_case("application/json") => Ok(()),
-        Some(kind) => refuse(format!(
+        Some(kind) => Err(unread(format!(
             "Content-Type {kind} is not supported: send application/json"
+        ))),
+        None => Err(unread(
+            "the request has no Content-Type: send application/json".to_owned(),
         )),
-        None => refuse("the request has no Content-Type: send application/json".to_owned()),
     }
+}
+
+/// The type of a body, without its parameters.
+pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
+    let kind = text(headers, header::CONTENT_TYPE)?;
+    kind.split(';').next().map(str::trim)
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The error for a body of a type that is not read.
+pub(crate) fn unread(message: String) -> ApiError {
+    let (status, code) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
+    ApiError::new(status, code, message)
 }
 
 /// A field that clients know from elsewhere, and that is not served here.

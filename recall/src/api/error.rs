@@ -187,6 +187,10 @@ impl ApiError {
         }
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// What the client is told.
     pub(crate) fn into_body(self) -> ErrorBody {
         let kind = match self.status {

@@ -5,15 +5,20 @@ use axum::response::IntoResponse;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{chat, embeddings, retrieve, status};
+use super::{chat, documents, embeddings, retrieve, status};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Loci Recall", description = "Passages with citations from the release that serves, chats over them, and the embedder behind them."),
+    info(title = "Loci Recall", description = "Passages with citations from the release that serves, chats over them, the embedder behind them, and documents for sources of type push."),
     paths(
         retrieve::retrieve,
         chat::completions,
         embeddings::embeddings,
+        documents::put,
+        documents::delete,
+        documents::document,
+        documents::batch,
+        documents::source,
         status::models,
         status::healthz,
         status::readyz,

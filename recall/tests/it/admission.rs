@@ -1,6 +1,6 @@
 //! Who is let in.
 
-use loci_recall::{Auth, Recall, RecallError, Tokens, serve};
+use loci_recall::{Auth, Recall, RecallError, RecallOptions, Tokens, serve};
 use reqwest::header::{AUTHORIZATION, HOST};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -60,6 +60,76 @@ async fn only_tokens_of_the_list_open_the_api() {
         ("/elsewhere", 401),
     ] {
         assert_eq!(server.get(path).await.status(), status, "{path}");
+    }
+}
+
+/// What a request about documents gets, by who it is from. Nobody here takes documents: who is let in hears of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_written_with_tokens_of_their_own() {
+    let tokens = |token: &str| Tokens::new([token]).unwrap();
+    let reading = || Auth::Bearer(tokens("reader-0123456789abcdef"));
+    let writers = || Some(tokens("writer-0123456789abcdef"));
+    let (reader, writer, other) = (
+        Some("reader-0123456789abcdef"),
+        Some("writer-0123456789abcdef"),
+        Some("nobody-0123456789abcdef"),
+    );
+    for (auth, writers, expected) in [
+        (
+            reading(),
+            writers(),
+            [(reader, 403), (writer, 404), (other, 401), (None, 401)],
+        ),
+        (
+            Auth::Off,
+            writers(),
+            [(reader, 401), (writer, 404), (other, 401), (None, 401)],
+        ),
+        (
+            reading(),
+            None,
+            [(reader, 403), (writer, 403), (other, 403), (None, 403)],
+        ),
+        (
+            Auth::Anyone,
+            None,
+            [(reader, 403), (writer, 403), (other, 403), (None, 403)],
+        ),
+        (
+            Auth::Off,
+            None,
+            [(reader, 404), (writer, 404), (other, 404), (None, 404)],
+        ),
+    ] {
+        let told = format!("{auth:?} {writers:?}");
+        let options = RecallOptions {
+            writers,
+            ..options()
+        };
+        let server = Server::empty(options, auth).await;
+        for (token, status) in expected {
+            for path in ["/v1/documents/notes/a", "/v1/documents/notes"] {
+                let mut request = server.client.get(server.url(path));
+                if let Some(token) = token {
+                    request = request.bearer_auth(token);
+                }
+                let response = request.send().await.unwrap();
+                assert_eq!(response.status(), status, "{told} {token:?} {path}");
+                let error = response.json::<Value>().await.unwrap();
+                assert!(error["error"]["message"].is_string(), "{error}");
+            }
+        }
+        // A token that may write may not ask.
+        if matches!(told.as_str(), "Bearer(Tokens(1)) Some(Tokens(1))") {
+            let asked = server.client.get(server.url("/v1/models"));
+            let asked = asked.bearer_auth("writer-0123456789abcdef").send().await;
+            assert_eq!(asked.unwrap().status(), 401);
+        }
+        // By another name of this machine nobody is let in.
+        let rebound = server.client.get(server.url("/v1/documents/notes"));
+        let rebound = rebound.header(HOST, "rebound.example");
+        let rebound = rebound.send().await.unwrap().status().as_u16();
+        assert!([401, 403, 421].contains(&rebound), "{told} {rebound}");
     }
 }
 

@@ -54,6 +54,10 @@ async fn of_writers_that_have_read_the_same_one_wins(bed: Bed) {
     assert!(!store.delete_document(name, &first).await.unwrap());
     assert_eq!(read(store, name).await, Some((json!(3), second.clone())));
     assert_eq!(store.documents().await.unwrap(), [name]);
+    assert_eq!(store.documents_below("agents").await.unwrap(), [name]);
+    for other in ["agent", "agents/support", "elsewhere"] {
+        assert!(store.documents_below(other).await.unwrap().is_empty());
+    }
 
     assert!(store.delete_document(name, &second).await.unwrap());
     assert!(!store.delete_document(name, &second).await.unwrap());

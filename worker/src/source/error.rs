@@ -51,6 +51,9 @@ pub enum SourceError {
         /// The limit.
         limit: usize,
     },
+    /// What was pushed cannot be read.
+    #[error("what was pushed cannot be read: {0}")]
+    Push(#[source] loci_push::PushError),
     /// The content could not be kept.
     #[error("its content could not be stored: {0}")]
     Sink(#[source] SinkError),

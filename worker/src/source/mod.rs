@@ -14,6 +14,7 @@ mod error;
 mod file;
 mod git;
 mod http;
+mod push;
 mod select;
 mod state;
 mod walk;
@@ -34,6 +35,7 @@ pub use directory::DirectorySpec;
 pub use error::{Secret, SourceError};
 pub use git::{GitCredentials, GitRef, GitSpec};
 pub use http::{HttpCredentials, HttpSpec, SitemapSpec};
+pub use push::{PushSpec, PushWatch};
 pub use state::SourceState;
 pub use watch::{Watch, watch};
 
@@ -61,6 +63,8 @@ pub enum SourceKind {
     Bucket(BucketSpec),
     /// Keys of a ConfigMap.
     ConfigMap(ConfigMapSpec),
+    /// Documents that clients put and delete.
+    Push(PushSpec),
 }
 
 /// Bounds on what a source may hold.
@@ -182,6 +186,7 @@ pub async fn probe(
         SourceKind::Http(http) => http::probe(http, &spec.limits, previous).await,
         SourceKind::Bucket(bucket) => bucket::probe(bucket, &spec.limits, previous).await,
         SourceKind::ConfigMap(config_map) => config_map::probe(config_map, &spec.limits, previous),
+        SourceKind::Push(push) => push::probe(push, previous).await,
     };
     result.map_err(|error| error.of(&spec.name))
 }
@@ -210,6 +215,7 @@ pub async fn snapshot(
         SourceKind::Http(http) => http::snapshot(http, &task).await,
         SourceKind::Bucket(bucket) => bucket::snapshot(bucket, &task).await,
         SourceKind::ConfigMap(config_map) => config_map::snapshot(config_map, &task).await,
+        SourceKind::Push(push) => push::snapshot(&spec.name, push, &task).await,
     };
     let mut listing = result.map_err(|error| error.of(&spec.name))?;
     listing

@@ -10,9 +10,9 @@ use super::select::is_hidden;
 use super::{DirectorySpec, SourceError, walk};
 
 /// Events this close together are one change.
-const QUIET: Duration = Duration::from_millis(200);
+pub(super) const QUIET: Duration = Duration::from_millis(200);
 /// A change is told at the latest after this, however many follow.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a directory that went away is looked for.
 const RETRY: Duration = Duration::from_millis(500);
 

@@ -15,6 +15,7 @@ mod delta;
 mod embed;
 mod evaluate;
 mod fetch;
+mod indexed;
 mod lookup;
 mod models;
 mod shelf;
@@ -39,6 +40,7 @@ pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteE
 pub use fetch::{
     Fetch, FetchContext, FetchItem, Missing, ProbeOutput, SourceInput, SourceProvider,
 };
+pub use indexed::indexed;
 pub use models::{Decoders, Encoders};
 pub use shelf::{Shelf, SnapshotKey};
 pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapshot};

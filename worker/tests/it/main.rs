@@ -11,6 +11,7 @@ mod escalation;
 mod git;
 mod http;
 mod proxy;
+mod push;
 mod sitemap;
 mod support;
 mod train;

@@ -176,6 +176,24 @@ fn an_empty_corpus_is_never_served() {
 }
 
 #[test]
+fn where_there_was_nothing_to_read_a_watch_tells_that_there_is() {
+    let mut shell = Shell::new(pipeline(json!({"interval": "24h"})), start(), 7);
+    shell.watched = true;
+    for source in ["handbook", "notices"] {
+        shell.outside.change(source, 0);
+    }
+    shell.sleep(HOUR);
+    assert_eq!((reason(newest(&shell)), served(&shell)), ("EmptyCorpus", 0));
+    let runs = shell.world.runs.len();
+    shell.sleep(HOUR);
+    assert_eq!(shell.world.runs.len(), runs, "nothing was told");
+    shell.change("handbook", 3);
+    perfect(&mut shell, 0);
+    shell.sleep(HOUR);
+    assert_eq!(served(&shell), 1);
+}
+
+#[test]
 fn a_source_that_fails_is_reported_and_keeps_its_content() {
     let mut shell = serving();
     shell.outside.sources.get_mut("notices").unwrap().failing = true;

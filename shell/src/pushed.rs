@@ -1,0 +1,304 @@
+//! Documents that clients put and delete: checked, written to the log of their source, and compared with what is served.
+
+mod check;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use kube::ResourceExt;
+use loci_crds::MemoryRelease;
+use loci_crds::source::MemoryClass;
+use loci_digest::Digest;
+use loci_plan::Pipeline;
+use loci_plan::spec::{Location, Source};
+use loci_push::{Bounds, PushError, PushLog, Written};
+use loci_recall::{
+    DocumentChange, Documents, DocumentsError, PushSource, Refusal, SourceSummary, Standing,
+};
+use loci_store::Store;
+use loci_worker::step::indexed;
+
+use crate::items::full_name;
+
+/// Releases of a pipeline that are remembered.
+const RELEASES: usize = 256;
+
+/// The push sources of some pipelines. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pushed(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    sources: Vec<One>,
+    /// By pipeline.
+    releases: Mutex<BTreeMap<String, Releases>>,
+}
+
+/// What is known of a pipeline's releases.
+#[derive(Debug, Default)]
+struct Releases {
+    /// The revision of each, by its number.
+    revisions: BTreeMap<i64, (String, Digest)>,
+    /// The one that answers queries.
+    serving: Option<String>,
+}
+
+/// A push source.
+#[derive(Debug)]
+struct One {
+    at: PushSource,
+    memory: MemoryClass,
+    log: PushLog,
+    compared: tokio::sync::Mutex<Compared>,
+}
+
+type Versions = Arc<BTreeMap<String, Digest>>;
+
+/// What the log was last compared with.
+#[derive(Debug, Default)]
+struct Compared {
+    /// The newest revision.
+    newest: Option<(Digest, Versions)>,
+    /// That of the release that answers queries.
+    serving: Option<(Digest, Versions)>,
+}
+
+/// Opens the logs of a pipeline's push sources, by their names.
+///
+/// # Errors
+/// When one cannot be read.
+pub async fn open_logs(store: &Store, pipeline: &Pipeline) -> Result<BTreeMap<String, PushLog>> {
+    let mut logs = BTreeMap::new();
+    for source in &pipeline.sources {
+        if let Location::Push {
+            max_documents,
+            max_pending,
+            ..
+        } = source.location
+        {
+            let bounds = Bounds {
+                documents: max_documents,
+                pending: max_pending,
+            };
+            let (name, source) = (full_name(pipeline), source.name.clone());
+            let log = PushLog::open(store.clone(), &name, &source, bounds).await;
+            let log = log.with_context(|| format!("cannot read what was pushed to {source}"))?;
+            logs.insert(source, log);
+        }
+    }
+    Ok(logs)
+}
+
+impl One {
+    fn of(pipeline: &Pipeline, source: &Source, log: &PushLog) -> Option<Self> {
+        let Location::Push {
+            max_document_bytes, ..
+        } = source.location
+        else {
+            return None;
+        };
+        Some(Self {
+            at: PushSource {
+                pipeline: full_name(pipeline),
+                source: source.name.clone(),
+                max_document_bytes,
+            },
+            memory: source.memory,
+            log: log.clone(),
+            compared: tokio::sync::Mutex::default(),
+        })
+    }
+}
+
+impl Pushed {
+    /// Of these pipelines, each with its logs.
+    pub fn new<'a>(
+        store: Store,
+        pipelines: impl IntoIterator<Item = (&'a Pipeline, &'a BTreeMap<String, PushLog>)>,
+    ) -> Self {
+        let mut sources = Vec::new();
+        for (pipeline, logs) in pipelines {
+            let of = |source: &Source| One::of(pipeline, source, logs.get(&source.name)?);
+            sources.extend(pipeline.sources.iter().filter_map(of));
+        }
+        Self(Arc::new(Inner {
+            store,
+            sources,
+            releases: Mutex::default(),
+        }))
+    }
+
+    /// A release of `pipeline` (`namespace/name`) was made.
+    pub fn released(&self, pipeline: &str, release: &MemoryRelease) {
+        let Ok(revision) = release.spec.index.revision.parse() else {
+            return;
+        };
+        let mut all = self.releases();
+        let releases = all.entry(pipeline.to_owned()).or_default();
+        let named = (release.name_any(), revision);
+        releases.revisions.insert(release.spec.number, named);
+        while releases.revisions.len() > RELEASES {
+            releases.revisions.pop_first();
+        }
+    }
+
+    /// A release of `pipeline` answers queries.
+    pub fn serves(&self, pipeline: &str, release: &str) {
+        let mut all = self.releases();
+        all.entry(pipeline.to_owned()).or_default().serving = Some(release.to_owned());
+    }
+
+    fn releases(&self) -> MutexGuard<'_, BTreeMap<String, Releases>> {
+        self.0
+            .releases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn one(&self, at: &PushSource) -> Result<&One, DocumentsError> {
+        let found = self.0.sources.iter().find(|one| one.at == *at);
+        found.ok_or_else(|| {
+            let message = format!("{} is not a push source of {}", at.source, at.pipeline);
+            DocumentsError::Unavailable(message)
+        })
+    }
+
+    /// Compares a source with the newest release, and with the one that serves. Gives the latter's name and versions.
+    async fn compare(&self, one: &One) -> Result<(Option<String>, Versions), DocumentsError> {
+        let (newest, serving) = {
+            let all = self.releases();
+            let releases = all.get(&one.at.pipeline);
+            let newest = releases.and_then(|r| Some(r.revisions.last_key_value()?.1.1));
+            let serving = releases.and_then(|r| {
+                let name = r.serving.as_ref()?;
+                let found = r.revisions.values().find(|(known, _)| known == name);
+                found.cloned()
+            });
+            (newest, serving)
+        };
+        let mut compared = one.compared.lock().await;
+        if let Some(newest) = newest
+            && compared.newest.as_ref().map(|(of, _)| *of) != Some(newest)
+        {
+            let versions = self.versions(one, &newest).await?;
+            one.log.indexed(versions.clone()).await;
+            compared.newest = Some((newest, versions));
+        }
+        let Some((name, revision)) = serving else {
+            return Ok((None, Versions::default()));
+        };
+        let known = [&compared.serving, &compared.newest];
+        let known = known.into_iter().flatten().find(|(of, _)| *of == revision);
+        let versions = match known {
+            Some((_, versions)) => versions.clone(),
+            None => self.versions(one, &revision).await?,
+        };
+        compared.serving = Some((revision, versions.clone()));
+        Ok((Some(name), versions))
+    }
+
+    async fn versions(&self, one: &One, revision: &Digest) -> Result<Versions, DocumentsError> {
+        let versions = indexed(&self.0.store, revision, &one.at.source).await;
+        versions.map(Arc::new).map_err(|error| {
+            DocumentsError::Unavailable(format!("what is indexed cannot be read: {error}"))
+        })
+    }
+}
+
+#[async_trait]
+impl Documents for Pushed {
+    fn sources(&self) -> Vec<PushSource> {
+        self.0.sources.iter().map(|one| one.at.clone()).collect()
+    }
+
+    async fn write(
+        &self,
+        to: &PushSource,
+        changes: Vec<DocumentChange>,
+    ) -> Result<Vec<Result<Written, Refusal>>, DocumentsError> {
+        let one = self.one(to)?;
+        self.compare(one).await?;
+        let mut answers = Vec::new();
+        let (mut ready, mut left) = (Vec::new(), Vec::new());
+        for (place, change) in changes.into_iter().enumerate() {
+            match check::check(one.memory, change).await? {
+                Ok((change, content)) => {
+                    answers.push(None);
+                    ready.push((place, content));
+                    left.push(change);
+                }
+                Err(refusal) => answers.push(Some(Err(refusal))),
+            }
+        }
+        // What would be refused, or change nothing, is answered now: its content is not stored.
+        let seen = one.log.foresee(&left).await;
+        let (mut places, mut changes) = (Vec::new(), Vec::new());
+        for ((seen, change), (place, content)) in seen.into_iter().zip(left).zip(ready) {
+            match (seen, content) {
+                (Ok(written), content) if written.changed() => {
+                    if let Some(content) = content {
+                        let put = one.log.put_content(content).await;
+                        put.map_err(|e| failed(&e))?;
+                    }
+                    places.push(place);
+                    changes.push(change);
+                }
+                (seen, _) => set(&mut answers, place, seen.map_err(Refusal::Log)),
+            }
+        }
+        if !changes.is_empty() {
+            let written = one.log.write(changes).await.map_err(|e| failed(&e))?;
+            for (place, written) in places.into_iter().zip(written) {
+                set(&mut answers, place, written.map_err(Refusal::Log));
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    async fn document(&self, of: &PushSource, id: &str) -> Result<Standing, DocumentsError> {
+        let one = self.one(of)?;
+        let (release, versions) = self.compare(one).await?;
+        let state = one.log.known().await;
+        let kept = state.documents.get(id);
+        Ok(Standing {
+            document: kept.map(|kept| kept.document.clone()),
+            version: kept.map(|kept| kept.version),
+            release,
+            served: versions.get(id).copied(),
+        })
+    }
+
+    async fn summary(&self, of: &PushSource) -> Result<SourceSummary, DocumentsError> {
+        let one = self.one(of)?;
+        let (release, _) = self.compare(one).await?;
+        let Bounds { documents, pending } = one.log.bounds();
+        Ok(SourceSummary {
+            documents: one.log.known().await.documents.len(),
+            pending: one.log.pending().await,
+            max_documents: documents,
+            max_pending: pending,
+            release,
+        })
+    }
+}
+
+type Answer = Result<Written, Refusal>;
+
+fn set(answers: &mut [Option<Answer>], place: usize, answer: Answer) {
+    if let Some(slot) = answers.get_mut(place) {
+        *slot = Some(answer);
+    }
+}
+
+fn failed(error: &PushError) -> DocumentsError {
+    match error.is_full() {
+        true => DocumentsError::Full(format!("nothing was accepted: {error}")),
+        false => DocumentsError::Unavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
