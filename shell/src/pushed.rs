@@ -24,6 +24,8 @@ use crate::items::full_name;
 
 /// Releases of a pipeline that are remembered.
 const RELEASES: usize = 256;
+/// Of those, how many are tried until the index of one can be read.
+const TRIED: usize = 16;
 
 /// The push sources of some pipelines. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -60,10 +62,10 @@ type Versions = Arc<BTreeMap<String, Digest>>;
 /// What the log was last compared with.
 #[derive(Debug, Default)]
 struct Compared {
-    /// The newest revision.
-    newest: Option<(Digest, Versions)>,
-    /// That of the release that answers queries.
-    serving: Option<(Digest, Versions)>,
+    /// The newest revision at that time.
+    newest: Option<Digest>,
+    /// Versions by revision.
+    loaded: Vec<(Digest, Versions)>,
 }
 
 /// Opens the logs of a pipeline's push sources, by their names.
@@ -166,38 +168,64 @@ impl Pushed {
         })
     }
 
-    /// Compares a source with the newest release, and with the one that serves. Gives the latter's name and versions.
-    async fn compare(&self, one: &One) -> Result<(Option<String>, Versions), DocumentsError> {
-        let (newest, serving) = {
+    /// Compares a source with the newest release whose index can be read: a rejected one may be garbage by now.
+    async fn catch_up(&self, one: &One) {
+        let newest: Vec<Digest> = {
             let all = self.releases();
-            let releases = all.get(&one.at.pipeline);
-            let newest = releases.and_then(|r| Some(r.revisions.last_key_value()?.1.1));
-            let serving = releases.and_then(|r| {
-                let name = r.serving.as_ref()?;
-                let found = r.revisions.values().find(|(known, _)| known == name);
-                found.cloned()
-            });
-            (newest, serving)
+            let revisions = all.get(&one.at.pipeline).map(|r| &r.revisions);
+            let newest = revisions.into_iter().flat_map(|r| r.values().rev());
+            newest.map(|(_, revision)| *revision).collect()
         };
         let mut compared = one.compared.lock().await;
-        if let Some(newest) = newest
-            && compared.newest.as_ref().map(|(of, _)| *of) != Some(newest)
-        {
-            let versions = self.versions(one, &newest).await?;
-            one.log.indexed(versions.clone()).await;
-            compared.newest = Some((newest, versions));
+        if compared.newest == newest.first().copied() {
+            return;
         }
+        compared.newest = newest.first().copied();
+        for revision in newest.into_iter().take(TRIED) {
+            match self.load(one, &mut compared, revision).await {
+                Ok(versions) => return one.log.indexed(versions).await,
+                Err(error) => tracing::debug!(source = one.at.source, "{error}"),
+            }
+        }
+    }
+
+    /// The release that answers queries, and its revision.
+    fn serving(&self, pipeline: &str) -> Option<(String, Digest)> {
+        let all = self.releases();
+        let releases = all.get(pipeline)?;
+        let name = releases.serving.as_ref()?;
+        let mut revisions = releases.revisions.values();
+        revisions.find(|(known, _)| known == name).cloned()
+    }
+
+    /// The release that answers queries, and the versions in it.
+    async fn served(&self, one: &One) -> Result<(Option<String>, Versions), DocumentsError> {
+        let serving = self.serving(&one.at.pipeline);
         let Some((name, revision)) = serving else {
             return Ok((None, Versions::default()));
         };
-        let known = [&compared.serving, &compared.newest];
-        let known = known.into_iter().flatten().find(|(of, _)| *of == revision);
-        let versions = match known {
-            Some((_, versions)) => versions.clone(),
-            None => self.versions(one, &revision).await?,
-        };
-        compared.serving = Some((revision, versions.clone()));
+        let mut compared = one.compared.lock().await;
+        let versions = self.load(one, &mut compared, revision).await?;
         Ok((Some(name), versions))
+    }
+
+    /// The versions in a revision; those of the last two are kept.
+    async fn load(
+        &self,
+        one: &One,
+        compared: &mut Compared,
+        revision: Digest,
+    ) -> Result<Versions, DocumentsError> {
+        let mut loaded = compared.loaded.iter();
+        if let Some((_, versions)) = loaded.find(|(of, _)| *of == revision) {
+            return Ok(versions.clone());
+        }
+        let versions = self.versions(one, &revision).await?;
+        if compared.loaded.len() == 2 {
+            compared.loaded.remove(0);
+        }
+        compared.loaded.push((revision, versions.clone()));
+        Ok(versions)
     }
 
     async fn versions(&self, one: &One, revision: &Digest) -> Result<Versions, DocumentsError> {
@@ -220,7 +248,7 @@ impl Documents for Pushed {
         changes: Vec<DocumentChange>,
     ) -> Result<Vec<Result<Written, Refusal>>, DocumentsError> {
         let one = self.one(to)?;
-        self.compare(one).await?;
+        self.catch_up(one).await;
         let mut answers = Vec::new();
         let (mut ready, mut left) = (Vec::new(), Vec::new());
         for (place, change) in changes.into_iter().enumerate() {
@@ -260,7 +288,7 @@ impl Documents for Pushed {
 
     async fn document(&self, of: &PushSource, id: &str) -> Result<Standing, DocumentsError> {
         let one = self.one(of)?;
-        let (release, versions) = self.compare(one).await?;
+        let (release, versions) = self.served(one).await?;
         let state = one.log.known().await;
         let kept = state.documents.get(id);
         Ok(Standing {
@@ -273,7 +301,8 @@ impl Documents for Pushed {
 
     async fn summary(&self, of: &PushSource) -> Result<SourceSummary, DocumentsError> {
         let one = self.one(of)?;
-        let (release, _) = self.compare(one).await?;
+        self.catch_up(one).await;
+        let (release, _) = self.served(one).await?;
         let Bounds { documents, pending } = one.log.bounds();
         Ok(SourceSummary {
             documents: one.log.known().await.documents.len(),
