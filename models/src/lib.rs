@@ -9,6 +9,10 @@
 //! token limit and the prompts. Vectors agree with sentence-transformers on the same weights; whatever this crate
 //! does not compute is refused by name.
 //!
+//! [`Encoder::token_vectors`] gives one vector for each token, which [`max_sim`] compares (late interaction).
+//! [`CrossEncoder::load`] reads the same files with the head of `BertForSequenceClassification`: it reads query and
+//! passage together and says how well they fit. Its logits agree with transformers on the same weights.
+//!
 //! [`Decoder::load`] reads what transformers writes (`config.json`, `model.safetensors`, whole or in shards,
 //! `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`, `generation_config.json`) or one GGUF file (F32,
 //! F16, BF16, Q8_0, Q4_1, computed as f32). Logits agree with transformers on the same weights, rendered chats token
@@ -44,7 +48,10 @@ pub use decoder::{
     Generation, Message, Piece, Projection, Prompt, Sampling, Text, Token,
 };
 pub use device::{DeviceRequest, arithmetic, limit_threads};
-pub use encoder::{EmbedProgress, EmbedderIdentity, Embeddings, Encoder, Pooling, Role};
+pub use encoder::{
+    CrossEncoder, CrossEncoderIdentity, EmbedProgress, EmbedderIdentity, Embeddings, Encoder,
+    Pooling, Role, TokenVectors, max_sim,
+};
 pub use error::ModelError;
 pub use hub::{HubOptions, fetch, fetch_tokenizer};
 pub use lora::{Adapter, AdapterBase, LoraConfig, Probe};

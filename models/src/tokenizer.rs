@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use loci_digest::Digest;
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
-use tokenizers::{PostProcessor, Tokenizer, TruncationDirection};
+use tokenizers::{
+    Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
+    truncate_encodings,
+};
 
 use crate::ModelError;
 
@@ -129,22 +132,65 @@ impl TextTokenizer {
 
     /// The tokens of `text` with special tokens, cut at the model's limit.
     pub(crate) fn tokens(&self, text: &str) -> Result<Tokens, ModelError> {
-        let failed = |e: tokenizers::Error| ModelError::Tokenize(e.to_string());
-        let room = self.0.max_tokens - self.0.special_tokens;
-        let mut encoding = self.0.tokenizer.encode_fast(text, false).map_err(failed)?;
-        let truncated = encoding.len() > room;
-        if truncated {
-            encoding.truncate(room, 0, TruncationDirection::Right);
-            encoding.take_overflowing();
-        }
-        let encoding = self
-            .0
-            .tokenizer
-            .post_process(encoding, None, true)
-            .map_err(failed)?;
+        let (encoding, truncated) = self.encoding(text)?;
         Ok(Tokens {
             ids: encoding.get_ids().to_vec(),
             truncated,
         })
     }
+
+    /// The same, and of each token whether it is the text's own: none that was added to it.
+    pub(crate) fn marked(&self, text: &str) -> Result<(Tokens, Vec<bool>), ModelError> {
+        let (encoding, truncated) = self.encoding(text)?;
+        let special = encoding.get_special_tokens_mask().iter();
+        let own = special.map(|&special| special == 0).collect();
+        let ids = encoding.get_ids().to_vec();
+        Ok((Tokens { ids, truncated }, own))
+    }
+
+    fn encoding(&self, text: &str) -> Result<(Encoding, bool), ModelError> {
+        let room = self.0.max_tokens - self.0.special_tokens;
+        let mut encoding = self.bare(text)?;
+        let truncated = encoding.len() > room;
+        if truncated {
+            encoding.truncate(room, 0, TruncationDirection::Right);
+            encoding.take_overflowing();
+        }
+        let encoding = self.0.tokenizer.post_process(encoding, None, true);
+        Ok((encoding.map_err(failed)?, truncated))
+    }
+
+    /// The tokens of `text` alone.
+    pub(crate) fn bare(&self, text: &str) -> Result<Encoding, ModelError> {
+        let encoding = self.0.tokenizer.encode_fast(text, false);
+        encoding.map_err(failed)
+    }
+
+    /// How many special tokens are added to two texts that are read together.
+    pub(crate) fn special_tokens_of_pairs(&self) -> usize {
+        let processor = self.0.tokenizer.get_post_processor();
+        processor.map_or(0, |p| p.added_tokens(true))
+    }
+
+    /// Two texts as one, cut at the model's limit: the longer one first, and both to a half when both are too long.
+    pub(crate) fn pair(&self, first: Encoding, second: Encoding) -> Result<Encoding, ModelError> {
+        let limit = TruncationParams {
+            max_length: (self.0.max_tokens).saturating_sub(self.special_tokens_of_pairs()),
+            strategy: TruncationStrategy::LongestFirst,
+            ..TruncationParams::default()
+        };
+        let (mut first, second) =
+            truncate_encodings(first, Some(second), &limit).map_err(failed)?;
+        first.take_overflowing();
+        let second = second.map(|mut second| {
+            second.take_overflowing();
+            second
+        });
+        let pair = self.0.tokenizer.post_process(first, second, true);
+        pair.map_err(failed)
+    }
+}
+
+fn failed(error: tokenizers::Error) -> ModelError {
+    ModelError::Tokenize(error.to_string())
 }

@@ -1,5 +1,6 @@
 //! Packing texts into batches of about equal work, without padding.
 
+use super::bert::Sequences;
 use crate::tokenizer::Tokens;
 
 /// Tokens of a batch, which one thread computes. Enough to read the weights in less time than computing with them
@@ -14,6 +15,17 @@ pub(super) struct Batch {
     pub ids: Vec<u32>,
     /// Their lengths in tokens.
     pub lengths: Vec<usize>,
+}
+
+impl Batch {
+    /// Its tokens, all of type 0.
+    pub fn sequences(&self) -> Sequences<'_> {
+        Sequences {
+            ids: &self.ids,
+            types: &[],
+            lengths: &self.lengths,
+        }
+    }
 }
 
 /// Batches of at most [`TOKENS`] tokens (or of one longer text), the longest texts first, so that what is

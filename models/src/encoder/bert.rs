@@ -25,8 +25,10 @@ pub(super) struct Bert {
     pub weights: Vec<Line>,
     /// A row of whole lines for each token, as those of the activations.
     pub words: Vec<Line>,
-    /// A row for each position, to which the embedding of token type 0 is added.
+    /// A row for each token type and position, the sum of the embeddings of both: row `type x longest + position`.
     pub positions: Vec<Line>,
+    /// Positions that there are.
+    pub longest: usize,
     pub norm: LayerNorm,
     pub layers: Vec<Layer>,
     pub heads: usize,
@@ -51,6 +53,16 @@ pub(super) struct LayerNorm {
     pub epsilon: f32,
 }
 
+/// Sequences of tokens, which follow one another without padding.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sequences<'a> {
+    pub ids: &'a [u32],
+    /// The type of each token, 0 where none is given.
+    pub types: &'a [u32],
+    /// Tokens of each sequence.
+    pub lengths: &'a [usize],
+}
+
 /// Memory that one batch after another is computed in.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -65,8 +77,13 @@ pub(super) struct Work {
 }
 
 impl Bert {
-    pub fn load(config: &BertConfig, weights: &mut Weights) -> Result<Self, ModelError> {
-        load(config, weights, Isa::detect())
+    /// The network for tokens of so many types.
+    pub fn load(
+        config: &BertConfig,
+        types: usize,
+        weights: &mut Weights,
+    ) -> Result<Self, ModelError> {
+        load(config, types, weights, Isa::detect())
     }
 
     /// Lines of a row of hidden states.
@@ -97,19 +114,45 @@ impl Bert {
         }
     }
 
-    /// One vector for each sequence of token `ids`, which follow one another without padding, into `out`:
-    /// `[sequences, hidden]`.
+    /// One vector for each sequence: `[sequences, hidden]`.
     pub fn forward(
         &self,
-        ids: &[u32],
-        lengths: &[usize],
+        sequences: Sequences<'_>,
         (pooling, unit): (Pooling, bool),
         team: &Team,
         work: &mut Work,
-        out: &mut [f32],
-    ) {
+    ) -> Vec<f32> {
+        self.run(sequences, team, work);
+        let lengths = sequences.lengths;
+        let mut out = vec![0.0; lengths.len() * self.width];
+        let mut start = 0;
+        for (vector, length) in out.chunks_exact_mut(self.width).zip(lengths) {
+            pool(&work.x, start..start + length, pooling, vector);
+            if unit {
+                to_unit(vector);
+            }
+            start += length;
+        }
+        out
+    }
+
+    /// The final hidden state of each token: `[tokens, hidden]`.
+    pub fn hidden(&self, sequences: Sequences<'_>, team: &Team, work: &mut Work) -> Vec<f32> {
+        self.run(sequences, team, work);
+        let mut out = vec![0.0; sequences.ids.len() * self.width];
+        for (row, state) in out.chunks_exact_mut(self.width).enumerate() {
+            for (line, part) in state.chunks_mut(LINE).enumerate() {
+                part.copy_from_slice(&work.x.data[work.x.at(row, line)].0[..part.len()]);
+            }
+        }
+        out
+    }
+
+    /// Sequences through all layers: their final hidden states are in `work.x` then.
+    fn run(&self, sequences: Sequences<'_>, team: &Team, work: &mut Work) {
+        let Sequences { ids, lengths, .. } = sequences;
         self.fit(work, ids.len(), team);
-        self.embed(ids, lengths, &mut work.x);
+        self.embed(sequences, &mut work.x);
         let blocks = self.blocks(ids.len());
         if let Some(first) = self.layers.first() {
             for block in &blocks {
@@ -131,16 +174,6 @@ impl Bert {
                     self.project(next, block, team, work);
                 }
             }
-        }
-        let mut start = 0;
-        for (vector, length) in out.chunks_exact_mut(self.width).zip(lengths) {
-            pool(&work.x, start..start + length, pooling, vector);
-            if unit {
-                // torch.nn.functional.normalize's epsilon.
-                let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
-                vector.iter_mut().for_each(|v| *v /= norm);
-            }
-            start += length;
         }
     }
 
@@ -164,13 +197,21 @@ impl Bert {
         (0..count).map(|i| start(i)..start(i + 1)).collect()
     }
 
-    fn embed(&self, ids: &[u32], lengths: &[usize], x: &mut Matrix) {
+    fn embed(&self, sequences: Sequences<'_>, x: &mut Matrix) {
+        let Sequences {
+            ids,
+            types,
+            lengths,
+        } = sequences;
         let (lines, norm) = (self.lines(), self.norm.of(self.width));
         let (_, step) = x.steps();
         let positions = lengths.iter().flat_map(|&length| 0..length);
         for (row, (id, position)) in ids.iter().zip(positions).enumerate() {
             let word = &self.words[*id as usize * lines..][..lines];
-            let position = &self.positions[position * lines..][..lines];
+            let of_type = types
+                .get(row)
+                .map_or(0, |&kind| kind as usize * self.longest);
+            let position = &self.positions[(of_type + position) * lines..][..lines];
             let at = x.at(row, 0);
             embed(self.isa, &mut x.data[at..], step, word, position, norm);
         }
@@ -235,6 +276,13 @@ impl LayerNorm {
     }
 }
 
+/// Scales a vector to unit length.
+pub(super) fn to_unit(vector: &mut [f32]) {
+    // torch.nn.functional.normalize's epsilon.
+    let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
+    vector.iter_mut().for_each(|v| *v /= norm);
+}
+
 /// One vector of the rows of a sequence.
 fn pool(x: &Matrix, rows: Range<usize>, pooling: Pooling, vector: &mut [f32]) {
     let count = rows.len() as f32;
@@ -267,7 +315,7 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/tiny");
         let config = BertConfig::read(&dir.join("config.json")).unwrap();
         let mut weights = Weights::open(&dir.join("model.safetensors")).unwrap();
-        load(&config, &mut weights, isa).unwrap()
+        load(&config, 1, &mut weights, isa).unwrap()
     }
 
     #[test]
@@ -281,10 +329,12 @@ mod tests {
             let mut work = bert.work();
             for team in [Team::alone(), Team::gather()] {
                 let mut run = |ids: &[u32], lengths: &[usize]| {
-                    let mut out = vec![0.0; lengths.len() * bert.width];
-                    let how = (Pooling::Mean, true);
-                    bert.forward(ids, lengths, how, &team, &mut work, &mut out);
-                    out
+                    let sequences = Sequences {
+                        ids,
+                        types: &[],
+                        lengths,
+                    };
+                    bert.forward(sequences, (Pooling::Mean, true), &team, &mut work)
                 };
                 let got = run(&ids, &lengths);
                 let want = first.get_or_insert_with(|| got.clone());

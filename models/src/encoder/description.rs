@@ -223,13 +223,14 @@ fn prompts(path: &Path) -> Result<(String, String), ModelError> {
     }
 }
 
-struct Limits {
-    max_tokens: usize,
-    lowercase: bool,
+/// How much of a text the model reads, and how.
+pub(super) struct Limits {
+    pub max_tokens: usize,
+    pub lowercase: bool,
 }
 
 impl Limits {
-    fn read(transformer: &Path, config: &BertConfig) -> Result<Self, ModelError> {
+    pub fn read(transformer: &Path, config: &BertConfig) -> Result<Self, ModelError> {
         #[derive(Default, Deserialize)]
         struct Sentence {
             max_seq_length: Option<usize>,
@@ -268,7 +269,7 @@ impl Limits {
 }
 
 /// model.safetensors, or a refusal that names the format found instead.
-fn weights_file(transformer: &Path) -> Result<PathBuf, ModelError> {
+pub(super) fn weights_file(transformer: &Path) -> Result<PathBuf, ModelError> {
     let weights = transformer.join("model.safetensors");
     if !weights.exists() {
         for other in [

@@ -9,14 +9,11 @@ use crate::weights::Weights;
 
 pub(super) fn load(
     config: &BertConfig,
+    types: usize,
     weights: &mut Weights,
     isa: Isa,
 ) -> Result<Bert, ModelError> {
-    let prefix = if weights.contains("bert.embeddings.word_embeddings.weight") {
-        "bert."
-    } else {
-        ""
-    };
+    let prefix = prefix(weights);
     refuse_further_layers(config, weights, prefix)?;
     let packed = reserved(size(weights));
     let mut loader = Loader {
@@ -27,19 +24,19 @@ pub(super) fn load(
     };
     let hidden = config.hidden_size;
     let name = |part: &str| format!("{prefix}embeddings.{part}");
-    let mut positions = loader.read(
+    let positions = loader.read(
         &name("position_embeddings.weight"),
         &[config.max_position_embeddings, hidden],
     )?;
-    let types = loader.read(
+    let added = loader.read(
         &name("token_type_embeddings.weight"),
         &[config.type_vocab_size, hidden],
     )?;
-    for row in positions.chunks_exact_mut(hidden) {
-        row.iter_mut()
-            .zip(&types)
-            .for_each(|(position, kind)| *position += kind);
-    }
+    let added = added.chunks_exact(hidden).take(types);
+    let rows = added.flat_map(|of_type| positions.chunks_exact(hidden).map(move |p| (p, of_type)));
+    let positions: Vec<f32> = rows
+        .flat_map(|(position, of_type)| position.iter().zip(of_type).map(|(p, t)| p + t))
+        .collect();
     let words = loader.read(
         &name("word_embeddings.weight"),
         &[config.vocab_size, hidden],
@@ -48,6 +45,7 @@ pub(super) fn load(
         isa,
         words: in_lines(&words, hidden),
         positions: in_lines(&positions, hidden),
+        longest: config.max_position_embeddings,
         norm: loader.norm(&name("LayerNorm"))?,
         layers: (0..config.num_hidden_layers)
             .map(|i| loader.layer(&format!("{prefix}encoder.layer.{i}")))
@@ -56,6 +54,15 @@ pub(super) fn load(
         heads: config.num_attention_heads,
         width: hidden,
     })
+}
+
+/// What the names of the network's tensors begin with: a model with a head has them below `bert.`.
+pub(super) fn prefix(weights: &Weights) -> &'static str {
+    if weights.contains("bert.embeddings.word_embeddings.weight") {
+        "bert."
+    } else {
+        ""
+    }
 }
 
 /// Weights with more layers than config.json counts are another model's: never run a part of it unnoticed.

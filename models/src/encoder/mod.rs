@@ -3,41 +3,37 @@
 mod batch;
 mod bert;
 mod config;
+mod cross;
 mod description;
 mod identity;
+mod late;
 mod load;
+mod run;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use rayon::prelude::*;
 
-use crate::kernels::encoder::{MOST, Team};
 use crate::tokenizer::Tokens;
 use crate::weights::Weights;
 use crate::{DeviceRequest, ModelError, TextTokenizer};
 use batch::{Batch, pack};
-use bert::{Bert, Work};
+use bert::Bert;
+pub use cross::{CrossEncoder, CrossEncoderIdentity};
 use description::Description;
 pub use description::Pooling;
 pub use identity::EmbedderIdentity;
+pub use late::{TokenVectors, max_sim};
+use run::Network;
 
 /// Texts tokenized ahead of the batches they are packed into.
 const WINDOW: usize = 1024;
 
 /// Texts up to which the calling thread tokenizes alone, rather than wait for threads that may have much to do.
 const FEW: usize = 16;
-
-/// Multiplications up to which one thread is done before another has begun.
-const LITTLE: usize = 4_000_000;
-
-/// How long a thread of the pool that waits for a batch does not look for other work.
-const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What a text is for. Models trained for asymmetric retrieval put different prompts before the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +51,13 @@ pub struct EmbedProgress {
     pub texts: usize,
     /// Tokens embedded, special tokens included.
     pub tokens: usize,
+}
+
+impl EmbedProgress {
+    fn add(&mut self, batch: &Batch) {
+        self.texts += batch.texts.len();
+        self.tokens += batch.ids.len();
+    }
 }
 
 /// The vectors of some texts.
@@ -75,11 +78,9 @@ pub struct Embeddings {
 /// A text's vector is the same to the bit whatever it is batched with and however many threads there are, as long as
 /// the processor and the build are the same: each row of each operation is computed in an order of its own length alone.
 pub struct Encoder {
-    bert: Bert,
+    network: Network,
     tokenizer: TextTokenizer,
     identity: EmbedderIdentity,
-    /// What no call computes in now. As many as there were calls and threads at once.
-    work: Mutex<Vec<Work>>,
 }
 
 impl fmt::Debug for Encoder {
@@ -128,13 +129,12 @@ impl Encoder {
             max_tokens,
             dimensions: config.hidden_size,
         };
-        let bert = Bert::load(&config, &mut weights)?;
+        let bert = Bert::load(&config, 1, &mut weights)?;
         tracing::debug!(dir = %dir.display(), architecture = identity.architecture, "loaded an encoder");
         Ok(Self {
-            bert,
+            network: Network::new(bert),
             tokenizer,
             identity,
-            work: Mutex::default(),
         })
     }
 
@@ -166,7 +166,13 @@ impl Encoder {
         role: Role,
         progress: &mut dyn FnMut(EmbedProgress) -> ControlFlow<()>,
     ) -> Result<Embeddings, ModelError> {
-        let dimensions = self.dimensions();
+        let EmbedderIdentity {
+            pooling,
+            normalize,
+            dimensions,
+            ..
+        } = self.identity;
+        let how = (pooling, normalize);
         let mut vectors = vec![0.0; texts.len() * dimensions];
         let mut done = EmbedProgress::default();
         let mut truncated = 0;
@@ -176,11 +182,17 @@ impl Encoder {
         {
             let tokens = self.tokenize(window, role)?;
             truncated += tokens.iter().filter(|text| text.truncated).count();
-            self.embed_batches(&pack(&tokens), out, &mut |batch| {
-                done.texts += batch.texts.len();
-                done.tokens += batch.ids.len();
-                progress(done)
-            })?;
+            self.network.run(
+                &pack(&tokens),
+                &|bert, batch, team, work| bert.forward(batch.sequences(), how, team, work),
+                &mut |batch, vectors| {
+                    for (vector, &text) in vectors.chunks_exact(dimensions).zip(&batch.texts) {
+                        out[text * dimensions..][..dimensions].copy_from_slice(vector);
+                    }
+                    done.add(batch);
+                    Ok(progress(done))
+                },
+            )?;
         }
         Ok(Embeddings {
             vectors,
@@ -191,116 +203,33 @@ impl Encoder {
     }
 
     fn tokenize(&self, texts: &[&str], role: Role) -> Result<Vec<Tokens>, ModelError> {
+        of_each(texts, |text| {
+            self.tokenizer.tokens(&self.prompted(text, role))
+        })
+    }
+
+    /// A text behind the prompt of its role.
+    fn prompted<'a>(&self, text: &'a str, role: Role) -> Cow<'a, str> {
         let prompt = match role {
             Role::Query => &self.identity.query_prompt,
             Role::Passage => &self.identity.passage_prompt,
         };
-        let tokens = |text: &&str| match prompt.as_str() {
-            "" => self.tokenizer.tokens(text),
-            prompt => self.tokenizer.tokens(&format!("{prompt}{text}")),
-        };
-        if texts.len() <= FEW {
-            texts.iter().map(tokens).collect()
-        } else {
-            texts.par_iter().with_min_len(8).map(tokens).collect()
-        }
-    }
-
-    /// Computes batches and puts their vectors where their texts are in the window `out`.
-    fn embed_batches(
-        &self,
-        batches: &[Batch],
-        out: &mut [f32],
-        done: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
-    ) -> Result<(), ModelError> {
-        let mut finish = |batch: &Batch, vectors: Vec<f32>| {
-            self.place(batch, &vectors, out);
-            match done(batch) {
-                ControlFlow::Continue(()) => Ok(()),
-                ControlFlow::Break(()) => Err(ModelError::Cancelled),
-            }
-        };
-        let threads = rayon::current_num_threads();
-        if batches.len() < 2 * threads.min(MOST) {
-            let tokens = batches.iter().map(|batch| batch.ids.len()).sum();
-            let little = self.bert.products(tokens) < LITTLE;
-            let team = if little {
-                Team::alone()
-            } else {
-                Team::gather()
-            };
-            return batches
-                .iter()
-                .try_for_each(|batch| finish(batch, self.compute(batch, &team)?));
-        }
-        let (sender, receiver) = mpsc::channel();
-        rayon::in_place_scope_fifo(|scope| {
-            let mut waiting = batches.iter();
-            // A few at a time: calls at the same time take turns, and a caller that pauses in `done` pauses the work.
-            let mut start = |count| {
-                for batch in waiting.by_ref().take(count) {
-                    let sender = sender.clone();
-                    scope.spawn_fifo(move |_| {
-                        let compute = || self.compute(batch, &Team::alone());
-                        let computed = catch_unwind(AssertUnwindSafe(compute));
-                        // Nobody listens when the call has ended.
-                        let _ = sender.send((batch, computed));
-                    });
-                }
-            };
-            start(threads + threads.div_ceil(2));
-            for _ in batches {
-                let (batch, computed) = next(&receiver);
-                let vectors = computed.unwrap_or_else(|panic| resume_unwind(panic))?;
-                finish(batch, vectors)?;
-                start(1);
-            }
-            Ok(())
-        })
-    }
-
-    /// The vectors of a batch.
-    fn compute(&self, batch: &Batch, team: &Team) -> Result<Vec<f32>, ModelError> {
-        let EmbedderIdentity {
-            pooling,
-            normalize,
-            dimensions,
-            ..
-        } = self.identity;
-        let unused = || self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = unused().pop();
-        let mut work = kept.unwrap_or_else(|| self.bert.work());
-        let mut vectors = vec![0.0; batch.lengths.len() * dimensions];
-        let (ids, lengths) = (&batch.ids, &batch.lengths);
-        let how = (pooling, normalize);
-        self.bert
-            .forward(ids, lengths, how, team, &mut work, &mut vectors);
-        unused().push(work);
-        if !vectors.iter().all(|v| v.is_finite()) {
-            return Err(ModelError::Compute(
-                "the weights yield vectors that are not finite".to_owned(),
-            ));
-        }
-        Ok(vectors)
-    }
-
-    fn place(&self, batch: &Batch, vectors: &[f32], out: &mut [f32]) {
-        let dimensions = self.dimensions();
-        for (vector, &text) in vectors.chunks_exact(dimensions).zip(&batch.texts) {
-            out[text * dimensions..][..dimensions].copy_from_slice(vector);
+        match prompt.as_str() {
+            "" => Cow::Borrowed(text),
+            prompt => Cow::Owned(format!("{prompt}{text}")),
         }
     }
 }
 
-/// The next batch that is done. A thread of the pool works meanwhile: it may be the only one.
-fn next<T>(receiver: &Receiver<T>) -> T {
-    loop {
-        if let Ok(done) = receiver.try_recv() {
-            return done;
-        }
-        let worked = rayon::yield_now() == Some(rayon::Yield::Executed);
-        if !worked && let Ok(done) = receiver.recv_timeout(PATIENCE) {
-            return done;
-        }
+/// What `tokens` makes of each text.
+fn of_each<T: Send>(
+    texts: &[&str],
+    tokens: impl Fn(&str) -> Result<T, ModelError> + Sync,
+) -> Result<Vec<T>, ModelError> {
+    if texts.len() <= FEW {
+        texts.iter().map(|text| tokens(text)).collect()
+    } else {
+        let texts = texts.par_iter().with_min_len(8);
+        texts.map(|text| tokens(text)).collect()
     }
 }

@@ -1,5 +1,5 @@
 //! Encoders against sentence-transformers, decoders against transformers, adapters against peft, models that
-//! must be refused, and fetching from a hub.
+//! must be refused, cross-encoders and late interaction against plain arithmetic, and fetching from a hub.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agreement;
@@ -10,8 +10,10 @@ mod hub;
 mod lora;
 mod lora_agreement;
 mod lora_refusals;
+mod plain;
 mod probes;
 mod refusals;
+mod rerank;
 mod smollm2;
 mod training;
 mod weights;

@@ -11,7 +11,8 @@ use crate::{cosine, embed, load, reference, tiny};
 
 const TEXTS: [&str; 3] = ["The thing", "thinker of THE things, at length", ""];
 
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+/// By name: element type, shape, bytes.
+pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 pub fn tensors() -> Tensors {
     let bytes = fs::read(reference("tiny/model.safetensors")).unwrap();
