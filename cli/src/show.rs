@@ -223,6 +223,9 @@ pub fn release(release: &MemoryRelease, runs: &[MemoryRun], output: Output) -> R
         release.spec.embedder.model,
         short(&release.spec.embedder.identity)
     );
+    if let Some(cross) = &index.cross_encoder {
+        say!("cross-encoder {} ({})", cross.model, short(&cross.identity));
+    }
     for adapter in &release.spec.adapters {
         let new = release.spec.adapter.as_ref() == Some(&adapter.name);
         say!(

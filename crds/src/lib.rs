@@ -12,6 +12,7 @@ pub mod budget;
 mod machine;
 pub mod pipeline;
 pub mod release;
+pub mod retrieval;
 pub mod run;
 pub mod runtime;
 mod schema;

@@ -28,6 +28,14 @@ fn machine_paths(spec: &MemoryPipelineSpec) -> Vec<(String, &'static str)> {
             "use hf://org/name@revision",
         ));
     }
+    let rerank = spec.retrieval.as_ref().and_then(|r| r.rerank.as_ref());
+    let cross = rerank.and_then(|rerank| rerank.model.as_deref());
+    if cross.is_some_and(is_file) {
+        found.push((
+            "spec.retrieval.rerank.model".to_owned(),
+            "use hf://org/name@revision",
+        ));
+    }
     for (i, source) in spec.sources.iter().enumerate() {
         if source.directory.is_some() {
             found.push((

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{AdapterSpec, AdapterStatus};
 use crate::budget::{BudgetSpec, MonthCost};
+use crate::retrieval::RetrievalSpec;
 use crate::runtime::RuntimeSpec;
 use crate::source::SourceSpec;
 use crate::suite::{GateSpec, SuiteSpec};
@@ -66,6 +67,9 @@ pub struct MemoryPipelineSpec {
     /// How the index is built and kept fresh.
     #[serde(default)]
     pub index: IndexSpec,
+    /// How queries are answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<RetrievalSpec>,
     /// Suites that judge a candidate before it is served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]

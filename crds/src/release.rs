@@ -72,13 +72,28 @@ pub struct IndexComponent {
     /// The digest of the revision's manifest in the store.
     #[schemars(length(min = 1, max = 256))]
     pub revision: String,
-    /// The digest of what is in it: equal for equal documents, chunker and embedder.
+    /// The digest of what is in it: equal for equal documents, chunker, embedder and re-ranking.
     #[schemars(length(min = 1, max = 256))]
     pub content_id: String,
     /// Documents.
     pub documents: i64,
     /// Passages.
     pub passages: i64,
+    /// The cross-encoder that puts what is found into another order; absent where none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cross_encoder: Option<CrossEncoderComponent>,
+}
+
+/// A model that reads query and passage together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CrossEncoderComponent {
+    /// The model's reference.
+    #[schemars(length(min = 1, max = 2048))]
+    pub model: String,
+    /// The digest of its identity: weights, tokenizer, labels, length.
+    #[schemars(length(min = 1, max = 256))]
+    pub identity: String,
 }
 
 /// An embedder.

@@ -34,8 +34,9 @@
 //! columns; `body`, the words of title, headings and text; `stored`, what an answer needs.
 //!
 //! `contentId` is the SHA-256 of the embedder's and the chunker's identities, of every live
-//! document's source, name, version and chunk hashes, in the order of their keys, and of the
-//! fusion unless it is the default. It does not depend on the history of a revision; its files do.
+//! document's source, name, version and chunk hashes, in the order of their keys, of the
+//! fusion unless it is the default, and of the re-ranking if there is any. It does not depend
+//! on the history of a revision; its files do.
 
 mod assemble;
 mod bits;
@@ -56,7 +57,7 @@ pub use assemble::{AssembleProgress, Phase, assemble, compact};
 pub use document::{Delta, Document, DocumentKey, IndexedDocument, MAX_TERM_BYTES, Passage};
 pub use error::{IndexError, Result};
 pub use filter::{BUILT_IN_FIELDS, Bounds, Filter};
-pub use manifest::{FORMAT, Identity, MANIFEST, RevisionInfo};
+pub use manifest::{FORMAT, Identity, MANIFEST, RerankMethod, Reranking, RevisionInfo};
 pub use revision::{DocumentRecord, Revision};
 pub use search::{Fusion, Hit, Mode, Normalization, Query, SearchResult};
 pub use value::MetaValue;

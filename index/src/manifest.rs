@@ -20,7 +20,7 @@ pub const MANIFEST: &str = "revision.json";
 /// The format that this version reads and writes.
 pub const FORMAT: u32 = 1;
 
-/// What must be equal for two revisions to share passages.
+/// What a revision is made by. All but the re-ranking must be equal for two revisions to share passages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The embedder's identity.
@@ -29,6 +29,45 @@ pub struct Identity {
     pub chunker: Digest,
     /// Numbers in a vector.
     pub dimensions: usize,
+    /// How what is found is put into another order, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<Reranking>,
+}
+
+/// How the best of what a search finds is put into another order. A revision says so, and by it is another revision; who
+/// asks it does it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reranking {
+    /// How passages are compared with the query.
+    pub method: RerankMethod,
+    /// The identity of the model that compares them, unless it is the embedder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Digest>,
+    /// How many of the best passages are compared.
+    pub candidates: usize,
+    /// How long that may take when a query is answered, in milliseconds.
+    pub budget_ms: u64,
+}
+
+/// How passages are compared with a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RerankMethod {
+    /// Token by token, with the embedder's vectors.
+    LateInteraction,
+    /// By a model that reads both together.
+    CrossEncoder,
+}
+
+impl RerankMethod {
+    /// As the API calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LateInteraction => "lateInteraction",
+            Self::CrossEncoder => "crossEncoder",
+        }
+    }
 }
 
 /// A revision in short.
@@ -38,7 +77,8 @@ pub struct RevisionInfo {
     /// Format of the directory.
     pub format: u32,
     /// Digest of what the revision says: its documents (key, version, chunk hashes), the
-    /// chunker, the embedder and, unless it is the default, the fusion. Revisions with the same inputs have the same, whatever their
+    /// chunker, the embedder, the fusion unless it is the default, and the re-ranking if there is any. Revisions with the
+    /// same inputs have the same, whatever their
     /// history.
     pub content_id: Digest,
     /// The embedder's identity.
@@ -47,6 +87,9 @@ pub struct RevisionInfo {
     pub chunker: Digest,
     /// Numbers in a vector.
     pub dimensions: usize,
+    /// How what is found is put into another order, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<Reranking>,
     /// Live documents.
     pub documents: u64,
     /// Live passages.
@@ -230,6 +273,16 @@ pub(crate) fn content_id<'a>(
     if !fusion.is_default() {
         text(&mut hasher, fusion.normalization().name());
         hasher.update(fusion.dense_weight().to_le_bytes());
+    }
+    if let Some(rerank) = &identity.rerank {
+        text(&mut hasher, "rerank");
+        text(&mut hasher, rerank.method.name());
+        if let Some(model) = &rerank.model {
+            hasher.update(model.as_bytes());
+        }
+        hasher
+            .update((rerank.candidates as u64).to_le_bytes())
+            .update(rerank.budget_ms.to_le_bytes());
     }
     hasher.finish()
 }

@@ -143,6 +143,7 @@ pub async fn dereference(
         resource: resource.clone(),
         model: pipeline.model.clone(),
         base: pipeline.adapters.first().map(|a| a.base.clone()),
+        cross_encoder: pipeline.rerank.as_ref().and_then(|r| r.model.clone()),
         suites,
         watched: maps.map(|s| s.name.clone()).collect(),
         pipeline: Arc::new(pipeline),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use loci_crds::release::{AdapterComponent, EmbedderComponent, IndexComponent};
+use loci_crds::release::{
+    AdapterComponent, CrossEncoderComponent, EmbedderComponent, IndexComponent,
+};
 use loci_crds::run::{RunKind, StepName};
 use loci_crds::{MemoryRelease, MemoryRun};
 use loci_digest::Digest;
@@ -42,6 +44,7 @@ impl Composed {
                 content_id: assembled.content_id.to_string(),
                 documents: assembled.documents as i64,
                 passages: assembled.passages as i64,
+                cross_encoder: cross_encoder(view, assembled),
             },
             embedder: EmbedderComponent {
                 model: view.pipeline.model.clone(),
@@ -99,6 +102,15 @@ impl Composed {
         let all = components(&self.index.content_id, &self.adapters);
         all.get(self.lane().component()).copied()
     }
+}
+
+/// The cross-encoder of an index: what a run made of the declared one.
+fn cross_encoder(view: &View<'_>, assembled: &Assembled) -> Option<CrossEncoderComponent> {
+    let declared = view.pipeline.rerank.as_ref()?.model.as_ref()?;
+    Some(CrossEncoderComponent {
+        model: declared.clone(),
+        identity: assembled.cross_encoder?.to_string(),
+    })
 }
 
 /// What a run built, put upon what serves now, as Evaluate asks it.

@@ -285,6 +285,9 @@ pub struct Assembled {
     pub content_id: Digest,
     /// The identity of the embedder that made it.
     pub embedder: Digest,
+    /// The identity of the cross-encoder that puts what is found into another order, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_encoder: Option<Digest>,
     /// Documents.
     pub documents: u64,
     /// Passages.

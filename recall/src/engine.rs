@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loci_index::{Filter, Fusion, Hit, IndexError, Mode, Query, Revision, RevisionInfo};
-use loci_models::{Encoder, ModelError, Role};
+use loci_models::{CrossEncoder, Encoder, ModelError, Role};
+use loci_rerank::{Outcome, Reranker};
 use serde_json::Value;
 
 use crate::auth::Access;
@@ -39,11 +40,14 @@ pub(crate) struct Question {
     pub(crate) filter: Option<Filter>,
     /// Of whoever asks.
     pub(crate) access: Access,
+    /// What is left of the time that the answer should take.
+    pub(crate) left: Option<Duration>,
 }
 
 /// The answer, and what it took.
 pub(crate) struct Answer {
     pub(crate) hits: Vec<Hit>,
+    pub(crate) rerank: Option<Rerank>,
     pub(crate) passing: Option<u64>,
     pub(crate) strategy: &'static str,
     pub(crate) truncated: bool,
@@ -51,14 +55,28 @@ pub(crate) struct Answer {
     pub(crate) search: Duration,
 }
 
+/// What putting the hits into another order came to.
+pub(crate) struct Rerank {
+    pub(crate) outcome: Outcome,
+    /// By hit, if it was compared.
+    pub(crate) scores: Vec<Option<f32>>,
+    pub(crate) time: Duration,
+}
+
 pub(crate) struct Engine {
     revision: Revision,
     encoder: Arc<Encoder>,
+    reranker: Option<Reranker>,
 }
 
 impl Engine {
-    /// Opens the revision in `directory`, which must have been filled by `encoder`.
-    pub(crate) fn open(directory: &Path, encoder: Arc<Encoder>) -> Result<Self, EngineError> {
+    /// Opens the revision in `directory`, which must have been filled by `encoder`, and judged with `cross` if what it
+    /// finds is put into another order by a cross-encoder.
+    pub(crate) fn open(
+        directory: &Path,
+        encoder: Arc<Encoder>,
+        cross: Option<Arc<CrossEncoder>>,
+    ) -> Result<Self, EngineError> {
         let revision = Revision::open(directory)?;
         let (index, own) = (revision.info().embedder, encoder.identity().digest());
         if index != own {
@@ -66,7 +84,15 @@ impl Engine {
                 "its vectors were made by embedder {index}, but the embedder given is {own}: load the model it was built with, or rebuild the index"
             )));
         }
-        Ok(Self { revision, encoder })
+        let says = revision.info().rerank.as_ref();
+        let reranker = says.map(|says| Reranker::new(says, &encoder, cross));
+        let reranker = reranker.transpose();
+        let reranker = reranker.map_err(|e| EngineError::Unfit(e.to_string()))?;
+        Ok(Self {
+            revision,
+            encoder,
+            reranker,
+        })
     }
 
     pub(crate) fn info(&self) -> &RevisionInfo {
@@ -95,8 +121,9 @@ impl Engine {
         }
     }
 
-    /// Embeds and searches.
+    /// Embeds and searches, and puts what is found into another order if the revision says so and there is time.
     pub(crate) fn answer(&self, question: Question) -> Result<Answer, EngineError> {
+        let begun = Instant::now();
         let (access, asked) = (question.access, question.filter);
         if let Some(asked) = &asked {
             asked.check()?;
@@ -111,22 +138,53 @@ impl Engine {
             })?;
         let embed = start.elapsed();
         let start = Instant::now();
+        let candidates = self.reranker.as_ref().map_or(0, Reranker::candidates);
         let result = self.revision.search(&Query {
             text: &question.text,
             vector: Some(&embedded.vectors),
-            k: question.k,
+            k: question.k.max(candidates),
             filter,
             mode: Mode::Hybrid,
             exact: false,
         })?;
+        let search = start.elapsed();
+        let left = question
+            .left
+            .map(|left| left.saturating_sub(begun.elapsed()));
+        let (mut hits, mut rerank) = self.rerank(&question.text, result.hits, left)?;
+        hits.truncate(question.k);
+        if let Some(rerank) = &mut rerank {
+            rerank.scores.truncate(question.k);
+        }
         Ok(Answer {
-            hits: result.hits,
+            hits,
+            rerank,
             passing: result.passing,
             strategy: result.strategy,
             truncated: embedded.truncated > 0,
             embed,
-            search: start.elapsed(),
+            search,
         })
+    }
+
+    fn rerank(
+        &self,
+        query: &str,
+        hits: Vec<Hit>,
+        left: Option<Duration>,
+    ) -> Result<(Vec<Hit>, Option<Rerank>), EngineError> {
+        let Some(reranker) = &self.reranker else {
+            return Ok((hits, None));
+        };
+        let (start, budget) = (Instant::now(), reranker.budget());
+        let limit = left.map_or(budget, |left| left.min(budget));
+        let ranked = reranker.rank(query, hits, Some(limit))?;
+        let rerank = Rerank {
+            outcome: ranked.outcome,
+            scores: ranked.scores,
+            time: start.elapsed(),
+        };
+        Ok((ranked.hits, Some(rerank)))
     }
 
     /// Embeds texts; `proceed` is asked between batches.
@@ -141,7 +199,8 @@ impl Engine {
     }
 
     /// Asks real questions: passages of the revision itself, which must be found by their own
-    /// vectors. That proves that index and encoder belong together, and warms both. Calls `between` before each.
+    /// vectors. That proves that index and encoder belong together, and warms both, and the cross-encoder; what a passage
+    /// costs it is known from here on. Calls `between` before each.
     pub(crate) fn probe(&self, between: &mut dyn FnMut()) -> Result<(), EngineError> {
         between();
         let first = self.answer(Question {
@@ -149,6 +208,7 @@ impl Engine {
             k: PROBES,
             filter: None,
             access: Access::everything(),
+            left: None,
         })?;
         if first.hits.is_empty() && self.info().passages > 0 {
             return Err(EngineError::Unfit(format!(

@@ -32,6 +32,12 @@ struct Pipeline {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reranks {
+    pipeline: String,
+    applied: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Release {
     pipeline: String,
     release: String,
@@ -43,6 +49,7 @@ pub(crate) struct Stages {
     pub(crate) queue: Duration,
     pub(crate) embed: Duration,
     pub(crate) search: Duration,
+    pub(crate) rerank: Option<Duration>,
     pub(crate) total: Duration,
 }
 
@@ -53,6 +60,7 @@ pub(crate) struct Metrics {
     in_flight: Gauge,
     retrieve: Family<Stage, Histogram, fn() -> Histogram>,
     over_budget: Family<Pipeline, Counter>,
+    reranks: Family<Reranks, Counter>,
     switches: Family<Pipeline, Counter>,
     release: Family<Release, Gauge>,
     embedded: Counter,
@@ -69,6 +77,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             retrieve: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             over_budget: Family::default(),
+            reranks: Family::default(),
             switches: Family::default(),
             release: Family::default(),
             embedded: Counter::default(),
@@ -87,7 +96,7 @@ impl Metrics {
             "Requests being answered",
             metrics.in_flight.clone(),
         );
-        let help = "Time of /v1/retrieve, by stage: queue, embed, search, total";
+        let help = "Time of /v1/retrieve, by stage: queue, embed, search, rerank, total";
         registry.register_with_unit(
             "retrieve_duration",
             help,
@@ -98,6 +107,11 @@ impl Metrics {
             "queries_over_latency_budget",
             "Queries that took longer than their pipeline's latency budget",
             metrics.over_budget.clone(),
+        );
+        registry.register(
+            "reranks",
+            "Answers of pipelines with re-ranking, by whether it was applied",
+            metrics.reranks.clone(),
         );
         registry.register(
             "release_switches",
@@ -174,7 +188,8 @@ impl Metrics {
             ("search", stages.search),
             ("total", stages.total),
         ];
-        for (stage, time) in times {
+        let rerank = stages.rerank.map(|time| ("rerank", time));
+        for (stage, time) in times.into_iter().chain(rerank) {
             self.retrieve
                 .get_or_create_owned(&Stage { stage })
                 .observe(time.as_secs_f64());
@@ -186,6 +201,14 @@ impl Metrics {
                 })
                 .inc();
         }
+    }
+
+    /// Counts an answer of a pipeline with re-ranking.
+    pub(crate) fn reranked(&self, pipeline: &str, applied: bool) {
+        let pipeline = pipeline.to_owned();
+        let applied = if applied { "true" } else { "false" };
+        let labels = Reranks { pipeline, applied };
+        self.reranks.get_or_create_owned(&labels).inc();
     }
 
     pub(crate) fn embedded(&self, tokens: usize) {

@@ -130,8 +130,8 @@ impl Recall {
     /// Yields to queries, on a thread that comes after theirs.
     ///
     /// # Errors
-    /// When the revision cannot be opened, was filled by another encoder, or does not find its
-    /// own passages; when the decoder cannot chat, or an adapter is not the one that the release
+    /// When the revision cannot be opened, was filled by another encoder or judged with another cross-encoder, or does
+    /// not find its own passages; when the decoder cannot chat, or an adapter is not the one that the release
     /// names, belongs to another decoder, or does not compute what it did; when a service does not
     /// have them. What serves is not affected.
     pub async fn prepare(&self, mut request: LoadRequest) -> Result<Prepared, RecallError> {
@@ -167,6 +167,7 @@ impl Recall {
             release,
             directory,
             encoder,
+            cross_encoder,
             decoder,
             adapters,
             service: _,
@@ -175,7 +176,7 @@ impl Recall {
         let error = |e| failed(&pipeline, &release, e);
         let gate = self.0.lanes.gate();
         let mut between = || gate.yield_to_queries();
-        let engine = Engine::open(&directory, encoder).map_err(error)?;
+        let engine = Engine::open(&directory, encoder, cross_encoder).map_err(error)?;
         let bytes = touch(&directory, &mut between)
             .map_err(|e| error(EngineError::Unfit(format!("{}: {e}", directory.display()))))?;
         engine.probe(&mut between).map_err(error)?;

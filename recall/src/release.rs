@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use loci_digest::Digest;
-use loci_models::{Adapter, Decoder, Encoder, Probe};
+use loci_models::{Adapter, CrossEncoder, Decoder, Encoder, Probe};
 use loci_prompt::Marks;
 use reqwest::Url;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,6 +26,8 @@ pub struct LoadRequest {
     pub directory: PathBuf,
     /// The encoder that the revision was filled by.
     pub encoder: Arc<Encoder>,
+    /// The cross-encoder that the revision was judged with, if it is re-ranked by one.
+    pub cross_encoder: Option<Arc<CrossEncoder>>,
     /// The model that answers chats; without one they are refused. Releases share it when it is the same.
     pub decoder: Option<Arc<Decoder>>,
     /// Adapters of the decoder, by the names that the pipeline gives them.

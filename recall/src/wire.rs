@@ -68,6 +68,9 @@ pub struct RetrieveResponse {
     pub release: String,
     /// Passages, the best first.
     pub passages: Vec<RetrievedPassage>,
+    /// Whether they have been put into another order; absent where the pipeline has no re-ranking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<Rerank>,
     /// How long it took.
     pub timings: Timings,
     /// How it was found, when the request asks for it.
@@ -75,12 +78,26 @@ pub struct RetrieveResponse {
     pub explain: Option<Explain>,
 }
 
+/// What re-ranking did: the best passages of the search are compared with the query anew, and put into another order,
+/// where the time allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rerank {
+    /// Whether there is another order than that of the search.
+    pub applied: bool,
+    /// How many of the best passages were compared.
+    pub candidates: u64,
+    /// Why none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// A passage and where it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RetrievedPassage {
     /// The text.
     pub text: String,
-    /// The score that ranks.
+    /// The score that ranks: of passages that were compared anew that of the comparison, which is of another scale, and of
+    /// those behind them the fused one.
     pub score: f32,
     /// The scores behind it.
     pub scores: Scores,
@@ -101,6 +118,10 @@ pub struct Scores {
     pub bm25: Option<f32>,
     /// Both, brought to one scale among the candidates, weighed and added: by default at most 1.
     pub fused: f32,
+    /// What re-ranking gives, where it compared the passage: with late interaction the sum of cosines, at most one for
+    /// each token of the query; with a cross-encoder its logit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<f32>,
 }
 
 /// Where a passage stands.
@@ -130,6 +151,9 @@ pub struct Timings {
     pub embed_ms: f64,
     /// Searching.
     pub search_ms: f64,
+    /// Re-ranking, tried or done; absent where the pipeline has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank_ms: Option<f64>,
     /// From the whole request to the answer, waiting included.
     pub total_ms: f64,
 }
@@ -150,11 +174,29 @@ pub struct Explain {
     pub passing: Option<u64>,
     /// How the scores were fused.
     pub fusion: FusionWeights,
+    /// How the best passages are put into another order, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerank: Option<RerankSettings>,
     /// Whether the query was longer than the embedder's limit, and its vector is that of its
     /// beginning. Words count all the same.
     pub truncated: bool,
     /// Milliseconds that the query waited for others.
     pub queue_ms: f64,
+}
+
+/// How the best passages of a search are put into another order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RerankSettings {
+    /// `lateInteraction` or `crossEncoder`.
+    pub method: String,
+    /// The identity of the cross-encoder, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How many of the best passages are compared at most.
+    pub candidates: u64,
+    /// How long that may take at most, in milliseconds.
+    pub budget_ms: u64,
 }
 
 /// How the fused score came about. The weights together are 1.

@@ -137,6 +137,7 @@ mod tests {
             pipeline: Arc::new(pipeline),
             model: "file:///model".into(),
             base: Some("file:///base".into()),
+            cross_encoder: None,
             suites: HashMap::from(["faq", "target", "sums", "shown"].map(data)),
             watched: Vec::new(),
         }

@@ -324,11 +324,14 @@ impl Controller {
         let adapters = release.spec.adapters.iter().map(adapter);
         let model = &release.spec.embedder.model;
         let own = *model == self.declared.pipeline.model;
+        let cross = release.spec.index.cross_encoder.as_ref();
+        let cross = cross.map(|cross| self.declared.absolute_cross_encoder(&cross.model));
         let load = Load {
             pipeline: full_name(&self.declared.pipeline),
             release: name.to_owned(),
             revision: release.spec.index.revision.parse()?,
             model: if own { &self.declared.model } else { model }.clone(),
+            cross_encoder: cross.map(str::to_owned),
             adapters: adapters.collect::<Result<_>>()?,
             latency_budget: self.declared.pipeline.latency_budget,
         };

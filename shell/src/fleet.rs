@@ -52,6 +52,8 @@ pub struct Load {
     pub revision: Digest,
     /// Its embedder's reference.
     pub model: String,
+    /// The reference of the cross-encoder that puts what is found into another order, if one does.
+    pub cross_encoder: Option<String>,
     /// Its adapters. The base of the first answers chats.
     pub adapters: Vec<StoredAdapter>,
     /// Queries slower than this are counted.
@@ -193,6 +195,10 @@ impl Load {
         let hold = shared.revisions.hold(self.revision);
         let directory = shared.revisions.directory(&self.revision).await?;
         let encoder = shared.encoders.get(&self.model).await?;
+        let cross_encoder = match &self.cross_encoder {
+            Some(model) => Some(shared.encoders.cross_encoder(model).await?),
+            None => None,
+        };
         let (mut decoder, mut adapters) = (None, BTreeMap::new());
         if let Some(first) = self.adapters.first() {
             let base = shared.decoders.get(&first.base).await?;
@@ -208,6 +214,7 @@ impl Load {
             release: self.release,
             directory,
             encoder,
+            cross_encoder,
             decoder,
             adapters,
             service: None,

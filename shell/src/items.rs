@@ -8,7 +8,7 @@ use loci_crds::adapter::LearningRateSchedule;
 use loci_digest::Digest;
 use loci_models::{LoraConfig, Schedule};
 use loci_plan::metrics::Kind;
-use loci_plan::spec::{Adapter, Lora, Training};
+use loci_plan::spec::{Adapter, Lora, Rerank, Training};
 use loci_plan::{Pipeline, StepInput, Subjects};
 use loci_worker::chunk::ChunkerConfig;
 use loci_worker::step::{
@@ -135,6 +135,10 @@ pub(crate) fn payload(
         StepInput::Assemble { change, .. } => step::StepInput::Assemble {
             delta: *change,
             fusion: pipeline.fusion,
+            rerank: pipeline.rerank.clone().map(|rerank| Rerank {
+                model: declared.cross_encoder.clone(),
+                ..rerank
+            }),
         },
         StepInput::Collect {
             adapter,
@@ -286,6 +290,7 @@ mod tests {
                 resource,
                 model: "file:///model".into(),
                 base: Some("file:///base".into()),
+                cross_encoder: None,
                 suites: HashMap::new(),
                 watched: Vec::new(),
             };

@@ -77,6 +77,7 @@ pub(crate) fn assembled(output: step::AssembleOutput) -> Assembled {
         revision: output.revision,
         content_id: output.content_id,
         embedder: output.embedder,
+        cross_encoder: output.cross_encoder,
         documents: output.documents,
         passages: output.passages,
         summary,

@@ -185,6 +185,7 @@ impl Churn {
             embedder: Digest::of("random indexing"),
             chunker: Digest::of("whole texts"),
             dimensions: self.dimensions.into(),
+            rerank: None,
         };
         let fusion = Fusion::default();
         assemble(previous, delta, &identity, fusion, out, &mut |_| {

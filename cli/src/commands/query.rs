@@ -121,6 +121,13 @@ fn show(answer: &RetrieveResponse) {
     if answer.passages.is_empty() {
         say!("No passage matches.");
     }
+    if let Some(rerank) = &answer.rerank {
+        let said = match &rerank.reason {
+            None => format!("re-ranked: the best {}", rerank.candidates),
+            Some(reason) => format!("not re-ranked: {reason}"),
+        };
+        say!("{}", dim(said));
+    }
     let t = &answer.timings;
     say!(
         "{}",

@@ -192,10 +192,14 @@ pub async fn declare(
         )
     });
     let adapted = pipeline.adapters.first();
+    let cross = pipeline.rerank.as_ref().and_then(|r| r.model.as_ref());
     let declared = Declared {
         model: loci_shell::model(&pipeline.model, &base)?,
         base: adapted
             .map(|a| loci_shell::model(&a.base, &base))
+            .transpose()?,
+        cross_encoder: cross
+            .map(|model| loci_shell::model(model, &base))
             .transpose()?,
         watched: watched.map(|s| s.name.clone()).collect(),
         suites: digests,

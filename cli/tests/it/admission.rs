@@ -196,6 +196,13 @@ const FORMED: (&str, &str) = (
 ",
 );
 
+/// A cross-encoder of this machine.
+const CROSS: (&str, &str) = (
+    "  index: {",
+    "  retrieval: {rerank: {method: crossEncoder, model: \"file://cross\"}}
+  index: {",
+);
+
 const BASE: (&str, &str) = ("hf://org/base@main", "file://base");
 const CASES: (&str, &str) = (
     "configMap: {name: form, key: form.jsonl}",
@@ -216,6 +223,7 @@ async fn paths_of_one_machine_are_denied_just_as_validate_names_them() {
         (&[CLONE], 1),
         (&[FOLDER], 1),
         (&[SUITE], 1),
+        (&[CROSS], 1),
         (all, 4),
         (&[TRAINED, FORMED], 0),
         (&[TRAINED, BASE], 1),
@@ -229,6 +237,7 @@ async fn paths_of_one_machine_are_denied_just_as_validate_names_them() {
     }
     let tuned = desk.denied(&with(&[TRAINED, FORMED, CASES, BASE]));
     let denied = &desk.denied(&with(all)) | &tuned;
+    let denied = &denied | &desk.denied(&with(&[CROSS]));
     for (field, way_out) in [
         ("spec.embedder.model", "use hf://org/name@revision"),
         ("spec.sources[0].git.url", "use an https:// URL"),
@@ -238,6 +247,7 @@ async fn paths_of_one_machine_are_denied_just_as_validate_names_them() {
         ),
         ("spec.suites[0].retrieval.data.file", "use configMap"),
         ("spec.adapters[0].base", "use hf://org/name@revision"),
+        ("spec.retrieval.rerank.model", "use hf://org/name@revision"),
         ("spec.suites[1].behavior.data.file", "use configMap"),
     ] {
         let fault = (field.to_owned(), way_out.to_owned());

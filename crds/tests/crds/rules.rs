@@ -122,6 +122,22 @@ fn refused_pipelines() -> Vec<Case> {
             "overlapTokens is at most half of maxTokens",
         ),
         (
+            one(
+                "/spec/retrieval",
+                json!({"rerank": {"method": "crossEncoder"}}),
+            ),
+            "spec.retrieval.rerank",
+            "a crossEncoder is a model of its own",
+        ),
+        (
+            one(
+                "/spec/retrieval",
+                json!({"rerank": {"method": "lateInteraction", "model": "hf://org/cross@main"}}),
+            ),
+            "spec.retrieval.rerank",
+            "lateInteraction compares by the embedder",
+        ),
+        (
             one("/spec/rollout", json!({"adapters": any()})),
             "spec.rollout",
             "canaries are not built yet: remove rollout.adapters",

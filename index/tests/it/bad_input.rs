@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use loci_digest::Digest;
 use loci_index::{
     Fusion, Identity, IndexError, IndexedDocument, MANIFEST, MetaValue, Mode, Phase, Query,
-    Revision, assemble,
+    RerankMethod, Reranking, Revision, assemble, compact,
 };
 
 use crate::{document, embed, fresh, identity, make, upsert, with_metadata};
@@ -158,6 +158,62 @@ fn documents_that_cannot_be_found_again_are_refused_by_field() {
         "metadata.when",
     );
     refuse(vec![good.clone(), good.clone()], "key");
+}
+
+#[test]
+fn another_re_ranking_is_another_revision_of_the_same_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = fresh(&dir.path().join("plain"), vec![document("d", &["one"])]);
+    let plain = plain.info().clone();
+    assert_eq!(plain.rerank, None);
+    let late = Reranking {
+        method: RerankMethod::LateInteraction,
+        model: None,
+        candidates: 20,
+        budget_ms: 200,
+    };
+    let cross = |model: &str| Reranking {
+        method: RerankMethod::CrossEncoder,
+        model: Some(Digest::of(model)),
+        ..late.clone()
+    };
+    let fewer = Reranking {
+        candidates: 10,
+        ..late.clone()
+    };
+    let mut seen = vec![plain.content_id];
+    for (i, rerank) in [late.clone(), fewer, cross("a"), cross("b")]
+        .into_iter()
+        .enumerate()
+    {
+        let identity = Identity {
+            rerank: Some(rerank.clone()),
+            ..identity()
+        };
+        let out = dir.path().join(i.to_string());
+        let delta = upsert(vec![]);
+        let previous = dir.path().join("plain");
+        let info = assemble(
+            Some(&previous),
+            delta,
+            &identity,
+            Fusion::default(),
+            &out,
+            &mut |_| ControlFlow::Continue(()),
+        );
+        let info = info.unwrap();
+        assert!(!seen.contains(&info.content_id), "{rerank:?}");
+        seen.push(info.content_id);
+        assert_eq!(info.passages, plain.passages);
+        assert_eq!(
+            Revision::open(&out).unwrap().info().rerank,
+            Some(rerank.clone())
+        );
+        let one = dir.path().join(format!("{i}-compact"));
+        let compacted = compact(&out, &one, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(compacted.content_id, info.content_id);
+        assert_eq!(compacted.rerank, Some(rerank));
+    }
 }
 
 #[test]

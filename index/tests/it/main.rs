@@ -25,6 +25,7 @@ pub fn identity() -> Identity {
         embedder: Digest::of("embedder"),
         chunker: Digest::of("chunker"),
         dimensions: DIMENSIONS,
+        rerank: None,
     }
 }
 

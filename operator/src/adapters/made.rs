@@ -85,6 +85,7 @@ pub fn release(adapter: WantedAdapter) -> Wanted {
     Wanted {
         revision: Digest::of(""),
         model: "hf://example/encoder@0123".to_owned(),
+        cross_encoder: None,
         latency_budget_ms: None,
         url: String::new(),
         key: String::new(),

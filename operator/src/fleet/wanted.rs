@@ -36,6 +36,9 @@ pub struct Wanted {
     pub revision: Digest,
     /// Its embedder's reference.
     pub model: String,
+    /// The reference of the cross-encoder that puts what is found into another order, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_encoder: Option<String>,
     /// Queries slower than this are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_budget_ms: Option<u64>,
@@ -95,6 +98,7 @@ impl Wanted {
         Self {
             revision: load.revision,
             model: load.model.clone(),
+            cross_encoder: load.cross_encoder.clone(),
             latency_budget_ms: load.latency_budget.map(milliseconds),
             url,
             key,

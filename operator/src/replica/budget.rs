@@ -2,7 +2,7 @@
 //!
 //! A release needs disk for the files that are not here yet. It needs memory for the files that what answers does not
 //! share: they are mapped, and a query that finds them elsewhere than in memory waits for the disk. To these come a tenth
-//! for the tables made of them, the encoder unless it is loaded, at twice its weights, and what probing takes. A release
+//! for the tables made of them, the encoder and the cross-encoder unless they are loaded, at twice their weights, and what probing takes. A release
 //! with adapters needs their base, too, unless it is loaded, keys and values of as many chats as are answered at once, each
 //! as long as it may get, and its adapters at twice their files.
 //!
@@ -37,7 +37,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// Of `tree`, beside what answers. `fetched` bytes of it are here; its encoder takes `model`.
+    /// Of `tree`, beside what answers. `fetched` bytes of it are here; its encoder and its cross-encoder take `model`.
     pub fn of(tree: &Tree, beside: Option<&Tree>, fetched: u64, model: u64) -> Self {
         let shared = |digest| beside.is_some_and(|b| b.values().any(|file| file.digest == digest));
         let all: u64 = tree.values().map(|file| file.size).sum();

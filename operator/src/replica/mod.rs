@@ -241,12 +241,17 @@ impl Replica {
         self.afford(goal, name, wanted, (&tree, &known)).await?;
         let directory = self.cache.directory(wanted.place(), &tree).await?;
         let encoder = self.encoders.get(&wanted.model).await?;
+        let cross_encoder = match &wanted.cross_encoder {
+            Some(model) => Some(self.encoders.cross_encoder(model).await?),
+            None => None,
+        };
         let chats = self.chats(wanted, &known).await?;
         let request = LoadRequest {
             pipeline: self.pipeline.clone(),
             release: name.to_owned(),
             directory,
             encoder,
+            cross_encoder,
             decoder: chats.decoder,
             adapters: chats.adapters,
             service: chats.service,
@@ -269,7 +274,10 @@ impl Replica {
             None => None,
         };
         let fetched = self.cache.fetched(tree).await?;
-        let model = self.encoders.weight(&wanted.model).await?;
+        let mut model = self.encoders.weight(&wanted.model).await?;
+        if let Some(cross) = &wanted.cross_encoder {
+            model = model.saturating_add(self.encoders.cross_encoder_weight(cross).await?);
+        }
         let need = Need::of(tree, beside.as_ref(), fetched, model);
         let need = need + self.for_chats(wanted, adapters).await?;
         match self.budget.check(need) {

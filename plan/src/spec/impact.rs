@@ -14,6 +14,7 @@ use super::{Adapter, Declared, Pipeline, Source};
 /// | `suites`, `gates` | [`Impact::Judge`]: holds for the next candidate; one that was rejected is judged again |
 /// | `adapters`: one taken out | [`Impact::Judge`]: a release without it is judged |
 /// | `sources` that are indexed | [`Impact::Refresh`]: a run reads them; only changed documents are cut and embedded |
+/// | `retrieval.rerank` | [`Impact::Refresh`]: nothing is embedded for it; the index whose passages are ordered so is judged |
 /// | `index.fusion` | [`Impact::Refresh`]: nothing is embedded for it; the index that searches so is judged |
 /// | `index.chunking`, `metadata` of `sources` | [`Impact::Rechunk`]: every document is cut anew; passages that stay the same keep their vectors |
 /// | `embedder` | [`Impact::Rebuild`]: every passage is embedded anew |
@@ -102,6 +103,11 @@ pub fn impact(old: &Pipeline, new: &Pipeline) -> BTreeSet<(Impact, &'static str)
             Impact::Refresh,
             "spec.index.fusion",
             old.fusion != new.fusion,
+        ),
+        (
+            Impact::Refresh,
+            "spec.retrieval.rerank",
+            old.rerank != new.rerank,
         ),
         (
             Impact::Rechunk,

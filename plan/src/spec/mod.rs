@@ -7,6 +7,7 @@ mod fusion;
 mod guard;
 mod impact;
 mod remote;
+mod rerank;
 mod runtime;
 mod source;
 mod suite;
@@ -26,6 +27,7 @@ use fields::Fields;
 pub use fusion::{Fusion, Normalization};
 pub use impact::{Impact, impact};
 pub use remote::{Bucket, Provider, Sitemap};
+pub use rerank::{Rerank, RerankMethod};
 pub use runtime::Vllm;
 pub use source::{Declared, Location, Paths, Reference, Source};
 pub use suite::{Gate, Suite, SuiteData};
@@ -70,6 +72,8 @@ pub struct Pipeline {
     pub chunking: Chunking,
     /// How searches make one score of two.
     pub fusion: Fusion,
+    /// How the best of what is found is put into another order; not at all, if absent.
+    pub rerank: Option<Rerank>,
     /// Suites.
     pub suites: Vec<Suite>,
     /// Gates.
@@ -158,6 +162,7 @@ impl Pipeline {
             ),
             chunking: fields.chunking(&spec.index.chunking),
             fusion: fields.fusion(spec.index.fusion.as_ref()),
+            rerank: fields.rerank(spec),
             gates: fields.gates(&spec.gates, &suites),
             suites,
             pin: fields.pin(spec.rollout.pin),
@@ -222,14 +227,15 @@ impl Pipeline {
     }
 
     /// The digest of all that the index depends on: the embedder, the chunking, the sources that are indexed, the fusion
-    /// unless it is the default.
+    /// unless it is the default, the re-ranking if there is any.
     pub fn build_inputs(&self) -> String {
         let sources: Vec<_> = self.read_by(None).collect();
         let inputs = ("loci/build/v1", &self.model, self.chunking, sources);
-        if self.fusion.is_default() {
-            digest(&inputs)
-        } else {
-            digest(&(inputs, self.fusion))
+        match (self.fusion.is_default(), &self.rerank) {
+            (true, None) => digest(&inputs),
+            (false, None) => digest(&(inputs, self.fusion)),
+            (true, Some(rerank)) => digest(&(inputs, "rerank", rerank)),
+            (false, Some(rerank)) => digest(&((inputs, self.fusion), "rerank", rerank)),
         }
     }
 

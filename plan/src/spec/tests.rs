@@ -390,3 +390,4 @@ mod adapters;
 mod behavior;
 mod budget;
 mod remote;
+mod rerank;

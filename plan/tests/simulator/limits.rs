@@ -202,6 +202,7 @@ fn work(world: &World, input: &StepInput, draws: &mut Draws) -> Result<StepResul
             revision: output,
             content_id: output,
             embedder: output,
+            cross_encoder: Some(output),
             documents: u64::from(u32::MAX),
             passages: u64::from(u32::MAX),
             summary: nasty(draws),

@@ -220,6 +220,7 @@ impl Outside {
             revision,
             content_id,
             embedder: Digest::of(&pipeline.model),
+            cross_encoder: None,
             documents,
             passages: documents,
             summary: String::new(),

@@ -8,6 +8,7 @@ use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use loci_index::Hit;
+use loci_rerank::Outcome;
 
 use super::body::{self, Fields};
 use super::error::ApiError;
@@ -19,7 +20,8 @@ use crate::recall::Recall;
 use crate::release::Loaded;
 use crate::wire::{
     Citation, DEFAULT_K, ErrorBody, Explain, FusionWeights, MAX_BODY_BYTES, MAX_K, MAX_QUERY_BYTES,
-    MIN_K, RetrieveRequest, RetrieveResponse, RetrievedPassage, Scores, Timings,
+    MIN_K, Rerank, RerankSettings, RetrieveRequest, RetrieveResponse, RetrievedPassage, Scores,
+    Timings,
 };
 
 /// Fields of a request.
@@ -58,8 +60,10 @@ pub(super) async fn retrieve(
             .find(wanted.pipeline.as_deref())
             .map_err(|e| ApiError::lookup("pipeline", e))?;
         let engine = loaded.clone();
-        let (question, explain) = (wanted.question, wanted.explain);
+        let (mut question, explain) = (wanted.question, wanted.explain);
         let answer = move |waited| {
+            let budget = engine.latency_budget;
+            question.left = budget.map(|budget| budget.saturating_sub(waited));
             let engine = &engine.engine;
             let visible = explain
                 .then(|| engine.visible(&question.access))
@@ -71,11 +75,16 @@ pub(super) async fn retrieve(
             queue,
             embed: answer.embed,
             search: answer.search,
+            rerank: answer.rerank.as_ref().map(|rerank| rerank.time),
             total: start.elapsed(),
         };
         recall
             .metrics()
             .retrieved(&loaded.pipeline, &stages, loaded.latency_budget);
+        if let Some(rerank) = &answer.rerank {
+            let applied = matches!(rerank.outcome, Outcome::Applied(_));
+            recall.metrics().reranked(&loaded.pipeline, applied);
+        }
         let response = response(&loaded, answer, &stages, visible);
         Ok(from_release(&loaded, Json(response).into_response()))
     })
@@ -114,6 +123,7 @@ fn parse(body: &[u8], access: Access) -> Result<Wanted, ApiError> {
             k,
             filter,
             access,
+            left: None,
         },
         pipeline,
         explain,
@@ -134,12 +144,40 @@ fn response(
     RetrieveResponse {
         release: loaded.release.clone(),
         explain: visible.map(|visible| explanation(loaded, &answer, visible, stages.queue)),
-        passages: answer.hits.into_iter().map(passage).collect(),
+        rerank: answer.rerank.as_ref().map(|rerank| said(rerank.outcome)),
+        passages: passages(answer),
         timings: Timings {
             embed_ms,
             search_ms,
+            rerank_ms: stages.rerank.map(millis),
             total_ms,
         },
+    }
+}
+
+fn passages(answer: Answer) -> Vec<RetrievedPassage> {
+    let scores = answer
+        .rerank
+        .map(|rerank| rerank.scores)
+        .unwrap_or_default();
+    let scores = scores.into_iter().chain(std::iter::repeat(None));
+    let passages = answer.hits.into_iter().map(passage).zip(scores);
+    let scored = |(mut passage, score): (RetrievedPassage, Option<f32>)| {
+        passage.scores.rerank = score;
+        passage
+    };
+    passages.map(scored).collect()
+}
+
+fn said(outcome: Outcome) -> Rerank {
+    let (candidates, reason) = match outcome {
+        Outcome::Applied(candidates) => (candidates as u64, None),
+        Outcome::Skipped(skip) => (0, Some(skip.to_string())),
+    };
+    Rerank {
+        applied: reason.is_none(),
+        candidates,
+        reason,
     }
 }
 
@@ -152,6 +190,7 @@ pub(super) fn passage(hit: Hit) -> RetrievedPassage {
             dense: hit.dense,
             bm25: hit.bm25,
             fused: hit.fused,
+            rerank: None,
         },
         citation: Citation {
             source: hit.key.source,
@@ -185,6 +224,12 @@ fn explanation(loaded: &Loaded, answer: &Answer, visible: u64, queue: Duration) 
             dense,
             bm25: 1.0 - dense,
         },
+        rerank: info.rerank.as_ref().map(|rerank| RerankSettings {
+            method: rerank.method.name().to_owned(),
+            model: rerank.model.map(|model| model.to_string()),
+            candidates: rerank.candidates as u64,
+            budget_ms: rerank.budget_ms,
+        }),
         truncated: answer.truncated,
         queue_ms: millis(queue),
     }

@@ -12,6 +12,7 @@ mod contracts;
 mod openapi;
 mod overload;
 mod python;
+mod rerank;
 mod service;
 mod service_real;
 mod support;

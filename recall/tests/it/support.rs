@@ -70,6 +70,7 @@ pub fn identity() -> Identity {
         embedder: encoder().identity().digest(),
         chunker: Digest::of("a test's chunker"),
         dimensions: encoder().dimensions(),
+        rerank: None,
     }
 }
 
@@ -141,6 +142,7 @@ pub fn load_request(release: &str, directory: PathBuf) -> LoadRequest {
         release: release.to_owned(),
         directory,
         encoder: encoder(),
+        cross_encoder: None,
         decoder: None,
         adapters: BTreeMap::new(),
         service: None,

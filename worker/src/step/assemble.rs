@@ -1,9 +1,11 @@
 //! Assemble: the revision that a delta describes, never in place.
 
+use std::path::Path;
+
 use loci_bus::Unit;
 use loci_digest::Digest;
-use loci_index::RevisionInfo;
-use loci_plan::spec::{Fusion, Normalization};
+use loci_index::{Identity, RerankMethod, Reranking, RevisionInfo};
+use loci_plan::spec::{Fusion, Normalization, Rerank, RerankMethod as Declared};
 use loci_store::Tree;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,9 @@ pub struct RevisionManifest {
     pub corpus: Digest,
     /// The embedder's reference.
     pub model: String,
+    /// The reference of the cross-encoder that puts what is found into another order, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_encoder: Option<String>,
 }
 
 /// What Assemble made.
@@ -38,6 +43,9 @@ pub struct AssembleOutput {
     pub embedder: Digest,
     /// The embedder's reference.
     pub model: String,
+    /// The cross-encoder's identity, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_encoder: Option<Digest>,
     /// Documents.
     pub documents: u64,
     /// Passages.
@@ -50,10 +58,16 @@ pub(super) async fn run(
     context: &StepContext,
     pipeline: &str,
     input: &StepInput,
-    (delta, fusion): (&Digest, &Fusion),
+    delta: &Digest,
+    (fusion, rerank): (&Fusion, Option<&Rerank>),
     reporter: &Reporter,
 ) -> Result<AssembleOutput, StepError> {
-    let key = input.key(pipeline, None)?;
+    let reranking = match rerank {
+        Some(rerank) => Some(reranking(context, rerank).await?),
+        None => None,
+    };
+    let model = reranking.as_ref().and_then(|r| r.model);
+    let key = input.key(pipeline, model.as_ref())?;
     let plan: DeltaManifest = context.store.get_manifest(DELTA, delta).await?;
     let base = match &plan.base {
         Some(digest) => Some(context.revisions.manifest(digest).await?),
@@ -67,14 +81,19 @@ pub(super) async fn run(
         return Ok(output(revision, &manifest, &known));
     }
     let out = context.revisions.scratch()?;
-    let fusion = index_fusion(fusion)?;
-    let info = build(context, &plan, fusion, out.path().to_owned(), reporter).await?;
+    let identity = Identity {
+        rerank: reranking,
+        ..plan.identity()
+    };
+    let made = (identity, index_fusion(fusion)?);
+    let info = build(context, &plan, made, out.path(), reporter).await?;
     let tree = context.store.put_tree(out.path(), &known).await?;
     let manifest = RevisionManifest {
         info,
         tree,
         corpus: plan.corpus,
         model: plan.model.clone(),
+        cross_encoder: rerank.and_then(|rerank| rerank.model.clone()),
     };
     let refs: Vec<Digest> = manifest
         .tree
@@ -99,8 +118,8 @@ pub(super) async fn run(
 async fn build(
     context: &StepContext,
     plan: &DeltaManifest,
-    fusion: loci_index::Fusion,
-    out: std::path::PathBuf,
+    (identity, fusion): (Identity, loci_index::Fusion),
+    out: &Path,
     reporter: &Reporter,
 ) -> Result<RevisionInfo, StepError> {
     let documents = context.store.get(&plan.documents).await?;
@@ -109,7 +128,7 @@ async fn build(
         Some(digest) => Some(context.revisions.directory(digest).await?),
         None => None,
     };
-    let (plan, reporter) = (plan.clone(), reporter.clone());
+    let (plan, out, reporter) = (plan.clone(), out.to_owned(), reporter.clone());
     blocking(move || {
         let delta = plan.delta(&documents, &vectors)?;
         let mut progress = |p: loci_index::AssembleProgress| {
@@ -119,7 +138,7 @@ async fn build(
         loci_index::assemble(
             base.as_deref(),
             delta,
-            &plan.identity(),
+            &identity,
             fusion,
             &out,
             &mut progress,
@@ -144,6 +163,26 @@ fn index_fusion(fusion: &Fusion) -> Result<loci_index::Fusion, StepError> {
     Ok(loci_index::Fusion::new(normalization, weight)?)
 }
 
+/// A pipeline's re-ranking as a revision has it: with the model that is there now, by its identity.
+async fn reranking(context: &StepContext, rerank: &Rerank) -> Result<Reranking, StepError> {
+    let model = match &rerank.model {
+        Some(model) => {
+            let cross = context.encoders.cross_encoder(model).await?;
+            Some(cross.identity().digest())
+        }
+        None => None,
+    };
+    Ok(Reranking {
+        method: match rerank.method {
+            Declared::LateInteraction => RerankMethod::LateInteraction,
+            Declared::CrossEncoder => RerankMethod::CrossEncoder,
+        },
+        model,
+        candidates: rerank.candidates,
+        budget_ms: rerank.budget_ms,
+    })
+}
+
 fn output(revision: Digest, manifest: &RevisionManifest, known: &Tree) -> AssembleOutput {
     let shared: std::collections::HashSet<&Digest> = known.values().map(|f| &f.digest).collect();
     AssembleOutput {
@@ -151,6 +190,7 @@ fn output(revision: Digest, manifest: &RevisionManifest, known: &Tree) -> Assemb
         content_id: manifest.info.content_id,
         embedder: manifest.info.embedder,
         model: manifest.model.clone(),
+        cross_encoder: manifest.info.rerank.as_ref().and_then(|r| r.model),
         documents: manifest.info.documents,
         passages: manifest.info.passages,
         new_bytes: manifest
@@ -184,13 +224,28 @@ mod tests {
     #[test]
     fn the_input_of_a_pipeline_that_says_nothing_is_what_it_was() {
         let delta = Digest::of("delta");
-        let input = |fusion| StepInput::Assemble { delta, fusion };
-        let written = serde_json::to_value(input(Fusion::default())).unwrap();
+        let input = |fusion, rerank| StepInput::Assemble {
+            delta,
+            fusion,
+            rerank,
+        };
+        let written = serde_json::to_value(input(Fusion::default(), None)).unwrap();
         let before = serde_json::json!({"step": "assemble", "delta": delta});
         assert_eq!(written, before);
         assert_eq!(
             serde_json::from_value::<StepInput>(before).unwrap(),
-            input(Fusion::default())
+            input(Fusion::default(), None)
         );
+        let rerank = Rerank {
+            method: Declared::LateInteraction,
+            model: None,
+            candidates: 20,
+            budget_ms: 200,
+        };
+        let input = input(Fusion::default(), Some(rerank));
+        let written = serde_json::to_value(&input).unwrap();
+        assert_eq!(written["rerank"]["method"], "lateInteraction");
+        let read: StepInput = serde_json::from_value(written).unwrap();
+        assert_eq!(read, input);
     }
 }

@@ -10,7 +10,7 @@ use loci_plan::metrics::Metric;
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::cancelled;
-use super::lookup::Lookup;
+use super::lookup::{self, Lookup};
 use super::{ADAPTER, AdapterManifest, Reporter, StepContext, StepError, blocking};
 use crate::behavior::{self, AskError, Case, CaseRecord};
 use crate::passages::Inserter;
@@ -68,13 +68,19 @@ impl BehaviorEvaluation {
 
 impl BehaviorInput {
     /// The key of the evaluation, given what answers. It has the revision where passages are looked up.
-    fn key(&self, model: Digest, adapter: Option<Digest>) -> Result<Digest, StepError> {
+    fn key(
+        &self,
+        model: Digest,
+        adapter: Option<Digest>,
+        order: Option<u32>,
+    ) -> Result<Digest, StepError> {
         let of = (model, &self.suite, adapter, self.data);
         Ok(match &self.revision {
             None => Digest::of_json(&("loci/behavior/v1", ASKER, of))?,
             Some(revision) => {
                 let shown = (revision, loci_prompt::VERSION);
-                Digest::of_json(&("loci/behavior/v1", ASKER, of, shown))?
+                let key = ("loci/behavior/v1", ASKER, of, shown);
+                lookup::key(&key, order)?
             }
         })
     }
@@ -97,7 +103,8 @@ pub(super) async fn evaluate(
     let decoder = context.decoders.get(base).await?;
     let model = decoder.identity().digest();
     let content = manifest.as_ref().map(|m| m.content);
-    let key = input.key(model, content)?;
+    let order = context.revisions.order(input.revision.as_ref()).await?;
+    let key = input.key(model, content, order)?;
     if let Some(done) = store.lookup(&key).await? {
         return Ok(done);
     }

@@ -11,6 +11,7 @@ use loci_models::Decoder;
 use loci_store::StoreError;
 use serde::{Deserialize, Serialize};
 
+use super::lookup;
 use super::{Reporter, SNAPSHOT, Snapshot, SourceSnapshot, StepContext, StepError, blocking};
 use crate::dataset::{
     Case, CaseError, Located, Origin, Part, Read, Rejection, Report, Rules, Why, build, cases,
@@ -153,18 +154,21 @@ impl CollectError {
 
 impl CollectInput {
     /// The key of the dataset, which does not depend on how many examples are worth a training. Where passages are looked
-    /// up it has their revision, and the model that is to read them.
-    fn key(&self, pipeline: &str, base: Option<&Decoder>) -> Result<Digest, StepError> {
+    /// up it has their revision, by what that orders them, and the model that is to read them.
+    fn key(
+        &self,
+        pipeline: &str,
+        base: Option<&Decoder>,
+        order: Option<u32>,
+    ) -> Result<Digest, StepError> {
         let of = (&self.snapshot, &self.sources, &self.suites, self.held_out);
         let of = ("loci/collect/v1", READER, pipeline, of);
-        Ok(match &self.context {
-            None => Digest::of_json(&of)?,
-            Some(context) => {
-                let model = base.map(|base| base.identity().digest());
-                let shown = (context.revision, context.max_tokens, model);
-                Digest::of_json(&(of, shown, loci_prompt::VERSION))?
-            }
-        })
+        let Some(context) = &self.context else {
+            return Ok(Digest::of_json(&of)?);
+        };
+        let model = base.map(|base| base.identity().digest());
+        let shown = (context.revision, context.max_tokens, model);
+        lookup::key(&(of, shown, loci_prompt::VERSION), order)
     }
 
     /// Why so many examples, of which so many are new, are not worth a training.
@@ -191,7 +195,9 @@ pub(super) async fn run(
         Some(wanted) => Some(context.decoders.get(&wanted.base).await?),
         None => None,
     };
-    let key = input.key(pipeline, base.as_deref())?;
+    let revision = input.context.as_ref().map(|wanted| &wanted.revision);
+    let order = context.revisions.order(revision).await?;
+    let key = input.key(pipeline, base.as_deref(), order)?;
     let dataset = match context.store.lookup(&key).await? {
         Some(done) => done,
         None => {

@@ -203,6 +203,15 @@ impl Revisions {
         Ok(self.store.get_manifest(REVISION, digest).await?)
     }
 
+    /// The version by which what is found in a revision is put into another order; none where it is not.
+    pub(super) async fn order(&self, digest: Option<&Digest>) -> Result<Option<u32>, StepError> {
+        let Some(digest) = digest else {
+            return Ok(None);
+        };
+        let says = self.manifest(digest).await?.info.rerank;
+        Ok(says.map(|_| loci_rerank::VERSION))
+    }
+
     /// The directory of a revision, unpacked from the store at the first call.
     ///
     /// # Errors

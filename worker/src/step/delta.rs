@@ -63,6 +63,7 @@ impl DeltaManifest {
             embedder: self.embedder,
             chunker: self.chunker,
             dimensions: self.dimensions,
+            rerank: None,
         }
     }
 

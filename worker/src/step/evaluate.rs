@@ -11,7 +11,7 @@ use loci_plan::metrics::{self, Metric};
 use serde::{Deserialize, Serialize};
 
 use super::corpus::Corpus;
-use super::lookup::Lookup;
+use super::lookup::{self, Lookup};
 use super::suite::{self, Expected, Ready};
 use super::{BehaviorInput, Reporter, StepContext, StepError, SuiteInput, behavior, blocking};
 
@@ -156,7 +156,8 @@ async fn evaluate(
     reporter: &Reporter,
     asked: &mut u64,
 ) -> Result<Digest, StepError> {
-    let key = Digest::of_json(&("loci/evaluation/v1", revision, input))?;
+    let of = ("loci/evaluation/v1", revision, input);
+    let key = lookup::key(&of, context.revisions.order(Some(revision)).await?)?;
     if let Some(done) = context.store.lookup(&key).await? {
         return Ok(done);
     }

@@ -25,7 +25,7 @@ mod train;
 mod upload;
 
 use loci_digest::Digest;
-use loci_plan::spec::Fusion;
+use loci_plan::spec::{Fusion, Rerank};
 use serde::{Deserialize, Serialize};
 
 pub use assemble::{AssembleOutput, REVISION, RevisionManifest};
@@ -77,6 +77,9 @@ pub enum StepInput {
         /// How searches of it fuse.
         #[serde(default, skip_serializing_if = "Fusion::is_default")]
         fusion: Fusion,
+        /// How what is found in it is put into another order, with an absolute reference; not at all, if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rerank: Option<Rerank>,
     },
     /// Asks each revision the questions of each suite, and models what behaviour suites ask.
     Evaluate {
@@ -193,6 +196,9 @@ pub enum StepError {
     /// The embedder cannot be loaded.
     #[error("spec.embedder.model: {0}")]
     Embedder(#[source] loci_models::ModelError),
+    /// What is found cannot be put into another order.
+    #[error("spec.retrieval.rerank.model: {0}")]
+    Rerank(String),
     /// The model, at work.
     #[error(transparent)]
     Model(#[from] loci_models::ModelError),
@@ -233,7 +239,7 @@ impl StepError {
             Self::Collect(error) => error.reason(),
             Self::Train(error) => error.reason(),
             Self::Store(_) | Self::Sink(_) | Self::Upload(_) => "StoreError",
-            Self::Embedder(_) | Self::Model(_) => "ModelError",
+            Self::Embedder(_) | Self::Rerank(_) | Self::Model(_) => "ModelError",
             Self::Parser(_) => "ParserFailed",
             Self::Index(_) => "IndexError",
             Self::File { .. } => "FileError",
@@ -274,10 +280,14 @@ pub async fn run(
         StepInput::Embed { .. } => embed::run(context, pipeline, input, reporter)
             .await
             .map(StepOutput::Embed),
-        StepInput::Assemble { delta, fusion } => {
-            assemble::run(context, pipeline, input, (delta, fusion), reporter)
-                .await
-                .map(StepOutput::Assemble)
+        StepInput::Assemble {
+            delta,
+            fusion,
+            rerank,
+        } => {
+            let how = (fusion, rerank.as_ref());
+            let assembled = assemble::run(context, pipeline, input, delta, how, reporter).await;
+            assembled.map(StepOutput::Assemble)
         }
         StepInput::Evaluate {
             revisions,

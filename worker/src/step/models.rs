@@ -4,18 +4,21 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use loci_models::{Decoder, DecoderTokenizer, DeviceRequest, Encoder, HubOptions, ModelRef};
+use loci_models::{
+    CrossEncoder, Decoder, DecoderTokenizer, DeviceRequest, Encoder, HubOptions, ModelRef,
+};
 use tokio::sync::OnceCell;
 
 use super::context::file;
 use super::{StepError, blocking};
 
-/// Encoders by model reference. All that were loaded stay.
+/// Encoders and cross-encoders by model reference. All that were loaded stay.
 #[derive(Clone)]
 pub struct Encoders {
     hub: Arc<HubOptions>,
     device: DeviceRequest,
     loaded: Loaded<Encoder>,
+    crosses: Loaded<CrossEncoder>,
 }
 
 /// Decoders by model reference. Of those that nobody uses, the one stays that was asked for last: they are large.
@@ -77,6 +80,7 @@ impl Encoders {
             hub: Arc::new(hub),
             device,
             loaded: Loaded::default(),
+            crosses: Loaded::default(),
         }
     }
 
@@ -89,6 +93,21 @@ impl Encoders {
         if self.loaded.has(model) {
             return Ok(0);
         }
+        self.stored_twice(model).await
+    }
+
+    /// The same of a cross-encoder.
+    ///
+    /// # Errors
+    /// As [`Self::weight`].
+    pub async fn cross_encoder_weight(&self, model: &str) -> Result<u64, StepError> {
+        if self.crosses.has(model) {
+            return Ok(0);
+        }
+        self.stored_twice(model).await
+    }
+
+    async fn stored_twice(&self, model: &str) -> Result<u64, StepError> {
         let directory = fetched(model, &self.hub).await?;
         let bytes = blocking(move || weights(&directory).map_err(|e| file(&directory, e)));
         Ok(2 * bytes.await?)
@@ -105,6 +124,21 @@ impl Encoders {
             blocking(move || Ok(Arc::new(Encoder::load(&directory, device)?))).await
         };
         Ok(place.get_or_try_init(load).await?.clone())
+    }
+
+    /// The cross-encoder of `model`, fetched and loaded at the first call.
+    ///
+    /// # Errors
+    /// [`StepError::Rerank`] when the reference is wrong, the model cannot be had or does not load.
+    pub async fn cross_encoder(&self, model: &str) -> Result<Arc<CrossEncoder>, StepError> {
+        let (place, device) = (self.crosses.place(model), self.device);
+        let load = || async {
+            let directory = fetched(model, &self.hub).await?;
+            blocking(move || Ok(Arc::new(CrossEncoder::load(&directory, device)?))).await
+        };
+        let loaded = place.get_or_try_init(load).await;
+        let named = |e: StepError| StepError::Rerank(e.to_string());
+        Ok(loaded.map_err(named)?.clone())
     }
 }
 

@@ -7,10 +7,7 @@ use std::time::Duration;
 use loci_bus::{Dispatcher, Lease, LocalBus, Outcome, Priority, WorkItem, WorkQueue};
 use loci_digest::Digest;
 use loci_models::{DeviceRequest, HubOptions};
-use loci_plan::spec::Fusion;
 use loci_store::Store;
-use loci_testbed::root;
-use loci_worker::chunk::ChunkerConfig;
 use loci_worker::document::Parsers;
 use loci_worker::source::Listing;
 use loci_worker::step::{
@@ -86,30 +83,6 @@ impl Bed {
         let store = &self.context.store;
         let stored = store.put_manifest(SNAPSHOT, &refs, &snapshot).await;
         stored.unwrap()
-    }
-
-    /// A revision that holds these files, embedded by a model of random weights: words find them.
-    pub async fn index(&self, files: &[(&str, &str)]) -> Digest {
-        let model = root().join("models/tests/reference/tiny");
-        let embed = StepInput::Embed {
-            snapshot: self.snapshot(&[("handbook", "factual", files)]).await,
-            previous: None,
-            model: format!("file://{}", model.display()),
-            chunking: ChunkerConfig {
-                max_tokens: 64,
-                overlap_tokens: 0,
-            },
-        };
-        let delta = match self.run(&embed).await.unwrap() {
-            StepOutput::Embed(output) => output.delta.unwrap(),
-            other => panic!("{other:?}"),
-        };
-        let fusion = Fusion::default();
-        let assemble = StepInput::Assemble { delta, fusion };
-        match self.run(&assemble).await.unwrap() {
-            StepOutput::Assemble(output) => output.revision,
-            other => panic!("{other:?}"),
-        }
     }
 
     pub async fn put(&self, text: &str) -> Digest {

@@ -1,5 +1,6 @@
 //! Sources against real directories, real git repositories and real servers on loopback; datasets and trainings over a
-//! real store, and the dataset of an example; behaviour suites asked of a real model.
+//! real store, and the dataset of an example; behaviour suites asked of a real model; questions asked of
+//! an index that is re-ranked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bed;
@@ -12,6 +13,7 @@ mod git;
 mod http;
 mod proxy;
 mod push;
+mod rerank;
 mod sitemap;
 mod support;
 mod train;

@@ -151,6 +151,7 @@ fn index(squad: &Squad, encoder: &Encoder, dir: &Path) -> Result<Revision> {
         embedder: encoder.identity().digest(),
         chunker: Digest::of("whole paragraphs"),
         dimensions: encoder.dimensions(),
+        rerank: None,
     };
     let out = dir.join("index");
     let fusion = Fusion::default();

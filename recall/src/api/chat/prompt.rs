@@ -58,6 +58,7 @@ pub(super) async fn look_up(
         k: wanted.k,
         filter: wanted.filter.clone(),
         access: wanted.access.clone(),
+        left: None,
     };
     let engine = loaded.clone();
     let answer = recall
