@@ -89,7 +89,7 @@ pub struct IndexComponent {
 #[serde(rename_all = "camelCase")]
 pub struct CrossEncoderComponent {
     /// The model's reference.
-    #[schemars(length(min = 1, max = 2048))]
+    #[schemars(length(min = 1, max = 256))]
     pub model: String,
     /// The digest of its identity: weights, tokenizer, labels, length.
     #[schemars(length(min = 1, max = 256))]

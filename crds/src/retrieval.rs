@@ -27,7 +27,7 @@ pub struct RerankSpec {
     pub method: RerankMethod,
     /// The cross-encoder: a BERT with a head for sequence classification, `hf://org/name@revision`, or `file://` and a directory for `loci up`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^(hf://[^/@]+/[^/@]+@[^@]+|file://.+)$"), extend("example" = "hf://cross-encoder/ms-marco-MiniLM-L6-v2@main"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^(hf://[^/@]+/[^/@]+@[^@]+|file://.+)$"), extend("example" = "hf://cross-encoder/ms-marco-MiniLM-L6-v2@main"))]
     pub model: Option<String>,
     /// How many of the best passages are compared; 20 when absent. Suites are judged with all of them.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! Runs and releases stay small by construction: texts are cut, and gate results that decided nothing are left out when
-//! there are too many. As JSON, a run has at most 16 KiB and a release 8 KiB, and 704 bytes more for each adapter.
+//! there are too many. As JSON, a run has at most 16 KiB and a release 8 KiB, and 704 bytes more for each adapter,
+//! 512 more for a cross-encoder.
 
 use loci_crds::release::{GateResult, Outcome};
 use loci_crds::{MemoryReleaseSpec, MemoryReleaseStatus, MemoryRunStatus};
@@ -9,6 +10,8 @@ use serde::Serialize;
 const RELEASE: usize = 8 << 10;
 /// The most bytes of an adapter in it: of its name, its base and its digests, each as long as it may be.
 const ADAPTER: usize = 704;
+/// The most bytes of a cross-encoder in it: of its reference and its digest, each as long as it may be.
+const CROSS_ENCODER: usize = 512;
 /// Names, labels, owner, and what the API server keeps of who wrote which field.
 const METADATA: usize = 3 << 10;
 /// What becomes of a release later: times and a sentence.
@@ -69,7 +72,8 @@ pub(crate) fn run(mut status: MemoryRunStatus) -> MemoryRunStatus {
 
 /// Cuts the gate results of a new release to what there is room for beside its spec.
 pub(crate) fn release(spec: &MemoryReleaseSpec, status: &mut MemoryReleaseStatus) {
-    let most = RELEASE + ADAPTER * spec.adapters.len();
+    let crosses = usize::from(spec.index.cross_encoder.is_some());
+    let most = RELEASE + ADAPTER * spec.adapters.len() + CROSS_ENCODER * crosses;
     let room = most.saturating_sub(METADATA + LATER + size(spec));
     for limit in GATE_MESSAGES {
         if let Some(verdict) = &mut status.verdict {
