@@ -73,4 +73,13 @@ fn another_re_ranking_is_another_build_and_not_another_verdict_of_the_same() {
         assert_ne!(old.build_inputs(), new.build_inputs());
         assert_eq!(old.gate_inputs(), new.gate_inputs());
     }
+    let weighed = |s: &mut Value| s["index"]["fusion"] = json!({"denseWeight": "0.25"});
+    let fused = pipeline(weighed);
+    let both = pipeline(|s| {
+        weighed(s);
+        s["retrieval"] = json!({"rerank": {"method": "lateInteraction"}});
+    });
+    let inputs = [&old, &new, &other, &fused, &both].map(Pipeline::build_inputs);
+    let different: std::collections::HashSet<_> = inputs.iter().collect();
+    assert_eq!(different.len(), inputs.len());
 }
