@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use loci_recall::wire::{ErrorBody, RetrieveRequest, RetrieveResponse};
+use loci_recall::wire::{ErrorBody, ErrorDetail, RetrieveRequest, RetrieveResponse};
+use serde::Serialize;
 
 use crate::state::State;
 
@@ -43,6 +44,17 @@ impl Client {
 
     /// Asks for passages.
     pub async fn retrieve(&self, request: &RetrieveRequest) -> Result<RetrieveResponse> {
+        match self.ask(request).await? {
+            Ok(answer) => Ok(answer),
+            Err(refused) => bail!("{}", refused.message),
+        }
+    }
+
+    /// Asks for passages with whatever fields; within the result is what the server says.
+    pub async fn ask(
+        &self,
+        request: &impl Serialize,
+    ) -> Result<Result<RetrieveResponse, ErrorDetail>> {
         let url = format!("{}/v1/retrieve", self.url);
         let mut call = self.http.post(&url).json(request);
         if let Some(token) = &self.token {
@@ -56,15 +68,16 @@ impl Client {
         let body = answer.bytes().await.context("the answer broke off")?;
         if !status.is_success() {
             match serde_json::from_slice::<ErrorBody>(&body) {
-                Ok(refused) => bail!("{}", refused.error.message),
+                Ok(refused) => return Ok(Err(refused.error)),
                 Err(_) => bail!(
                     "{url} answered {status}: {}",
                     String::from_utf8_lossy(&body)
                 ),
             }
         }
-        serde_json::from_slice(&body)
-            .with_context(|| format!("{url} answered what this loci cannot read"))
+        let answer = serde_json::from_slice(&body)
+            .with_context(|| format!("{url} answered what this loci cannot read"))?;
+        Ok(Ok(answer))
     }
 }
 

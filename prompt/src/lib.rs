@@ -13,6 +13,7 @@ use loci_index::Hit;
 use loci_models::Message;
 
 pub use marks::Marks;
+pub use passage::{between_fences, visible};
 pub use room::{ANSWER, CONTEXT, Room};
 
 /// The version of the words and the form in which passages stand in a chat, and of how many there are when nobody says

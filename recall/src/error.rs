@@ -84,6 +84,11 @@ pub enum RecallError {
         "{0} can be reached from other machines and no token is asked for: listen on 127.0.0.1 or [::1], or give a token file"
     )]
     Exposed(std::net::SocketAddr),
+    /// The other side of standard input and output does not speak the Model Context Protocol.
+    #[error(
+        "MCP on standard input and output: {0}; a host of the protocol starts this program and speaks to it"
+    )]
+    Mcp(String),
     /// The listener failed.
     #[error("serving HTTP: {0}")]
     Http(#[from] io::Error),

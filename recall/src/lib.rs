@@ -10,6 +10,8 @@
 //! (`/v1/embeddings` with much text, and whatever else asks [`BulkGate`]) yields to them.
 //!
 //! Sources of type push take documents at `/v1/documents`, and [`Documents`] keeps them; who may write has a token of its own.
+//! `/mcp` has the same answers as `/v1/retrieve` for hosts of the Model Context Protocol; [`mcp_stdio`] serves them on
+//! standard input and output, from wherever a [`Retriever`] gets them.
 //!
 //! A release with a decoder answers `/v1/chat/completions`: passages for the last question are put
 //! into the prompt as data, and cited. A thread for each decoder continues several answers
@@ -39,6 +41,7 @@ mod streams;
 mod urgency;
 pub mod wire;
 
+pub use api::mcp::{NoAnswer, Retriever, stdio as mcp_stdio};
 pub use api::openapi::openapi;
 pub use auth::{Auth, Tokens};
 pub use documents::{

@@ -96,7 +96,7 @@ impl Metrics {
             "Requests being answered",
             metrics.in_flight.clone(),
         );
-        let help = "Time of /v1/retrieve, by stage: queue, embed, search, rerank, total";
+        let help = "Time of questions by /v1/retrieve and /mcp, by stage: queue, embed, search, rerank, total";
         registry.register_with_unit(
             "retrieve_duration",
             help,

@@ -104,7 +104,6 @@ pub struct RetrievedPassage {
     /// Where the text stands.
     pub citation: Citation,
     /// The document's metadata: values by field.
-    #[schema(value_type = BTreeMap<String, Vec<Object>>)]
     pub metadata: BTreeMap<String, Vec<Value>>,
 }
 

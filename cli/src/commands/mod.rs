@@ -6,6 +6,7 @@ mod election;
 mod fetcher;
 mod inspect;
 mod intend;
+mod mcp;
 mod nats;
 mod operator;
 mod parse_document;
@@ -63,6 +64,7 @@ enum Command {
     /// Checks files as `loci up` would, without running anything
     Validate(validate::Validate),
     Query(query::Query),
+    Mcp(mcp::Mcp),
     /// Says how a pipeline is: its conditions, sources, adapters, costs, and the release that serves
     Status(inspect::Status),
     /// Lists runs, or shows one with its steps
@@ -122,6 +124,7 @@ impl Cli {
             Command::Up(up) => up.run(&shared.state).await,
             Command::Validate(validate) => validate.run(&shared),
             Command::Query(query) => query.run(&shared).await,
+            Command::Mcp(mcp) => mcp.run(&shared).await,
             Command::Status(status) => status.run(&shared),
             Command::Runs(runs) => runs.run(&shared),
             Command::Releases(releases) => releases.run(&shared),
@@ -155,7 +158,12 @@ impl Cli {
 
 /// Logs of a process that runs as a service.
 fn service_log() {
-    let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    log_from("info");
+}
+
+/// Logs on standard error, from `least` on unless RUST_LOG says otherwise.
+fn log_from(least: &str) {
+    let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new(least));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -134,6 +134,11 @@ impl Fields {
                 return Err(unsupported(name, reason));
             }
         }
+        Self::of(fields, known)
+    }
+
+    /// Takes an object that has no fields but `known`.
+    pub(crate) fn of(fields: Map<String, Value>, known: &[&str]) -> Result<Self, ApiError> {
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(unknown(name, known)),
             None => Ok(Self(fields)),
@@ -265,7 +270,8 @@ pub(crate) fn unsupported(name: &str, reason: &str) -> ApiError {
     .at(name)
 }
 
-fn unknown(name: &str, known: &[&str]) -> ApiError {
+/// The error for a field that is none of `known`.
+pub(crate) fn unknown(name: &str, known: &[&str]) -> ApiError {
     let name = shorten(name);
     let near = known
         .iter()

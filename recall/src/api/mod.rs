@@ -6,6 +6,7 @@ mod chat;
 pub(crate) mod documents;
 mod embeddings;
 pub(crate) mod error;
+pub(crate) mod mcp;
 pub(crate) mod openapi;
 mod retrieve;
 mod status;
@@ -30,8 +31,9 @@ pub(crate) const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/openapi.json
 
 /// Routes for tokens with a filter: those that give no passages, and those that give what the filter passes. All others,
 /// also those to come, are closed to them.
-pub(crate) const FILTERED_ROUTES: [&str; 4] = [
+pub(crate) const FILTERED_ROUTES: [&str; 5] = [
     "/v1/retrieve",
+    "/mcp",
     "/v1/chat/completions",
     "/v1/embeddings",
     "/v1/models",
@@ -52,6 +54,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Recall>)> {
                 .put(documents::put)
                 .delete(documents::delete),
         ),
+        ("/mcp", post(mcp::mcp)),
         ("/v1/models", get(status::models)),
         ("/healthz", get(status::healthz)),
         ("/readyz", get(status::readyz)),

@@ -5,7 +5,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{chat, documents, embeddings, retrieve, status};
+use super::{chat, documents, embeddings, mcp, retrieve, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,6 +19,7 @@ use super::{chat, documents, embeddings, retrieve, status};
         documents::document,
         documents::batch,
         documents::source,
+        mcp::mcp,
         status::models,
         status::healthz,
         status::readyz,

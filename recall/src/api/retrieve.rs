@@ -54,45 +54,55 @@ pub(super) async fn retrieve(
     request: Request,
 ) -> Result<Response, ApiError> {
     within(recall.options().request_timeout, async {
-        let wanted = parse(&body::read(request, MAX_BODY_BYTES).await?, access)?;
-        let start = Instant::now();
-        let loaded = recall
-            .find(wanted.pipeline.as_deref())
-            .map_err(|e| ApiError::lookup("pipeline", e))?;
-        let engine = loaded.clone();
-        let (mut question, explain) = (wanted.question, wanted.explain);
-        let answer = move |waited| {
-            let budget = engine.latency_budget;
-            question.left = budget.map(|budget| budget.saturating_sub(waited));
-            let engine = &engine.engine;
-            let visible = explain
-                .then(|| engine.visible(&question.access))
-                .transpose()?;
-            Ok::<_, EngineError>((engine.answer(question)?, visible, waited))
-        };
-        let (answer, visible, queue) = recall.lanes().query(answer).await??;
-        let stages = Stages {
-            queue,
-            embed: answer.embed,
-            search: answer.search,
-            rerank: answer.rerank.as_ref().map(|rerank| rerank.time),
-            total: start.elapsed(),
-        };
-        recall
-            .metrics()
-            .retrieved(&loaded.pipeline, &stages, loaded.latency_budget);
-        if let Some(rerank) = &answer.rerank {
-            let applied = matches!(rerank.outcome, Outcome::Applied(_));
-            recall.metrics().reranked(&loaded.pipeline, applied);
-        }
-        let response = response(&loaded, answer, &stages, visible);
+        let fields = Fields::parse(&body::read(request, MAX_BODY_BYTES).await?, &FIELDS)?;
+        let (loaded, response) = answer(&recall, access, fields).await?;
         Ok(from_release(&loaded, Json(response).into_response()))
     })
     .await
 }
 
-fn parse(body: &[u8], access: Access) -> Result<Wanted, ApiError> {
-    let mut fields = Fields::parse(body, &FIELDS)?;
+/// Answers a question, by whatever way it came; `fields` are some of [`FIELDS`].
+pub(super) async fn answer(
+    recall: &Recall,
+    access: Access,
+    fields: Fields,
+) -> Result<(Arc<Loaded>, RetrieveResponse), ApiError> {
+    let wanted = parse(fields, access)?;
+    let start = Instant::now();
+    let loaded = recall
+        .find(wanted.pipeline.as_deref())
+        .map_err(|e| ApiError::lookup("pipeline", e))?;
+    let engine = loaded.clone();
+    let (mut question, explain) = (wanted.question, wanted.explain);
+    let answer = move |waited| {
+        let budget = engine.latency_budget;
+        question.left = budget.map(|budget| budget.saturating_sub(waited));
+        let engine = &engine.engine;
+        let visible = explain
+            .then(|| engine.visible(&question.access))
+            .transpose()?;
+        Ok::<_, EngineError>((engine.answer(question)?, visible, waited))
+    };
+    let (answer, visible, queue) = recall.lanes().query(answer).await??;
+    let stages = Stages {
+        queue,
+        embed: answer.embed,
+        search: answer.search,
+        rerank: answer.rerank.as_ref().map(|rerank| rerank.time),
+        total: start.elapsed(),
+    };
+    recall
+        .metrics()
+        .retrieved(&loaded.pipeline, &stages, loaded.latency_budget);
+    if let Some(rerank) = &answer.rerank {
+        let applied = matches!(rerank.outcome, Outcome::Applied(_));
+        recall.metrics().reranked(&loaded.pipeline, applied);
+    }
+    let response = response(&loaded, answer, &stages, visible);
+    Ok((loaded, response))
+}
+
+fn parse(mut fields: Fields, access: Access) -> Result<Wanted, ApiError> {
     let text = fields
         .string("query")?
         .ok_or_else(|| body::missing("query", "it is the question, a string"))?;

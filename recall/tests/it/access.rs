@@ -189,6 +189,32 @@ fn filters(random: &mut impl FnMut(usize) -> usize, depth: usize) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tools_find_what_the_token_may_see() {
+    let server = server().await;
+    let query = "refunds bread lava";
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "retrieve", "arguments": {"query": query, "topK": 50}},
+    });
+    for token in [ALL, ACME, UMBRELLA] {
+        let request = server.client.post(server.url("/mcp")).bearer_auth(token);
+        let request = request.header("accept", "application/json, text/event-stream");
+        let answer: Value = request
+            .json(&call)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        let found = topics(&answer["result"]["structuredContent"]);
+        let (_, plain) = retrieve(&server, token, json!({"query": query, "k": 50})).await;
+        assert!(!found.is_empty(), "{answer}");
+        assert_eq!(found, topics(&plain), "{token}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn chats_cite_what_the_token_may_see() {
     let server = server().await;
     for (filters, cited) in [

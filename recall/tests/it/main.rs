@@ -9,6 +9,7 @@ mod chat_limits;
 mod chat_load;
 mod chat_support;
 mod contracts;
+mod mcp;
 mod openapi;
 mod overload;
 mod python;
