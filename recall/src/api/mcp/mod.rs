@@ -14,6 +14,7 @@ use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use rmcp::ServiceExt;
+use rmcp::service::ServerInitializeError;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService, stdio_pipes};
 use serde_json::{Map, Value};
@@ -137,11 +138,13 @@ fn foreign_origin() -> ApiError {
 /// # Errors
 /// [`RecallError::Mcp`] when the other side does not speak the protocol.
 pub async fn stdio(retriever: impl Retriever) -> Result<(), RecallError> {
-    let failed = |reason: String| RecallError::Mcp(reason);
-    let running = Handler::new(retriever)
-        .serve(stdio_pipes())
-        .await
-        .map_err(|e| failed(e.to_string()))?;
-    running.waiting().await.map_err(|e| failed(e.to_string()))?;
+    let running = match Handler::new(retriever).serve(stdio_pipes()).await {
+        Ok(running) => running,
+        // A host that wanted no more than to know who is here.
+        Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+        Err(error) => return Err(RecallError::Mcp(error.to_string())),
+    };
+    let ended = running.waiting().await;
+    ended.map_err(|e| RecallError::Mcp(e.to_string()))?;
     Ok(())
 }
