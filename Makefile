@@ -84,6 +84,8 @@ tools: ## Builds the Kubernetes control plane and the S3 server that tests start
 
 # The text that is measured on: the documentation of the crates that Loci is built from.
 DOCUMENTS := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
+# And where that is too little, Rust's own.
+MANUALS = $(shell rustc --print sysroot)/share/doc/rust/html
 
 # Here and below the whole workspace is named: for one crate alone, dependencies have other features and are built anew.
 test-peft: $(BENCH)/.done ## Loads by torch and peft an adapter that is trained here, and compares logits
@@ -100,13 +102,15 @@ $(VLLM)/.done: scripts/install-vllm.sh
 	scripts/install-vllm.sh $(VLLM)
 	touch $@
 
-bench: build model decoder examples/local/model $(BENCH)/.llama ## Measures what docs/performance.md reports
+bench: build model decoder examples/local/model $(BENCH)/.llama $(BENCH)/.search ## Measures what docs/performance.md reports
 	$(LOCI) bench embed --model $(MODEL) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
 	$(LOCI) bench serve examples/local/pipeline.yaml
 	$(LOCI) bench refresh --model $(MODEL) --documents $(DOCUMENTS)
 	$(LOCI) bench churn --documents $(DOCUMENTS) --slower 1.5 --larger 2
 	$(LOCI) bench generate --model $(DECODER) --documents $(DOCUMENTS) --python $(BENCH)/bin/python
 	$(LOCI) bench train --model $(DECODER) --documents $(DOCUMENTS) --python $(BENCH)/bin/python --faster 1.3 --memory 0.65
+	$(LOCI) bench search --model $(MODEL) --documents $(DOCUMENTS) --documents $(MANUALS) --cache $(CACHE)/bench --python $(BENCH)/bin/python \
+		--recall 0.97 --p50 0.3ms --filtered-recall 0.97 --filtered-p50 3ms --http-p50 5ms --http-p99 15ms --memory 1.2
 
 escalation: decoder ## Teaches a model a protocol, and measures what that gains and costs; FLAGS for a quick try
 	cargo build --release --locked --workspace --example escalation
@@ -126,6 +130,11 @@ suites: ## Writes worker/suites anew
 # llama.cpp is built from its sources, for this machine, which takes minutes: nothing but `bench` waits for it.
 $(BENCH)/.llama: tests/python/bench-llama.txt $(BENCH)/.done
 	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" $(BENCH)/bin/pip install --quiet --requirement $<
+	touch $@
+
+# hnswlib has no wheels: it is built from its sources, in a minute.
+$(BENCH)/.search: tests/python/bench-search.txt $(BENCH)/.done
+	$(BENCH)/bin/pip install --quiet --requirement $<
 	touch $@
 
 crds: ## Writes crds/yaml anew

@@ -19,7 +19,8 @@ const OF_ONE: usize = 8;
 /// When the directory cannot be read or holds too little.
 pub fn read(directory: &Path, wanted: usize) -> Result<Vec<String>> {
     let mut files = Vec::new();
-    find(directory, &mut files)
+    let prose = |path: &Path| path.extension().is_some_and(|e| e == "md" || e == "txt");
+    find(directory, &prose, &mut files)
         .with_context(|| format!("--documents {}: cannot be read", directory.display()))?;
     let mut seen = HashSet::new();
     let mut found = Vec::new();
@@ -42,14 +43,19 @@ pub fn read(directory: &Path, wanted: usize) -> Result<Vec<String>> {
     )
 }
 
-fn find(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+/// Adds the files below a directory that are `wanted`, in the order of their names; links are not followed.
+pub fn find(
+    directory: &Path,
+    wanted: &dyn Fn(&Path) -> bool,
+    files: &mut Vec<PathBuf>,
+) -> std::io::Result<()> {
     let mut entries: Vec<_> = fs::read_dir(directory)?.collect::<Result<_, _>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let (path, kind) = (entry.path(), entry.file_type()?);
         if kind.is_dir() {
-            find(&path, files)?;
-        } else if kind.is_file() && path.extension().is_some_and(|e| e == "md" || e == "txt") {
+            find(&path, wanted, files)?;
+        } else if kind.is_file() && wanted(&path) {
             files.push(path);
         }
     }

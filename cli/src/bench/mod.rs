@@ -11,6 +11,7 @@ mod load;
 mod peer;
 mod refresh;
 mod score;
+mod search;
 mod serve;
 mod side;
 mod site;
@@ -33,6 +34,7 @@ pub enum Bench {
     Refresh(refresh::Refresh),
     Churn(churn::Churn),
     Fusion(fusion::FusionBench),
+    Search(Box<search::Search>),
     Suites(suites::Suites),
     Train(train::Train),
     Generate(generate::Generate),
@@ -52,6 +54,7 @@ impl Bench {
             Self::Refresh(refresh) => refresh.run(shared).await,
             Self::Churn(churn) => tokio::task::block_in_place(|| churn.run(shared)),
             Self::Fusion(fusion) => tokio::task::block_in_place(|| fusion.run(shared)),
+            Self::Search(search) => search.run(shared).await,
             Self::Suites(suites) => tokio::task::block_in_place(|| suites.run(shared)),
             Self::Train(train) => tokio::task::block_in_place(|| train.run(shared)),
             Self::Generate(generate) => tokio::task::block_in_place(|| generate.run(shared)),

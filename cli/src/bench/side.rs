@@ -17,6 +17,8 @@ use loci_models::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::search::own::{self, AnswerTask, SearchTask};
+
 /// One side of a measurement: reads commands and answers them
 #[derive(Debug, Args)]
 pub struct Side {
@@ -30,6 +32,8 @@ pub struct Side {
 pub enum Task {
     Train(Box<TrainTask>),
     Generate(GenerateTask),
+    Search(SearchTask),
+    Answer(AnswerTask),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,6 +115,8 @@ impl Side {
         match Task::read(&self.task)? {
             Task::Train(task) => train(*task),
             Task::Generate(task) => generate(&task),
+            Task::Search(task) => own::search(&task),
+            Task::Answer(task) => own::answer(&task),
         }
     }
 }
@@ -177,7 +183,7 @@ pub fn continued(decoder: &Decoder, prompt: &[u32], tokens: usize) -> Result<Con
 }
 
 /// Says what this is, then answers each command by a line of JSON.
-fn serve<A: Serialize>(mut answer: impl FnMut(&str) -> Result<A>) -> Result<()> {
+pub fn serve<A: Serialize>(mut answer: impl FnMut(&str) -> Result<A>) -> Result<()> {
     let peer = concat!("Loci ", env!("CARGO_PKG_VERSION"));
     say(&json!({"peer": peer, "resident": memory("VmRSS")?}))?;
     for line in io::stdin().lock().lines() {
@@ -193,7 +199,7 @@ fn say(answer: &impl Serialize) -> Result<()> {
 }
 
 /// Bytes of this process in memory: `VmRSS` now, `VmHWM` at most so far. Files that it maps count where they were read.
-fn memory(field: &str) -> Result<u64> {
+pub fn memory(field: &str) -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")
         .context("memory is told by Linux only, in /proc/self/status")?;
     let kibibytes = status.lines().find_map(|line| {
