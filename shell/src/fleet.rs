@@ -212,7 +212,7 @@ impl Load {
         let request = LoadRequest {
             pipeline: self.pipeline,
             release: self.release,
-            directory,
+            directory: directory.to_path_buf(),
             encoder,
             cross_encoder,
             decoder,

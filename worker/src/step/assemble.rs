@@ -86,8 +86,8 @@ pub(super) async fn run(
         ..plan.identity()
     };
     let made = (identity, index_fusion(fusion)?);
-    let info = build(context, &plan, made, out.path(), reporter).await?;
-    let tree = context.store.put_tree(out.path(), &known).await?;
+    let info = build(context, &plan, made, &out, reporter).await?;
+    let tree = context.store.put_tree(&out, &known).await?;
     let manifest = RevisionManifest {
         info,
         tree,

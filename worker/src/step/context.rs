@@ -1,18 +1,16 @@
 //! What steps need of their surroundings.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use loci_bus::{Lease, Unit};
-use loci_digest::Digest;
 use loci_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::models::{Decoders, Encoders};
-use super::{REVISION, RevisionManifest, StepError};
+use super::{Revisions, StepError};
 use crate::document::Parsers;
 
 /// The surroundings of a worker's steps.
@@ -172,153 +170,5 @@ impl Reporter {
             () = self.ending.cancelled() => Err(StepError::Cancelled),
             done = work => Ok(done),
         }
-    }
-}
-
-/// Revisions as directories of this machine.
-#[derive(Clone)]
-pub struct Revisions {
-    root: PathBuf,
-    store: Store,
-    busy: Arc<tokio::sync::Mutex<()>>,
-    used: Arc<Mutex<Vec<Digest>>>,
-}
-
-impl Revisions {
-    /// Keeps them in `root`.
-    pub fn new(root: PathBuf, store: Store) -> Self {
-        Self {
-            root,
-            store,
-            busy: Arc::default(),
-            used: Arc::default(),
-        }
-    }
-
-    /// The manifest of a revision.
-    ///
-    /// # Errors
-    /// When it is not in the store, or damaged.
-    pub async fn manifest(&self, digest: &Digest) -> Result<RevisionManifest, StepError> {
-        Ok(self.store.get_manifest(REVISION, digest).await?)
-    }
-
-    /// The version by which what is found in a revision is put into another order; none where it is not.
-    pub(super) async fn order(&self, digest: Option<&Digest>) -> Result<Option<u32>, StepError> {
-        let Some(digest) = digest else {
-            return Ok(None);
-        };
-        let says = self.manifest(digest).await?.info.rerank;
-        Ok(says.map(|_| loci_rerank::VERSION))
-    }
-
-    /// The directory of a revision, unpacked from the store at the first call.
-    ///
-    /// # Errors
-    /// When a file is missing in the store, damaged, or the disk is full.
-    pub async fn directory(&self, digest: &Digest) -> Result<PathBuf, StepError> {
-        let _one_at_a_time = self.busy.lock().await;
-        let path = self.path(digest);
-        if !path.is_dir() {
-            let manifest = self.manifest(digest).await?;
-            let unpacked = self.scratch()?;
-            self.store
-                .materialise_tree(&manifest.tree, unpacked.path())
-                .await?;
-            self.place(unpacked.keep(), &path)?;
-        }
-        Ok(path)
-    }
-
-    /// Takes over a directory that holds the revision already.
-    pub(super) async fn adopt(
-        &self,
-        digest: &Digest,
-        directory: tempfile::TempDir,
-    ) -> Result<(), StepError> {
-        let _one_at_a_time = self.busy.lock().await;
-        let path = self.path(digest);
-        if !path.is_dir() {
-            self.place(directory.keep(), &path)?;
-        }
-        Ok(())
-    }
-
-    /// Deletes the directories of all revisions but `keep`; they can be unpacked again.
-    ///
-    /// # Errors
-    /// When the directory cannot be listed or a revision cannot be deleted.
-    pub async fn sweep(&self, keep: &[Digest]) -> Result<(), StepError> {
-        let _one_at_a_time = self.busy.lock().await;
-        let keep: Vec<PathBuf> = keep
-            .iter()
-            .chain(self.used().iter())
-            .map(|d| self.path(d))
-            .collect();
-        for entry in std::fs::read_dir(&self.root).map_err(|e| file(&self.root, e))? {
-            let path = entry.map_err(|e| file(&self.root, e))?.path();
-            if !keep.contains(&path) {
-                std::fs::remove_dir_all(&path).map_err(|e| file(&path, e))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Protects a revision from [`Revisions::sweep`] until the guard is dropped.
-    pub fn hold(&self, digest: Digest) -> Hold {
-        self.used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(digest);
-        Hold {
-            used: self.used.clone(),
-            digest,
-        }
-    }
-
-    fn used(&self) -> Vec<Digest> {
-        self.used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// A new directory on the same file system.
-    pub(super) fn scratch(&self) -> Result<tempfile::TempDir, StepError> {
-        std::fs::create_dir_all(&self.root).map_err(|e| file(&self.root, e))?;
-        tempfile::Builder::new()
-            .prefix(".new-")
-            .tempdir_in(&self.root)
-            .map_err(|e| file(&self.root, e))
-    }
-
-    fn place(&self, from: PathBuf, to: &Path) -> Result<(), StepError> {
-        std::fs::rename(&from, to).map_err(|e| file(to, e))
-    }
-
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.root.join(digest.to_hex())
-    }
-}
-
-/// Keeps a revision's directory while it is in use.
-pub struct Hold {
-    used: Arc<Mutex<Vec<Digest>>>,
-    digest: Digest,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = used.iter().position(|d| *d == self.digest) {
-            used.swap_remove(at);
-        }
-    }
-}
-
-pub(super) fn file(path: &Path, error: std::io::Error) -> StepError {
-    StepError::File {
-        path: path.display().to_string(),
-        error,
     }
 }

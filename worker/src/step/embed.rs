@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use loci_models::{Encoder, Role, TextTokenizer};
 use super::cut::cut;
 use super::delta::{DELTA, DeltaManifest, EmbedOutput, bytes, floats};
 use super::evaluate::cancelled;
-use super::{Reporter, SNAPSHOT, Snapshot, StepContext, StepError, StepInput, blocking};
+use super::{Directory, Reporter, SNAPSHOT, Snapshot, StepContext, StepError, StepInput, blocking};
 use crate::chunk::{ChunkerConfig, TokenCounter};
 
 /// Passages embedded between two records in the store: what a crash costs at most.
@@ -156,7 +155,7 @@ async fn vectors(
     context: &StepContext,
     documents: &[Document],
     encoder: &Arc<Encoder>,
-    reuse: Option<PathBuf>,
+    reuse: Option<Directory>,
     reporter: &Reporter,
     counts: &mut EmbedOutput,
 ) -> Result<Vec<f32>, StepError> {

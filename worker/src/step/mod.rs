@@ -18,6 +18,7 @@ mod fetch;
 mod indexed;
 mod lookup;
 mod models;
+mod revisions;
 mod shelf;
 mod snapshot;
 pub mod suite;
@@ -34,7 +35,7 @@ pub use collect::{
     CollectError, CollectInput, CollectOutput, ContextInput, DATASET, DatasetContext,
     DatasetManifest,
 };
-pub use context::{CHECKPOINTS, Hold, Reporter, Revisions, StepContext, Way};
+pub use context::{CHECKPOINTS, Reporter, StepContext, Way};
 pub use delta::{DELTA, DeltaManifest, EmbedOutput};
 pub use evaluate::{EVALUATION, EvaluateOutput, HitRecord, QuestionRecord, SuiteEvaluation};
 pub use fetch::{
@@ -42,6 +43,7 @@ pub use fetch::{
 };
 pub use indexed::indexed;
 pub use models::{Decoders, Encoders};
+pub use revisions::{Directory, Hold, Revisions};
 pub use shelf::{Shelf, SnapshotKey};
 pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapshot};
 pub use train::{

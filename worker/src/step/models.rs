@@ -9,7 +9,7 @@ use loci_models::{
 };
 use tokio::sync::OnceCell;
 
-use super::context::file;
+use super::revisions::file;
 use super::{StepError, blocking};
 
 /// Encoders and cross-encoders by model reference. All that were loaded stay.

@@ -116,9 +116,9 @@ impl AdapterManifest {
         decoder: &Arc<Decoder>,
     ) -> Result<Adapter, StepError> {
         let dir = revisions.scratch()?;
-        store.materialise_tree(&self.tree, dir.path()).await?;
+        store.materialise_tree(&self.tree, &dir).await?;
         let decoder = decoder.clone();
-        blocking(move || match Adapter::read(dir.path(), &decoder) {
+        blocking(move || match Adapter::read(&dir, &decoder) {
             Err(error @ ModelError::OtherBase { .. }) => Err(TrainError::Refused(error).into()),
             read => Ok(read?),
         })
