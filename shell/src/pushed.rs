@@ -18,6 +18,7 @@ use loci_recall::{
     DocumentChange, Documents, DocumentsError, PushSource, Refusal, SourceSummary, Standing,
 };
 use loci_store::Store;
+use loci_worker::document::Parsers;
 use loci_worker::step::indexed;
 
 use crate::items::full_name;
@@ -34,6 +35,7 @@ pub struct Pushed(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     store: Store,
+    parsers: Parsers,
     sources: Vec<One>,
     /// By pipeline.
     releases: Mutex<BTreeMap<String, Releases>>,
@@ -119,6 +121,7 @@ impl Pushed {
     /// Of these pipelines, each with its logs.
     pub fn new<'a>(
         store: Store,
+        parsers: Parsers,
         pipelines: impl IntoIterator<Item = (&'a Pipeline, &'a BTreeMap<String, PushLog>)>,
     ) -> Self {
         let mut sources = Vec::new();
@@ -128,6 +131,7 @@ impl Pushed {
         }
         Self(Arc::new(Inner {
             store,
+            parsers,
             sources,
             releases: Mutex::default(),
         }))
@@ -252,7 +256,7 @@ impl Documents for Pushed {
         let mut answers = Vec::new();
         let (mut ready, mut left) = (Vec::new(), Vec::new());
         for (place, change) in changes.into_iter().enumerate() {
-            match check::check(one.memory, change).await? {
+            match check::check(&self.0.parsers, one.memory, change).await? {
                 Ok((change, content)) => {
                     answers.push(None);
                     ready.push((place, content));

@@ -123,7 +123,8 @@ impl Up {
             .map(|one| full_name(&one.declared.pipeline))
             .collect();
         let logs = declared.iter().map(|d| (&*d.declared.pipeline, &d.logs));
-        let pushed = Pushed::new(store.clone(), logs);
+        let parsers = Parsers::own()?;
+        let pushed = Pushed::new(store.clone(), parsers.clone(), logs);
         let recall = Recall::new(RecallOptions {
             expect: names.clone(),
             documents: Some(Arc::new(pushed.clone())),
@@ -142,7 +143,7 @@ impl Up {
             store: store.clone(),
             encoders: Encoders::new(hub.clone(), self.device),
             decoders: Decoders::new(hub, self.device),
-            parsers: Parsers::own()?,
+            parsers,
             revisions: revisions.clone(),
             pace: Arc::new(move || gate.yield_to_queries()),
             checkpoints: CHECKPOINTS,
@@ -356,7 +357,10 @@ fn watch_source(tasks: &mut JoinSet<Result<()>>, spec: SourceSpec, news: Unbound
             });
             return;
         }
-        SourceKind::Git(_) | SourceKind::Http(_) | SourceKind::ConfigMap(_) => return,
+        SourceKind::Git(_)
+        | SourceKind::Http(_)
+        | SourceKind::Bucket(_)
+        | SourceKind::ConfigMap(_) => return,
     };
     tasks.spawn(async move {
         let mut watching = match watch(&directory) {

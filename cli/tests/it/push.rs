@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use loci_testbed::documents::pdf;
 use serde_json::{Value, json};
 
 use crate::harness::{Site, best, curl, get, loci, post, retrieve, text};
@@ -115,6 +116,28 @@ fn what_is_put_is_found_in_seconds_and_what_is_deleted_is_gone() {
 }
 
 #[test]
+fn a_document_that_is_no_text_is_read_as_elsewhere() {
+    let site = site("{}");
+    let mut up = site.up();
+    let url = up.ready();
+    let pages = [
+        "Pedals are left-handed on the left.",
+        "The kickstand folds inwards.",
+    ];
+    let file = site.path("manual.pdf");
+    std::fs::write(&file, pdf(&pages)).unwrap();
+    let body = format!("@{}", file.display());
+    let at = format!("{url}/v1/documents/notes/manual.pdf");
+    let answer = send("PUT", &at, &["content-type: application/pdf"], &body);
+    assert_eq!(answer.0, 201, "{answer:?}");
+    let question = "How does the kickstand fold?";
+    up.until("its page is found", |_| {
+        (best(&url, question)?.0 == "manual.pdf#page=2").then_some(())
+    });
+    up.stop();
+}
+
+#[test]
 fn what_was_answered_outlives_a_crash() {
     let site = site("{}");
     let mut up = site.up();
@@ -212,7 +235,7 @@ fn a_batch_has_an_outcome_for_each() {
         &at,
         &json!([
             {"id": "a.md", "content": "# A\n\nThe pump hangs by the door.", "metadata": {"team": "blue"}, "uri": "https://wiki.example.com/a"},
-            {"id": "b", "mediaType": "application/pdf", "content": "x"},
+            {"id": "b", "mediaType": "image/png", "content": "x"},
             {"id": "absent", "delete": true},
             {"id": "../c", "content": "x"},
             {"id": "d.txt", "content": "x".repeat(201)},
@@ -285,9 +308,14 @@ fn what_is_wrong_is_named_and_changes_nothing() {
     let at = format!("{url}/v1/documents/notes/a");
     for (headers, body, expected) in [
         (
-            vec!["content-type: application/pdf"],
+            vec!["content-type: image/png"],
             "x",
             (415, "unsupported_media_type"),
+        ),
+        (
+            vec!["content-type: application/pdf"],
+            "%PDF-1.7 and nothing else",
+            (422, "unreadable_document"),
         ),
         (
             vec!["content-type: text/plain"],

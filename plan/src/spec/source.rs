@@ -113,7 +113,7 @@ impl Location {
         match self {
             Self::Git { secret, .. } | Self::Http { secret, .. } => secret.as_deref(),
             Self::Bucket(bucket) => bucket.secret.as_deref(),
-            Self::ConfigMap { .. } | Self::Directory { .. } => None,
+            Self::ConfigMap { .. } | Self::Directory { .. } | Self::Push { .. } => None,
         }
     }
 }

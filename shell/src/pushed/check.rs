@@ -5,13 +5,14 @@ use loci_crds::source::MemoryClass;
 use loci_digest::Digest;
 use loci_push::{Change, Document};
 use loci_recall::{DocumentChange, DocumentsError, Refusal};
-use loci_worker::document::{Media, ParseContext, parse};
+use loci_worker::document::{Format, Media, ParseContext, Parsed, Parsers, parse};
 
 /// A change that can be written, with the content of what is put.
 pub(super) type Checked = (Change, Option<Bytes>);
 
 /// What cannot be read is refused now.
 pub(super) async fn check(
+    parsers: &Parsers,
     memory: MemoryClass,
     change: DocumentChange,
 ) -> Result<Result<Checked, Refusal>, DocumentsError> {
@@ -22,29 +23,49 @@ pub(super) async fn check(
     };
     let said = new.media_type.as_deref().unwrap_or_default();
     let Some(media) = Media::of_content_type(said, &id) else {
-        let said = match said {
-            "" => "without a Content-Type and with no extension that says it".to_owned(),
-            said => format!("as {said}"),
-        };
-        let message = format!(
-            "the document comes {said}: send text/markdown, text/html, text/plain or application/x-ndjson"
-        );
-        return Ok(Err(Refusal::MediaType(message)));
+        return Ok(Err(Refusal::MediaType(unknown(said))));
     };
-    let work = move || -> Result<Checked, Refusal> {
-        readable(memory, media, &id, &new.content).map_err(Refusal::Unreadable)?;
-        let document = Document {
-            content: Digest::of(&new.content),
-            bytes: new.content.len() as u64,
-            media_type: essence(media).to_owned(),
-            uri: new.uri,
-            metadata: new.metadata,
-        };
-        let to = Some(document);
-        Ok((Change { id, to, condition }, Some(new.content)))
+    let read = match Format::of(media, &new.content) {
+        Some(format) if memory != MemoryClass::Procedural => {
+            let parsed = parsers.parse(format, new.content.clone(), &id).await;
+            let parsed = parsed.map_err(|e| unread(&e))?;
+            parsed
+                .map_err(|e| e.to_string())
+                .and_then(|p| some_text(&id, &p))
+        }
+        _ => {
+            let (content, id) = (new.content.clone(), id.clone());
+            let work = move || readable(memory, media, &id, &content);
+            let done = tokio::task::spawn_blocking(work).await;
+            done.map_err(|e| unread(&e))?
+        }
     };
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| DocumentsError::Unavailable(format!("the document could not be read: {e}")))
+    if let Err(reason) = read {
+        return Ok(Err(Refusal::Unreadable(reason)));
+    }
+    let document = Document {
+        content: Digest::of(&new.content),
+        bytes: new.content.len() as u64,
+        media_type: essence(media).to_owned(),
+        uri: new.uri,
+        metadata: new.metadata,
+    };
+    let to = Some(document);
+    Ok(Ok((Change { id, to, condition }, Some(new.content))))
+}
+
+fn unknown(said: &str) -> String {
+    let said = match said {
+        "" => "without a Content-Type and with no extension that says it".to_owned(),
+        said => format!("as {said}"),
+    };
+    format!(
+        "the document comes {said}: send text/markdown, text/html, text/plain, application/x-ndjson or application/pdf, or a .docx, .pptx or .xlsx by its type"
+    )
+}
+
+fn unread(error: &impl std::fmt::Display) -> DocumentsError {
+    DocumentsError::Unavailable(format!("the document could not be read: {error}"))
 }
 
 /// The media type of what is read as `media`.
@@ -54,6 +75,10 @@ fn essence(media: Media) -> &'static str {
         Media::Html => "text/html",
         Media::Text => "text/plain",
         Media::Jsonl => "application/x-ndjson",
+        Media::Pdf => "application/pdf",
+        Media::Docx => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        Media::Pptx => "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+        Media::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     }
 }
 
@@ -72,10 +97,18 @@ pub(super) fn readable(
         });
     }
     let parsed = parse(media, content, &ParseContext { document: id });
-    let parsed = parsed.map_err(|e| e.to_string())?;
+    whole(id, parsed.map_err(|e| e.to_string())?)
+}
+
+fn whole(id: &str, parsed: Parsed) -> Result<(), String> {
     if let Some(problem) = parsed.problems.first() {
         return Err(problem.to_string());
     }
+    some_text(id, &parsed)
+}
+
+/// Of a file with pages or sheets, some may be pictures.
+fn some_text(id: &str, parsed: &Parsed) -> Result<(), String> {
     match parsed.documents.iter().all(|d| d.blocks.is_empty()) {
         true => Err(format!("{id}: it has no text: delete it instead")),
         false => Ok(()),

@@ -40,12 +40,12 @@ async fn what_could_not_be_indexed_is_refused_and_not_stored() {
     let store = Store::open_local(dir.path()).await.unwrap();
     let pipeline = pipeline();
     let logs = open_logs(&store, &pipeline).await.unwrap();
-    let pushed = Pushed::new(store.clone(), [(&pipeline, &logs)]);
+    let pushed = Pushed::new(store.clone(), Parsers::own().unwrap(), [(&pipeline, &logs)]);
     let sources = pushed.sources();
     assert_eq!(sources.len(), 1);
     let to = &sources[0];
     let changes = vec![
-        put("a", "application/pdf", "x"),
+        put("a", "image/png", "x"),
         put("b", "text/plain", " \n"),
         put("c.jsonl", "application/x-ndjson", "{\"text\": 7}\n"),
         put("d", "text/plain", "good"),
@@ -58,7 +58,7 @@ async fn what_could_not_be_indexed_is_refused_and_not_stored() {
     ];
     let answers = pushed.write(to, changes).await.unwrap();
     assert!(
-        matches!(&answers[0], Err(Refusal::MediaType(m)) if m.contains("application/pdf")),
+        matches!(&answers[0], Err(Refusal::MediaType(m)) if m.contains("as image/png")),
         "{answers:?}"
     );
     assert!(

@@ -34,7 +34,7 @@ pub(crate) fn is_below(path: &str) -> bool {
         ("source" = String, Path, description = "A source of type push"),
         ("document" = String, Path, description = "The document's id; slashes may stand as they are"),
         ("pipeline" = Option<String>, Query, description = "The pipeline; may be absent where the source's name is clear"),
-        ("content-type" = Option<String>, Header, description = "text/markdown, text/html, text/plain or application/x-ndjson; by the id's extension when absent"),
+        ("content-type" = Option<String>, Header, description = "text/markdown, text/html, text/plain, application/x-ndjson, application/pdf or a type of Office Open XML; by the id's extension when absent"),
         ("loci-uri" = Option<String>, Header, description = "Where a person finds the document"),
         ("loci-metadata" = Option<String>, Header, description = "What is known about it: a JSON object of texts, in ASCII"),
         ("if-match" = Option<String>, Header, description = "Versions, one of which it must have; * for any"),

@@ -53,7 +53,9 @@ pub(super) fn unpacked(content: &[u8]) -> Result<Cow<'_, [u8]>, String> {
 /// # Errors
 /// In words, what is wrong with it.
 pub(super) fn parse(text: &[u8]) -> Result<File, String> {
-    let mut reader = Reader::from_reader(text);
+    let text = std::str::from_utf8(text)
+        .map_err(|error| format!("is not UTF-8, as sitemaps are ({error})"))?;
+    let mut reader = Reader::from_str(text);
     let mut parsing = Parsing::default();
     loop {
         let event = reader.read_event();
@@ -66,19 +68,14 @@ pub(super) fn parse(text: &[u8]) -> Result<File, String> {
                 parsing.leave()?;
             }
             Event::End(_) => parsing.leave()?,
-            Event::Text(text) => {
-                parsing.text(&text.decode().map_err(|error| not_utf8(&error))?)?;
-            }
-            Event::CData(text) => {
-                parsing.text(&text.decode().map_err(|error| not_utf8(&error))?)?;
-            }
+            Event::Text(text) => parsing.text(&text)?,
+            Event::CData(text) => parsing.text(&text)?,
             Event::GeneralRef(name) => {
                 let of_char = name.resolve_char_ref().map_err(|error| error.to_string())?;
-                let name = name.decode().map_err(|error| not_utf8(&error))?;
                 match (of_char, resolve_xml_entity(&name)) {
                     (Some(c), _) => parsing.text(c.encode_utf8(&mut [0; 4]))?,
                     (None, Some(text)) => parsing.text(text)?,
-                    (None, None) => return Err(format!("has the unknown entity &{name};")),
+                    (None, None) => return Err(format!("has the unknown entity &{};", &*name)),
                 }
             }
             Event::Eof => return parsing.finish(),
@@ -87,34 +84,29 @@ pub(super) fn parse(text: &[u8]) -> Result<File, String> {
     }
 }
 
-fn not_utf8(error: &impl std::fmt::Display) -> String {
-    format!("is not UTF-8, as sitemaps are ({error})")
-}
-
 #[derive(Default)]
 struct Parsing {
     /// The elements around, by their names without prefix.
-    path: Vec<Vec<u8>>,
-    root: Option<Vec<u8>>,
+    path: Vec<String>,
+    root: Option<String>,
     entry: Entry,
     entries: Vec<Entry>,
 }
 
 impl Parsing {
-    fn enter(&mut self, name: &[u8]) -> Result<(), String> {
+    fn enter(&mut self, name: &str) -> Result<(), String> {
         if self.path.len() == DEEPEST {
             return Err("has elements too deep inside one another for a sitemap".into());
         }
         if self.path.is_empty() {
-            if !matches!(name, b"urlset" | b"sitemapindex") {
-                let name = String::from_utf8_lossy(name);
+            if !matches!(name, "urlset" | "sitemapindex") {
                 return Err(format!(
                     "is no sitemap: it begins with <{name}>, not with <urlset> or <sitemapindex>"
                 ));
             }
-            self.root = Some(name.to_vec());
+            self.root = Some(name.to_owned());
         }
-        self.path.push(name.to_vec());
+        self.path.push(name.to_owned());
         if self.is_entry() {
             self.entry = Entry::default();
         }
@@ -123,7 +115,7 @@ impl Parsing {
 
     /// Inside of `<url>` or `<sitemap>`, directly below the root.
     fn is_entry(&self) -> bool {
-        matches!(&self.path[..], [_, name] if matches!(&name[..], b"url" | b"sitemap"))
+        matches!(&self.path[..], [_, name] if matches!(&name[..], "url" | "sitemap"))
     }
 
     fn leave(&mut self) -> Result<(), String> {
@@ -143,12 +135,12 @@ impl Parsing {
         let [_, entry, field] = &self.path[..] else {
             return Ok(());
         };
-        if !matches!(&entry[..], b"url" | b"sitemap") {
+        if !matches!(&entry[..], "url" | "sitemap") {
             return Ok(());
         }
         let into = match &field[..] {
-            b"loc" => &mut self.entry.location,
-            b"lastmod" => self.entry.lastmod.get_or_insert_default(),
+            "loc" => &mut self.entry.location,
+            "lastmod" => self.entry.lastmod.get_or_insert_default(),
             _ => return Ok(()),
         };
         into.push_str(text);
@@ -171,7 +163,7 @@ impl Parsing {
         });
         let entries = entries.filter(|entry| !entry.location.is_empty()).collect();
         match self.root.as_deref() {
-            Some(b"sitemapindex") => Ok(File::Index(entries)),
+            Some("sitemapindex") => Ok(File::Index(entries)),
             Some(_) => Ok(File::Pages(entries)),
             None => Err("is no sitemap: it is empty".into()),
         }
