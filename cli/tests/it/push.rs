@@ -162,7 +162,10 @@ fn what_was_answered_outlives_a_crash() {
         "# Note 4\n\nLocker 4 belongs to the tandem of team 4.\n",
     );
     assert_eq!(same.1["changed"], false, "{same:?}");
-    assert_eq!(state(&url, "lockers/3").0, 404);
+    // Until the release without it serves, an answer may have it.
+    up.until("nothing is known of what was deleted", |_| {
+        (state(&url, "lockers/3").0 == 404).then_some(())
+    });
     up.until("the last is found", |_| {
         found(&url, "Whose is locker 19?")
             .contains(&"lockers/19".to_owned())

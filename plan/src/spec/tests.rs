@@ -251,7 +251,7 @@ fn a_push_source_has_limits() {
     );
     assert_eq!(
         refused(|s| s["sources"][0]["push"] = json!({})),
-        ["spec.sources[0]: give exactly one of git, http, configMap, directory, push"]
+        ["spec.sources[0]: give exactly one of git, http, bucket, configMap, directory, push"]
     );
 }
 

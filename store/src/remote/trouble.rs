@@ -88,6 +88,10 @@ pub fn explain(error: &object_store::Error, bucket: &str, silence: Duration) -> 
         (None, PermissionDenied { .. } | Unauthenticated { .. }) => {
             (named("access is denied"), Cause::Access)
         }
+        // Of a listing, the status stands in the text alone.
+        (None, _) if matches!(status(&text), Some("401" | "403")) => {
+            (named("access is denied"), Cause::Access)
+        }
         (None, NotFound { .. }) => (named("it is not there"), Cause::Absent),
         (None, _) => (innermost(error), Cause::Server),
     }
@@ -125,6 +129,12 @@ fn known(code: &str) -> Option<(&'static str, Cause)> {
 fn code(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("<Code>")?;
     rest.split_once("</Code>").map(|(code, _)| code)
+}
+
+/// The status of a server's answer.
+fn status(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("non-2xx status code: ")?;
+    rest.split(' ').next()
 }
 
 fn transport(error: &object_store::Error) -> Option<HttpErrorKind> {

@@ -80,7 +80,8 @@ fn result(answer: Result<RetrieveResponse, NoAnswer>) -> Result<CallToolResponse
         }
     };
     let mut result = CallToolResult::success(vec![ContentBlock::text(text::text(&response))]);
-    let structured = serde_json::to_value(response);
+    // By way of text, in which numbers have as many digits as they have in the answers of `/v1/retrieve`.
+    let structured = serde_json::to_string(&response).and_then(|text| serde_json::from_str(&text));
     let failed = |e: serde_json::Error| ErrorData::internal_error(e.to_string(), None);
     result.structured_content = Some(structured.map_err(failed)?);
     Ok(result.into())

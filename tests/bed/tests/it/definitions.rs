@@ -95,7 +95,7 @@ async fn rules_refuse_on_the_server_what_they_refuse_offline() {
             "/spec/sources/0/directory",
             json!({"path": "handbook"}),
             "spec.sources[0]",
-            "give exactly one of git, http, configMap, directory, push",
+            "give exactly one of git, http, bucket, configMap, directory, push",
         ),
         (
             "/spec/index/refresh/cron",
