@@ -145,7 +145,9 @@ fn rules_refuse_with_their_message_at_the_field() {
         ),
         (
             with("    configMap: {name: notes}", "    configMap:"),
-            &["14:5: spec.sources[2]: give exactly one of git, http, bucket, configMap, directory, push"],
+            &[
+                "14:5: spec.sources[2]: give exactly one of git, http, bucket, configMap, directory, push",
+            ],
         ),
         (
             with("interval: 10m", "interval: 10m, cron: \"0 3 * * 0\""),
