@@ -18,6 +18,14 @@ pub enum DeviceRequest {
 }
 
 impl DeviceRequest {
+    /// Whether this build can compute there, on this machine.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`] says why not.
+    pub fn check(self) -> Result<(), ModelError> {
+        self.open().map(drop)
+    }
+
     pub(crate) fn open(self) -> Result<Device, ModelError> {
         match self {
             Self::Auto | Self::Cpu => Ok(Device::flex()),

@@ -206,6 +206,12 @@ pub enum ModelError {
     /// The computation failed.
     #[error("the computation failed: {0}")]
     Compute(String),
+    /// The memory of the device is full.
+    #[error("the device is out of memory: {0}")]
+    OutOfMemory(String),
+    /// The device failed, and this process cannot compute on it any more.
+    #[error("the device failed: {0}")]
+    DeviceFailed(String),
     /// The caller stopped the work.
     #[error("the work was cancelled")]
     Cancelled,

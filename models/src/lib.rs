@@ -31,6 +31,7 @@ mod decoder;
 mod device;
 mod encoder;
 mod error;
+mod fault;
 mod gguf;
 mod hub;
 mod json;
@@ -53,6 +54,7 @@ pub use encoder::{
     Pooling, Role, TokenVectors, max_sim,
 };
 pub use error::ModelError;
+pub use fault::{Fault, kernel_fallbacks, kernel_fell_back};
 pub use hub::{HubOptions, fetch, fetch_tokenizer};
 pub use lora::{Adapter, AdapterBase, LoraConfig, Probe};
 pub use reference::ModelRef;

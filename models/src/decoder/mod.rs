@@ -335,9 +335,7 @@ fn adapters<'a>(texts: &[Text<'a>]) -> Vec<Option<&'a Adapter>> {
 }
 
 fn read(tensor: Tensor<2>) -> Result<Vec<f32>, ModelError> {
-    let data = tensor
-        .try_into_data()
-        .map_err(|e| ModelError::Compute(e.to_string()))?;
+    let data = tensor.try_into_data().map_err(ModelError::computing)?;
     data.try_into_vec::<f32>()
         .map_err(|e| ModelError::Compute(format!("{e:?}")))
 }
