@@ -39,7 +39,7 @@ pub use item::{Priority, WorkItem, owner, redelivery_pause};
 pub use lease::{Claim, Lease, Recorded, Reporter};
 pub use listeners::Listeners;
 pub use local::LocalBus;
-pub use worker::{Device, Worker};
+pub use worker::{Device, Trouble, Worker};
 
 /// The bus's results.
 pub type Result<T, E = BusError> = std::result::Result<T, E>;

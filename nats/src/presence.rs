@@ -26,11 +26,15 @@ const ASK: &str = "ctl.v1.workers";
 pub type Roster = Option<Arc<BTreeMap<String, Worker>>>;
 
 impl NatsBus {
-    /// Tells of a worker until `stop`, and then that it leaves.
+    /// Tells of a worker as it is, and of each change at once, until `stop`; and then that it leaves.
     ///
     /// # Errors
     /// When the connection was closed.
-    pub async fn advertise(&self, worker: &Worker, stop: &CancellationToken) -> Result<()> {
+    pub async fn advertise(
+        &self,
+        mut worker: watch::Receiver<Worker>,
+        stop: &CancellationToken,
+    ) -> Result<()> {
         let ledger = &self.shared.ledger;
         let asked = ledger.client.subscribe(ASK).await;
         let mut asked = asked.map_err(|e| ledger.unreachable("listen for who asks", &e))?;
@@ -41,12 +45,14 @@ impl NatsBus {
                 () = stop.cancelled() => break,
                 _ = beat.tick() => {}
                 Some(_) = asked.next() => {}
+                Ok(()) = worker.changed() => {}
             }
-            self.tell_of(worker).await?;
+            let now = worker.borrow_and_update().clone();
+            self.tell_of(&now).await?;
         }
         let leaving = Worker {
             leaving: true,
-            ..worker.clone()
+            ..worker.borrow().clone()
         };
         self.tell_of(&leaving).await
     }

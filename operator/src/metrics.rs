@@ -1,5 +1,7 @@
 //! What Prometheus reads of an operator, a worker or a fetcher.
 
+mod workers;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,13 +11,15 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use loci_bus::Priority;
-use loci_nats::{NatsBus, Roster};
+use loci_bus::{Priority, Worker};
+use loci_nats::NatsBus;
+use loci_worker::devices::Card;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::bind;
@@ -29,26 +33,6 @@ struct Queue {
     priority: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Class {
-    class: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfWorker {
-    class: String,
-    worker: String,
-    version: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfDevice {
-    class: String,
-    worker: String,
-    device: String,
-    compute_capability: String,
-}
-
 /// Whose work is told of.
 #[derive(Clone, Debug)]
 pub enum Scope {
@@ -56,6 +40,17 @@ pub enum Scope {
     All(Standing),
     /// Of one class.
     Class(String),
+    /// Of a worker's class, with how the worker is.
+    Worker(Own),
+}
+
+/// A worker of this process.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// What it tells of itself.
+    pub told: watch::Receiver<Worker>,
+    /// The device that it computes on.
+    pub card: Option<Card>,
 }
 
 struct Source {
@@ -98,9 +93,14 @@ impl Source {
     async fn text(&self) -> Result<String> {
         let mut registry = Registry::with_prefix("loci");
         self.queue(&mut registry).await?;
-        if let Scope::All(standing) = &self.scope {
-            workers(&mut registry, &self.bus.roster().borrow());
-            leadership(&mut registry, standing.term());
+        match &self.scope {
+            Scope::All(standing) => {
+                let roster = self.bus.roster().borrow().clone();
+                workers::all(&mut registry, roster.iter().flat_map(|all| all.values()));
+                leadership(&mut registry, standing.term());
+            }
+            Scope::Worker(own) => workers::own(&mut registry, own),
+            Scope::Class(_) => {}
         }
         let mut text = String::new();
         encode(&mut text, &registry)?;
@@ -114,9 +114,10 @@ impl Source {
         );
         let class = match &self.scope {
             Scope::All(_) => None,
-            Scope::Class(class) => Some(class.as_str()),
+            Scope::Class(class) => Some(class.clone()),
+            Scope::Worker(own) => Some(own.told.borrow().class.clone()),
         };
-        for found in self.bus.depths(class).await? {
+        for found in self.bus.depths(class.as_deref()).await? {
             let queue = Queue {
                 class: found.class,
                 priority: match found.priority {
@@ -142,40 +143,6 @@ fn leadership(registry: &mut Registry, led: Option<u64>) {
     registry.register("leads", "1 while this operator leads", leads);
     let help = "The term that this operator leads, 0 without an election";
     registry.register("leader_term", help, term);
-}
-
-fn workers(registry: &mut Registry, roster: &Roster) {
-    let count = Family::<Class, Gauge>::default();
-    let slots = Family::<OfWorker, Gauge>::default();
-    let memory = Family::<OfDevice, Gauge>::default();
-    for worker in roster.iter().flat_map(|all| all.values()) {
-        let class = Class {
-            class: worker.class.clone(),
-        };
-        count.get_or_create_owned(&class).inc();
-        let of = OfWorker {
-            class: worker.class.clone(),
-            worker: worker.id.clone(),
-            version: worker.version.clone(),
-        };
-        slots
-            .get_or_create_owned(&of)
-            .set(gauge(worker.slots as u64));
-        for device in &worker.devices {
-            let of = OfDevice {
-                class: worker.class.clone(),
-                worker: worker.id.clone(),
-                device: device.name.clone(),
-                compute_capability: device.compute_capability.clone(),
-            };
-            let memory = memory.get_or_create_owned(&of);
-            memory.inc_by(gauge(device.memory_bytes));
-        }
-    }
-    registry.register("workers", "Workers that are there", count);
-    registry.register("worker_slots", "Steps that a worker does at once", slots);
-    let help = "Memory of the GPUs that a worker sees, in bytes";
-    registry.register("worker_device_memory_bytes", help, memory);
 }
 
 fn gauge(value: u64) -> i64 {

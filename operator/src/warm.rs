@@ -127,6 +127,7 @@ impl Warm {
             store,
             pace: Arc::new(move || gate.yield_to_queries()),
             checkpoints: CHECKPOINTS,
+            card: None,
         };
         let yard = serve(&client, options, &context.store, &recall, tasks, shutdown).await?;
         let fetcher = match &options.serving {

@@ -35,6 +35,7 @@ mod status;
 mod steps;
 mod sweep;
 mod view;
+mod workers;
 pub mod world;
 
 pub use action::{Action, Decision, StepInput, Subject};
@@ -46,4 +47,5 @@ pub use sources::answered;
 pub use spec::{FieldError, Impact, Pipeline, impact};
 pub use status::refused;
 pub use sweep::{Fate, Presence, sweep};
+pub use workers::{Classes, Workers};
 pub use world::*;

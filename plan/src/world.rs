@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use loci_crds::run::StepName;
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate::SuiteScores;
 use crate::spec::Pipeline;
+use crate::workers::Workers;
 
 /// All that is known of one pipeline.
 ///
@@ -56,15 +56,6 @@ pub struct World {
     pub built: Option<Built>,
     /// Who is there to do steps; none when that is not known, or when the planner's own process does them all.
     pub workers: Option<Workers>,
-}
-
-/// Who is there to do steps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Workers {
-    /// The classes that have a worker.
-    pub classes: Arc<BTreeSet<String>>,
-    /// The class that reads this pipeline's sources; none when the planner's own process does.
-    pub fetch: Option<String>,
 }
 
 /// What a run that succeeded came to.

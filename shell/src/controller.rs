@@ -1,6 +1,6 @@
 //! One pipeline's loop: gather the world, plan, apply, wait.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -40,7 +40,7 @@ pub struct Shared {
     pub recall: Recall,
     /// Steps.
     pub dispatch: Dispatch,
-    /// The classes that have a worker; none when that is not known, or when this process does all steps.
+    /// The classes of the workers that are there; none when that is not known, or when this process does all steps.
     pub classes: watch::Receiver<Classes>,
     /// Sources.
     pub sources: Sources,
@@ -51,7 +51,7 @@ pub struct Shared {
 }
 
 /// Classes of workers.
-pub type Classes = Option<Arc<BTreeSet<String>>>;
+pub type Classes = Option<Arc<loci_plan::Classes>>;
 
 /// The loop of one pipeline.
 pub struct Controller {

@@ -3,12 +3,10 @@
 pub mod behavior;
 pub mod chunk;
 pub mod dataset;
-mod devices;
+pub mod devices;
 pub mod document;
 pub mod example;
 mod passages;
 pub mod service;
 pub mod source;
 pub mod step;
-
-pub use devices::devices;

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::devices::{Card, Item};
 use crate::step::{self, FetchContext, Reporter, StepContext, StepError, StepOutput, Way};
 use hands::Hands;
 
@@ -36,12 +37,21 @@ pub trait Work: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`StepError::reason`] names the kind.
     async fn work(&self, item: &WorkItem, reporter: &Reporter) -> Result<StepOutput, StepError>;
+
+    /// The device that it is done on, if that is none of the CPU's.
+    fn card(&self) -> Option<&Card> {
+        None
+    }
 }
 
 #[async_trait]
 impl Work for StepContext {
     async fn work(&self, item: &WorkItem, reporter: &Reporter) -> Result<StepOutput, StepError> {
         step::run(self, &item.pipeline, &payload(item)?, reporter).await
+    }
+
+    fn card(&self) -> Option<&Card> {
+        self.card.as_ref()
     }
 }
 
@@ -56,8 +66,9 @@ fn payload<T: DeserializeOwned>(item: &WorkItem) -> Result<T, StepError> {
     serde_json::from_value(item.payload.clone()).map_err(|e| StepError::Payload(e.to_string()))
 }
 
-/// Works until `shutdown`; what is under way then hears of it, and goes back into the queue. A step that can make way for
-/// something more urgent is asked to. A bus that does not answer is asked again, ever more slowly.
+/// Works until `shutdown`, or until the device that it is done on has failed as often as it may; what is under way then
+/// hears of it, and goes back into the queue. A step that can make way for something more urgent is asked to. A bus that
+/// does not answer is asked again, ever more slowly.
 pub async fn serve(
     queue: &dyn WorkQueue,
     class: &str,
@@ -68,6 +79,8 @@ pub async fn serve(
     let [first, longest] = PAUSES;
     let mut pause = first;
     let (slots, hands) = (slots.max(1), Hands::default());
+    let drained = work.card().map(Card::drained).unwrap_or_default();
+    let ending = shutdown.child_token();
     let free = Arc::new(Semaphore::new(slots));
     let mut busy = JoinSet::new();
     let turns = async {
@@ -78,8 +91,8 @@ pub async fn serve(
                 Ok(lease) => {
                     pause = first;
                     if let Some(lease) = lease {
-                        let (hands, shutdown) = (hands.clone(), shutdown.clone());
-                        busy.spawn(one(work.clone(), lease, hands, shutdown, slot));
+                        let (hands, ending) = (hands.clone(), ending.clone());
+                        busy.spawn(one(work.clone(), lease, hands, ending, slot));
                     }
                 }
                 Err(error) => {
@@ -92,10 +105,14 @@ pub async fn serve(
         }
     };
     tokio::select! {
+        // Before anything else is asked for.
+        biased;
         () = shutdown.cancelled() => {}
+        () = drained.cancelled() => {}
         () = turns => {}
         () = hands.watch(queue, class, slots) => {}
     }
+    ending.cancel();
     let [keeping, other] = ENDING;
     let patience = if hands.keep() { keeping } else { other };
     let ended = async { while busy.join_next().await.is_some() {} };
@@ -113,7 +130,7 @@ async fn one(
     work: impl Work,
     lease: Lease,
     hands: Hands,
-    shutdown: CancellationToken,
+    ending: CancellationToken,
     _slot: OwnedSemaphorePermit,
 ) {
     let item = lease.item();
@@ -121,13 +138,26 @@ async fn one(
     let span =
         tracing::info_span!("step", run = %item.run, step = %item.step, attempt = item.attempt);
     let held = hands.hold(priority, way.clone());
-    let reporter = Reporter::new(&lease).until(shutdown.clone()).with_way(way);
+    let reporter = Reporter::new(&lease).until(ending.clone()).with_way(way);
     let done = tracing::Instrument::instrument(work.work(item, &reporter), span).await;
     drop(held);
     if priority < Priority::P2 || matches!(done, Err(StepError::Yielded)) {
         hands.was_urgent();
     }
-    let ending = shutdown.is_cancelled() && !lease.cancelled().is_cancelled();
+    let ending = ending.is_cancelled() && !lease.cancelled().is_cancelled();
+    let failed = match &done {
+        Err(error) if error.device_failed() => {
+            let card = work.card();
+            card.map(|card| card.failed(&error.to_string(), lease.item().attempt))
+        }
+        _ => None,
+    };
+    match failed.map(|after| after.item) {
+        // Dropped, it is offered again after a pause.
+        Some(Item::Later) => return,
+        Some(Item::AtOnce) => return lease.give_back(),
+        Some(Item::Told) | None => {}
+    }
     match done {
         Err(why @ StepError::Elsewhere(_)) => {
             // Dropped, it is offered again after a pause.

@@ -147,6 +147,7 @@ impl Up {
             revisions: revisions.clone(),
             pace: Arc::new(move || gate.yield_to_queries()),
             checkpoints: CHECKPOINTS,
+            card: None,
         };
         let shared = Shared {
             dispatch: Dispatch::new(Arc::new(bus.clone()), store.clone(), Crew::Here),

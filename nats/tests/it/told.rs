@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use loci_bus::{Device, Dispatcher, Priority, Recorded, WorkItem, WorkQueue, Worker};
+use loci_bus::{Device, Dispatcher, Priority, Recorded, Trouble, WorkItem, WorkQueue, Worker};
 use loci_nats::{Depth, NatsBus, Roster};
 use loci_testbed::Nats;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::connect;
@@ -94,7 +95,7 @@ fn worker(id: &str, devices: Vec<Device>) -> Worker {
         slots: 2,
         version: "1.2.3".to_owned(),
         devices,
-        leaving: false,
+        ..Worker::default()
     }
 }
 
@@ -120,6 +121,7 @@ async fn a_worker_and_its_devices_are_in_the_roster_until_it_leaves() {
         name: name.to_owned(),
         memory_bytes,
         compute_capability: "8.9".to_owned(),
+        ..Device::default()
     };
     let devices = vec![
         device("NVIDIA L4", 24 << 30),
@@ -129,18 +131,33 @@ async fn a_worker_and_its_devices_are_in_the_roster_until_it_leaves() {
     let without = worker("without", Vec::new());
     let stop = CancellationToken::new();
     let advertise = |worker: &Worker, stop: CancellationToken| {
-        let (bus, worker) = (bus.clone(), worker.clone());
-        tokio::spawn(async move { bus.advertise(&worker, &stop).await })
+        let (bus, (changes, told)) = (bus.clone(), watch::channel(worker.clone()));
+        let advertised = tokio::spawn(async move { bus.advertise(told, &stop).await });
+        (changes, advertised)
     };
-    let leaves = advertise(&with, stop.clone());
+    let (changes, leaves) = advertise(&with, stop.clone());
     // One that is there before anybody asks, and one that comes later.
     let mut roster = planner.roster();
     let found = workers(&mut roster, |all| all.len() == 1).await;
     assert_eq!(found, std::slice::from_ref(&with));
     let stays = CancellationToken::new();
-    let other = advertise(&without, stays.clone());
+    let (nothing_changes, other) = advertise(&without, stays.clone());
+    drop(nothing_changes);
     let found = workers(&mut roster, |all| all.len() == 2).await;
-    assert_eq!(found, [with, without.clone()]);
+    assert_eq!(found, [with.clone(), without.clone()]);
+
+    // One that cannot go on says so at once, not with its next beat.
+    let failed = Worker {
+        trouble: Some(Trouble {
+            reason: "DeviceFailed".to_owned(),
+            message: "NVIDIA L4 failed twice".to_owned(),
+        }),
+        idle: true,
+        ..with
+    };
+    changes.send_replace(failed.clone());
+    let found = workers(&mut roster, |all| all.iter().any(|worker| worker.idle)).await;
+    assert_eq!(found, [failed, without.clone()]);
 
     stop.cancel();
     leaves.await.unwrap().unwrap();

@@ -16,6 +16,7 @@ use loci_shell::{FETCH, Resolver, SECRET_KEYS};
 use loci_worker::service::{self, FETCHES};
 use loci_worker::source::SourceSpec;
 use loci_worker::step::{FetchContext, Missing, SourceInput, SourceProvider, StepError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::IDLE;
@@ -78,7 +79,8 @@ pub async fn fetch(
         service::serve(&bus, &class, &context, FETCHES, shutdown.clone()).await;
         Ok(())
     };
-    let advertised = async { Ok(bus.advertise(&told, &shutdown).await?) };
+    let (_unchanged, told) = watch::channel(told);
+    let advertised = async { Ok(bus.advertise(told, &shutdown).await?) };
     tokio::try_join!(metrics, work, advertised, stays(&bus, &shutdown))?;
     bus.close().await;
     Ok(())

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use loci_bus::{Device, Dispatcher, Outcome, Priority, WorkItem, WorkQueue, Worker};
+use loci_bus::{Device, Dispatcher, Outcome, Priority, Trouble, WorkItem, WorkQueue, Worker};
 use loci_nats::{NatsBus, NatsOptions};
-use loci_operator::{Scope, serve_metrics};
+use loci_operator::{Own, Scope, serve_metrics};
 use loci_testbed::Nats;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::lasting::leftover;
@@ -49,6 +50,7 @@ fn device(name: &str, gigabytes: u64, capability: &str) -> Device {
         name: name.to_owned(),
         memory_bytes: gigabytes << 30,
         compute_capability: capability.to_owned(),
+        ..Device::default()
     }
 }
 
@@ -63,7 +65,21 @@ fn worker() -> Worker {
             device("NVIDIA H100", 80, "9.0"),
             device("NVIDIA L4", 24, "8.9"),
         ],
-        leaving: false,
+        ..Worker::default()
+    }
+}
+
+/// One of the same class whose card is too small for it.
+fn refused() -> Worker {
+    Worker {
+        id: "worker-8".to_owned(),
+        trouble: Some(Trouble {
+            reason: "BelowClass".to_owned(),
+            message: "NVIDIA T4 has 15.0 GiB of memory and the class asks for 20.0 GiB".to_owned(),
+        }),
+        idle: true,
+        devices: vec![device("NVIDIA T4", 15, "7.5")],
+        ..worker()
     }
 }
 
@@ -97,8 +113,10 @@ async fn an_operator_tells_what_waits_who_works_and_on_what() {
     let bus = NatsBus::connect(options.clone()).await.unwrap();
     let lease = work(&bus).await;
     let stop = CancellationToken::new();
-    let (told_by, leaves) = (bus.clone(), stop.clone());
-    let advertised = tokio::spawn(async move { told_by.advertise(&worker(), &leaves).await });
+    let advertised = [worker(), refused()].map(|worker| {
+        let (told_by, leaves, told) = (bus.clone(), stop.clone(), watch::channel(worker).1);
+        tokio::spawn(async move { told_by.advertise(told, &leaves).await })
+    });
 
     let address = free();
     let running = site
@@ -111,7 +129,11 @@ async fn an_operator_tells_what_waits_who_works_and_on_what() {
     lines.extend([
         r#"loci_queue_depth{class="gpu",priority="p2"} 1"#,
         r#"loci_queue_held{class="gpu",priority="p2"} 0"#,
+        // One takes nothing.
         r#"loci_workers{class="gpu"} 1"#,
+        r#"loci_worker_ready{class="gpu",worker="worker-7"} 1"#,
+        r#"loci_worker_ready{class="gpu",worker="worker-8"} 0"#,
+        r#"loci_worker_without_device{class="gpu",worker="worker-8",reason="BelowClass"} 1"#,
         r#"loci_worker_slots{class="gpu",worker="worker-7",version="1.2.3"} 2"#,
         // Two of a kind count together.
         r#"loci_worker_device_memory_bytes{class="gpu",worker="worker-7",device="NVIDIA L4",compute_capability="8.9"} 51539607552"#,
@@ -122,11 +144,13 @@ async fn an_operator_tells_what_waits_who_works_and_on_what() {
     let output = Value::Null;
     lease.finish(Outcome::Done { output }).await.unwrap();
     stop.cancel();
-    advertised.await.unwrap().unwrap();
+    for advertised in advertised {
+        advertised.await.unwrap().unwrap();
+    }
     let idle = [r#"loci_queue_held{class="cpu",priority="p0"} 0"#];
     tells(address, &idle).await;
     let started = Instant::now();
-    while told(address).await.contains("worker-7") {
+    while told(address).await.contains("worker-") {
         assert!(
             started.elapsed() < PATIENCE,
             "a worker that left is told of"
@@ -143,9 +167,19 @@ async fn a_worker_tells_what_waits_for_its_class() {
     let bus = NatsBus::connect(options).await.unwrap();
     let lease = work(&bus).await;
     let (address, stop) = (free(), CancellationToken::new());
-    let scope = Scope::Class("cpu".to_owned());
+    let (_unchanged, told) = watch::channel(Worker {
+        class: "cpu".to_owned(),
+        ..worker()
+    });
+    loci_models::kernel_fell_back("attention", "NVRTC is not here");
+    let scope = Scope::Worker(Own { told, card: None });
     let serving = tokio::spawn(serve_metrics(address, bus.clone(), scope, stop.clone()));
-    let text = tells(address, &OF_CPU).await;
+    let mut lines = OF_CPU.to_vec();
+    lines.extend([
+        r#"loci_worker_ready{class="cpu",worker="worker-7"} 1"#,
+        r#"loci_worker_kernel_fallbacks_total{kernel="attention"} 1"#,
+    ]);
+    let text = tells(address, &lines).await;
     assert!(!text.contains("gpu"), "{text}");
     drop(lease);
     stop.cancel();

@@ -7,7 +7,7 @@ use loci_crds::run::{RunPhase, StepName};
 use loci_crds::{MemoryRelease, MemoryRun};
 
 use super::findings::message_of;
-use super::work::absent;
+use super::work::{absent, waits};
 use crate::budget;
 use crate::clock::stamp;
 use crate::judge::sentence;
@@ -88,7 +88,7 @@ fn at_work(view: &View<'_>, run: &MemoryRun) -> String {
         return format!("{name} waits to begin");
     }
     if let Some(class) = absent(view, run) {
-        return format!("{name} waits: no worker of class {class} is there to do its next step");
+        return waits(view, name, class);
     }
     match view.hours(run, run.open().unwrap_or(StepName::Snapshot)) {
         Hours::Open(_) if run.reason() == RETRYING => format!("{name}: {}", message_of(run)),

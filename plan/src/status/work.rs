@@ -18,14 +18,20 @@ pub(super) fn of_spec(trigger: RunTrigger) -> bool {
 pub(super) fn at_work(view: &View<'_>, run: &MemoryRun) -> (&'static str, String) {
     let name = run.name();
     match absent(view, run) {
-        Some(class) => (
-            "NoWorker",
-            format!("{name} waits: no worker of class {class} is there to do its next step"),
-        ),
+        Some(class) => ("NoWorker", waits(view, name, class)),
         None => match run.reason() {
             RETRYING => (RETRYING, format!("{name}: {}", message_of(run))),
             _ => ("Running", format!("{name} is under way")),
         },
+    }
+}
+
+/// That a run waits for a worker of a class, and why those take no steps that are there.
+pub(super) fn waits(view: &View<'_>, name: &str, class: &str) -> String {
+    let workers = view.world.workers.as_ref();
+    match workers.and_then(|workers| workers.classes.idle.get(class)) {
+        Some(why) => format!("{name} waits: no worker of class {class} takes steps: {why}"),
+        None => format!("{name} waits: no worker of class {class} is there to do its next step"),
     }
 }
 
@@ -54,5 +60,5 @@ pub(super) fn absent<'a>(view: &View<'a>, run: &MemoryRun) -> Option<&'a str> {
         | StepName::Train
         | StepName::Evaluate => &view.pipeline.class,
     };
-    (!workers.classes.contains(class)).then_some(class)
+    (!workers.classes.at_work.contains(class)).then_some(class)
 }

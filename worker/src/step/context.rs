@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::models::{Decoders, Encoders};
 use super::{Revisions, StepError};
+use crate::devices::Card;
 use crate::document::Parsers;
 
 /// The surroundings of a worker's steps.
@@ -30,6 +31,8 @@ pub struct StepContext {
     pub pace: Arc<dyn Fn() + Send + Sync>,
     /// How often a training writes down where it is: what a crash costs at most. [`CHECKPOINTS`] is what the shells take.
     pub checkpoints: Duration,
+    /// The device that models compute on; none for the CPU.
+    pub card: Option<Card>,
 }
 
 /// How often a training writes down where it is.

@@ -1,20 +1,21 @@
 //! Embed: cuts what changed into passages and gives vectors to those that have none yet.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use loci_bus::Unit;
 use loci_digest::Digest;
 use loci_index::{Document, Revision};
-use loci_models::{Encoder, Role, TextTokenizer};
+use loci_models::{EmbedProgress, Embeddings, Encoder, ModelError, Role, TextTokenizer};
 
 use super::cut::cut;
 use super::delta::{DELTA, DeltaManifest, EmbedOutput, bytes, floats};
 use super::evaluate::cancelled;
 use super::{Directory, Reporter, SNAPSHOT, Snapshot, StepContext, StepError, StepInput, blocking};
 use crate::chunk::{ChunkerConfig, TokenCounter};
+use crate::devices::{Card, in_batches};
 
 /// Passages embedded between two records in the store: what a crash costs at most.
 const SHARD: usize = 1024;
@@ -236,10 +237,11 @@ impl Embedding<'_> {
         }
         let (encoder, total) = (self.encoder.clone(), self.total);
         let (reporter, pace) = (reporter.clone(), self.context.pace.clone());
+        let card = self.context.card.clone();
         let started = std::time::Instant::now();
         let embedded = blocking(move || {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let mut progress = |p: loci_models::EmbedProgress| {
+            let mut progress = |p: EmbedProgress| {
                 let rate = p.tokens as f64 / started.elapsed().as_secs_f64().max(1e-3);
                 let message = format!("{} tokens, {rate:.0} tokens/s", tokens + p.tokens as u64);
                 reporter.report(
@@ -251,9 +253,7 @@ impl Embedding<'_> {
                 pace();
                 reporter.flow()
             };
-            encoder
-                .embed(&texts, Role::Passage, &mut progress)
-                .map_err(cancelled)
+            passages(&encoder, card.as_ref(), &texts, &mut progress).map_err(cancelled)
         })
         .await?;
         let pack = Bytes::from(bytes(&embedded.vectors));
@@ -265,5 +265,85 @@ impl Embedding<'_> {
             store.get(&winner).await?
         };
         Ok((pack, embedded.tokens as u64))
+    }
+}
+
+/// Embeds passages: all together, or as many at once as the device has room for.
+fn passages(
+    encoder: &Encoder,
+    card: Option<&Card>,
+    texts: &[&str],
+    progress: &mut dyn FnMut(EmbedProgress) -> ControlFlow<()>,
+) -> Result<Embeddings, ModelError> {
+    let Some(card) = card else {
+        return encoder.embed(texts, Role::Passage, progress);
+    };
+    let model = encoder.identity().digest().to_string();
+    let mut done = EmbedProgress::default();
+    let batch = |batch: Range<usize>| {
+        let before = done;
+        let embedded = encoder.embed(&texts[batch.clone()], Role::Passage, &mut |now| {
+            progress(EmbedProgress {
+                texts: before.texts + now.texts,
+                tokens: before.tokens + now.tokens,
+            })
+        })?;
+        done.texts += batch.len();
+        done.tokens += embedded.tokens;
+        Ok(embedded)
+    };
+    let ran_out = |size| card.ran_out(&model, size);
+    let parts = in_batches(texts.len(), card.most(&model), batch, ran_out)?;
+    card.worked();
+    Ok(Embeddings {
+        dimensions: encoder.dimensions(),
+        tokens: parts.iter().map(|part| part.tokens).sum(),
+        truncated: parts.iter().map(|part| part.truncated).sum(),
+        vectors: parts.into_iter().flat_map(|part| part.vectors).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use loci_bus::Device;
+    use loci_models::DeviceRequest;
+    use loci_testbed::root;
+
+    use super::*;
+
+    #[test]
+    fn vectors_are_the_same_however_few_passages_a_device_has_room_for() {
+        let tiny = root().join("models/tests/reference/tiny");
+        let encoder = Encoder::load(&tiny, DeviceRequest::Cpu).unwrap();
+        let texts = ["the", "of", "and a", "in the", "to"];
+        let state = tempfile::tempdir().unwrap();
+        let device = Device {
+            uuid: "GPU-1".to_owned(),
+            ..Device::default()
+        };
+        let card = Card::new(device, state.path());
+        let seen = std::cell::RefCell::new(Vec::new());
+        let embed = |card: Option<&Card>| {
+            seen.borrow_mut().clear();
+            let mut progress = |now: EmbedProgress| {
+                seen.borrow_mut().push((now.texts, now.tokens));
+                ControlFlow::Continue(())
+            };
+            passages(&encoder, card, &texts, &mut progress).unwrap()
+        };
+        let whole = embed(None);
+        let all = (texts.len(), whole.tokens);
+        assert_eq!(seen.borrow().last(), Some(&all));
+        for most in [texts.len(), 2, 1] {
+            card.ran_out(&encoder.identity().digest().to_string(), 2 * most);
+            let parts = embed(Some(&card));
+            assert_eq!(parts.vectors, whole.vectors, "{most} at once");
+            assert_eq!(
+                (parts.tokens, parts.truncated),
+                (whole.tokens, whole.truncated)
+            );
+            assert_eq!(seen.borrow().last(), Some(&all));
+            assert!(seen.borrow().is_sorted() && seen.borrow().len() >= texts.len().div_ceil(most));
+        }
     }
 }

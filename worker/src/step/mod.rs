@@ -26,6 +26,7 @@ mod train;
 mod upload;
 
 use loci_digest::Digest;
+use loci_models::{Fault, ModelError};
 use loci_plan::spec::{Fusion, Rerank};
 use serde::{Deserialize, Serialize};
 
@@ -197,13 +198,13 @@ pub enum StepError {
     Sink(SourceError),
     /// The embedder cannot be loaded.
     #[error("spec.embedder.model: {0}")]
-    Embedder(#[source] loci_models::ModelError),
+    Embedder(#[source] ModelError),
     /// What is found cannot be put into another order.
     #[error("spec.retrieval.rerank.model: {0}")]
     Rerank(String),
     /// The model, at work.
     #[error(transparent)]
-    Model(#[from] loci_models::ModelError),
+    Model(#[from] ModelError),
     /// Documents that are no text cannot be read here.
     #[error(transparent)]
     Parser(#[from] ParserError),
@@ -241,12 +242,29 @@ impl StepError {
             Self::Collect(error) => error.reason(),
             Self::Train(error) => error.reason(),
             Self::Store(_) | Self::Sink(_) | Self::Upload(_) => "StoreError",
-            Self::Embedder(_) | Self::Rerank(_) | Self::Model(_) => "ModelError",
+            Self::Embedder(error) | Self::Model(error) => match error {
+                ModelError::OutOfMemory(_) => "DeviceOutOfMemory",
+                ModelError::DeviceFailed(_) => "DeviceFailed",
+                _ => "ModelError",
+            },
+            Self::Rerank(_) => "ModelError",
             Self::Parser(_) => "ParserFailed",
             Self::Index(_) => "IndexError",
             Self::File { .. } => "FileError",
             Self::Format(_) => "FormatError",
             Self::Task(_) => "TaskFailed",
+        }
+    }
+
+    /// Whether the device that computed has failed, and not the step.
+    pub fn device_failed(&self) -> bool {
+        match self {
+            Self::Embedder(error) | Self::Model(error) => {
+                matches!(error, ModelError::DeviceFailed(_))
+            }
+            // A backend that panics says so in the same words.
+            Self::Task(text) => Fault::of(text) == Some(Fault::Failed),
+            _ => false,
         }
     }
 
@@ -314,4 +332,33 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| StepError::Task(e.to_string()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_failed_is_told_from_a_step_that_did() {
+        let failed = || ModelError::DeviceFailed("CUDA_ERROR_ASSERT".to_owned());
+        for error in [
+            StepError::Model(failed()),
+            StepError::Embedder(failed()),
+            StepError::Task("task 7 panicked with message \"The device is poisoned\"".to_owned()),
+        ] {
+            assert!(error.device_failed(), "{error}");
+        }
+        let full = StepError::Model(ModelError::OutOfMemory(
+            "CUDA_ERROR_OUT_OF_MEMORY".to_owned(),
+        ));
+        assert_eq!(full.reason(), "DeviceOutOfMemory");
+        for error in [
+            full,
+            StepError::Cancelled,
+            StepError::Model(ModelError::Compute("not finite".to_owned())),
+            StepError::Task("task 7 panicked".to_owned()),
+        ] {
+            assert!(!error.device_failed(), "{error}");
+        }
+    }
 }

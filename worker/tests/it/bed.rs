@@ -49,6 +49,7 @@ impl Bed {
             store,
             pace: Arc::new(|| {}),
             checkpoints: CHECKPOINTS,
+            card: None,
         };
         Self {
             context,

@@ -8,6 +8,7 @@ mod behavior;
 mod bucket;
 mod collect;
 mod directory;
+mod drain;
 mod escalation;
 mod git;
 mod http;
