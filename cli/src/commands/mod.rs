@@ -2,6 +2,7 @@
 
 mod adapters;
 pub mod advise;
+mod devices;
 mod election;
 mod fetcher;
 mod inspect;
@@ -83,6 +84,7 @@ enum Command {
     Tune(intend::Tune),
     /// Says where this memory belongs and what it costs
     Advise(advise::Advise),
+    Devices(devices::Devices),
     #[command(subcommand)]
     Bench(Bench),
     /// Does on a Kubernetes cluster what `loci up` does on one machine, for MemoryPipelines that are applied there
@@ -134,6 +136,7 @@ impl Cli {
             Command::Refresh(refresh) => refresh.run(&shared),
             Command::Tune(tune) => tune.run(&shared),
             Command::Advise(advise) => advise.run(&shared),
+            Command::Devices(devices) => devices.run(&shared).await,
             Command::Bench(bench) => bench.run(&shared).await,
             Command::Operator(operator) => operator.run(&shared).await,
             Command::Worker(worker) => worker.run(&shared).await,

@@ -5,6 +5,7 @@ mod adapters;
 mod admission;
 mod bench;
 mod cluster;
+mod devices;
 mod documents;
 mod forgetting;
 mod harness;
