@@ -41,6 +41,26 @@ fn wrong_values_are_refused_by_name() {
             "workers[0].class=a,workers[0].replicas=1,workers[0].checkpoints=often",
             "/workers/0/checkpoints",
         ),
+        (
+            "workers[0].class=a,workers[0].replicas=1,workers[0].device=tpu",
+            "/workers/0/device",
+        ),
+        (
+            "workers[0].class=a,workers[0].replicas=1,workers[0].requires.memory=lots",
+            "/workers/0/requires/memory",
+        ),
+        (
+            "workers[0].class=a,workers[0].replicas=1,workers[0].requires.computeCapability=sm_80",
+            "/workers/0/requires/computeCapability",
+        ),
+        (
+            "workers[0].class=a,workers[0].replicas=1,workers[0].requires.cores=1",
+            "'cores' not allowed",
+        ),
+        (
+            "workers[0].class=a,workers[0].replicas=1,workers[0].device=cpu,workers[0].requires.memory=20Gi",
+            "the class a asks for a GPU by requires, and for none by device: cpu",
+        ),
         ("recall.replicas=0", "/recall/replicas"),
         ("recall.queriers[0].pods=x", "'pods' not allowed"),
         ("nats.replicas=2", "/nats/replicas"),
@@ -78,13 +98,29 @@ fn workers_go_to_the_devices_of_their_class() {
     assert_eq!(gpu["tolerations"][0]["key"], "nvidia.com/gpu");
     let container = &gpu["containers"][0];
     assert_eq!(container["resources"]["limits"]["nvidia.com/gpu"], 1);
-    assert!(
-        container["args"]
-            .as_array()
-            .unwrap()
-            .contains(&json!("--class=gpu-l4"))
-    );
+    let args = |spec: &Value| spec["containers"][0]["args"].as_array().unwrap().clone();
+    for arg in [
+        "--class=gpu-l4",
+        "--device=cuda",
+        "--require-memory=20Gi",
+        "--require-capability=8.9",
+    ] {
+        assert!(args(&gpu).contains(&json!(arg)), "{arg}");
+    }
+    let image = container["image"].as_str().unwrap();
+    assert!(image.starts_with("ghcr.io/loci-dev/loci-gpu:"), "{image}");
+    // A pod whose card is none that the class may use is not ready.
+    let probe = json!({"httpGet": {"path": "/readyz", "port": "status"}, "periodSeconds": 5});
+    assert_eq!(container["readinessProbe"], probe);
+    let status = json!({"name": "status", "containerPort": 7701, "protocol": "TCP"});
+    assert!(container["ports"].as_array().unwrap().contains(&status));
+    assert!(args(&gpu).contains(&json!("--status=0.0.0.0:7701")));
     let cpu = spec("loci-worker-cpu");
+    let image = cpu["containers"][0]["image"].as_str().unwrap();
+    assert!(image.starts_with("ghcr.io/loci-dev/loci:"), "{image}");
+    assert!(args(&cpu).contains(&json!("--device=cpu")));
+    let require = |arg: &Value| arg.as_str().unwrap().starts_with("--require");
+    assert!(!args(&cpu).iter().any(require));
     for field in ["runtimeClassName", "nodeSelector", "tolerations"] {
         assert!(
             cpu.get(field)
@@ -92,6 +128,18 @@ fn workers_go_to_the_devices_of_their_class() {
             "{field}"
         );
     }
+}
+
+#[test]
+fn a_class_that_says_nothing_of_devices_takes_those_that_there_are() {
+    let all = rendered(&["--set=workers[0].class=a,workers[0].replicas=1,metrics.enabled=false"]);
+    let spec = &named(&all, "Deployment", "loci-worker-a")["spec"]["template"]["spec"];
+    let container = &spec["containers"][0];
+    let args = container["args"].as_array().unwrap();
+    assert!(args.contains(&json!("--device=auto")), "{args:?}");
+    // Whether it takes steps is told also where nobody reads metrics.
+    let status = json!([{"name": "status", "containerPort": 7701, "protocol": "TCP"}]);
+    assert_eq!(container["ports"], status);
 }
 
 #[test]
