@@ -126,8 +126,8 @@ impl Engine {
         let begun = Instant::now();
         let (access, asked) = (question.access, question.filter);
         if let Some(asked) = &asked {
-            asked.check()?;
-            self.revision.check_fields(asked, access.filter())?;
+            let known = || self.revision.check_fields(asked, access.filter());
+            asked.check().and_then(|()| known()).map_err(of_request)?;
         }
         let filter = access.narrow(asked);
         let start = Instant::now();
@@ -287,4 +287,15 @@ pub(crate) fn touch(directory: &Path, between: &mut dyn FnMut()) -> io::Result<u
         }
     }
     Ok(total)
+}
+
+/// A field of a request's filter, by where it stands.
+fn of_request(error: IndexError) -> IndexError {
+    match error {
+        IndexError::Filter { field, reason } => IndexError::Filter {
+            field: format!("filters.{field}"),
+            reason,
+        },
+        other => other,
+    }
 }

@@ -93,9 +93,21 @@ async fn run(
         tokio::time::sleep(LAST_WORDS).await;
     };
     let follow = async {
-        match &guard.auth {
-            Auth::Bearer(tokens) => tokens.follow().await,
-            Auth::Off | Auth::Anyone => std::future::pending().await,
+        let readers = async {
+            match &guard.auth {
+                Auth::Bearer(tokens) => tokens.follow().await,
+                Auth::Off | Auth::Anyone => std::future::pending().await,
+            }
+        };
+        let writers = async {
+            match &guard.recall.options().writers {
+                Some(tokens) => tokens.follow().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            never = readers => never,
+            never = writers => never,
         }
     };
     tokio::select! {

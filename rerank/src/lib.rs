@@ -25,6 +25,8 @@ pub const VERSION: u32 = 1;
 
 /// Passages that there must be for an order.
 const FEWEST: usize = 2;
+/// Passages that are compared before the next are read: what is held of them is bounded, and the limit is seen in between.
+const AT_ONCE: usize = 16;
 
 /// Why a revision cannot be re-ranked as it says.
 #[derive(Debug, thiserror::Error)]
@@ -188,16 +190,31 @@ impl Reranker {
         progress: &mut dyn FnMut(EmbedProgress) -> ControlFlow<()>,
     ) -> Result<Vec<f32>, ModelError> {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        match &self.model {
-            Model::Cross(cross) => cross.score(query, &texts, progress),
+        let asked = match &self.model {
+            Model::Cross(_) => None,
             Model::Late(encoder) => {
                 let mut going_on = |_| ControlFlow::Continue(());
-                let asked = encoder.token_vectors(&[query], Role::Query, &mut going_on)?;
-                let said = encoder.token_vectors(&texts, Role::Passage, progress)?;
-                let score = |text| max_sim(asked.of(0), said.of(text), said.dimensions);
-                Ok((0..said.len()).map(score).collect())
+                Some(encoder.token_vectors(&[query], Role::Query, &mut going_on)?)
+            }
+        };
+        let asked = asked.as_ref().map_or(&[][..], |asked| asked.of(0));
+        let mut scores = Vec::with_capacity(texts.len());
+        for part in texts.chunks(AT_ONCE) {
+            let before = scores.len();
+            let mut counted = |done: EmbedProgress| {
+                let texts = before + done.texts;
+                progress(EmbedProgress { texts, ..done })
+            };
+            match &self.model {
+                Model::Cross(cross) => scores.extend(cross.score(query, part, &mut counted)?),
+                Model::Late(encoder) => {
+                    let said = encoder.token_vectors(part, Role::Passage, &mut counted)?;
+                    let score = |text| max_sim(asked, said.of(text), said.dimensions);
+                    scores.extend((0..said.len()).map(score));
+                }
             }
         }
+        Ok(scores)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::FEWEST;
+
 /// The share of a new measurement in the estimate.
 const NEW: f64 = 0.2;
 
@@ -15,38 +17,52 @@ const DOUBT: f64 = 0.98;
 
 /// A moving estimate of what one passage costs. All queries share it.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(Mutex<Option<f64>>);
+pub(crate) struct Pace(Mutex<Estimate>);
+
+#[derive(Debug, Default)]
+struct Estimate {
+    cost: Option<f64>,
+    /// The most time that a query had.
+    most: f64,
+}
 
 impl Pace {
     /// How many passages fit into `left`: any number, as long as nothing has been measured.
     pub fn fitting(&self, left: Duration) -> usize {
-        match *self.lock() {
-            Some(cost) if cost > 0.0 => (left.as_secs_f64() * PLANNED / cost) as usize,
+        let left = left.as_secs_f64();
+        let mut estimate = self.lock();
+        estimate.most = estimate.most.max(left);
+        match estimate.cost {
+            Some(cost) if cost > 0.0 => (left * PLANNED / cost) as usize,
             _ => usize::MAX,
         }
     }
 
     /// What a passage costs by the estimate.
     pub fn cost(&self) -> Duration {
-        let cost = self.lock().unwrap_or_default();
+        let cost = self.lock().cost.unwrap_or_default();
         Duration::try_from_secs_f64(cost).unwrap_or(Duration::MAX)
     }
 
     /// So many passages took so long; when none was done, the first one had taken longer.
     pub fn took(&self, time: Duration, passages: usize) {
         let new = time.as_secs_f64() / passages.max(1) as f64;
-        let mut cost = self.lock();
+        let cost = &mut self.lock().cost;
         *cost = Some(cost.map_or(new, |old| old + NEW * (new - old)));
     }
 
-    /// The estimate let a query go without.
+    /// A query went without. That is the estimate's doing only where no query has the time by it.
     pub fn missed(&self) {
-        if let Some(cost) = &mut *self.lock() {
+        let estimate = &mut *self.lock();
+        let planned = estimate.most * PLANNED;
+        if let Some(cost) = &mut estimate.cost
+            && planned / *cost < FEWEST as f64
+        {
             *cost *= DOUBT;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<f64>> {
+    fn lock(&self) -> MutexGuard<'_, Estimate> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,5 +100,17 @@ mod tests {
             queries += 1;
         }
         assert!((100..400).contains(&queries), "{queries}");
+    }
+
+    #[test]
+    fn queries_without_time_say_nothing_of_the_cost() {
+        let pace = Pace::default();
+        pace.took(MS(100), 10);
+        assert_eq!(pace.fitting(MS(101)), 8);
+        for _ in 0..500 {
+            assert_eq!(pace.fitting(MS(0)), 0);
+            pace.missed();
+        }
+        assert_eq!(pace.fitting(MS(101)), 8);
     }
 }

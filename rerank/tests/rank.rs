@@ -145,3 +145,15 @@ fn a_cross_encoder_must_be_given_and_be_the_one_that_was_judged() {
     let error = Reranker::new(&says, &encoder(), None).unwrap_err();
     assert!(error.to_string().contains("none is given"), "{error}");
 }
+
+#[test]
+fn when_the_time_is_over_before_all_are_compared_the_order_stays() {
+    let reranker = Reranker::new(&late(40), &encoder(), None).unwrap();
+    // Each is cut at the tokens that the model takes: more than one batch together.
+    let long = "the thing ".repeat(60);
+    let found = hits(&[long.as_str(); 40]);
+    let left = Duration::from_nanos(1);
+    let ranked = reranker.rank(QUERY, found.clone(), Some(left)).unwrap();
+    assert_eq!(ranked.outcome, Outcome::Skipped(Skip::Deadline { left }));
+    assert_eq!((ranked.hits, ranked.scores), (found, vec![None; 40]));
+}

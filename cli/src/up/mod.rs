@@ -98,7 +98,7 @@ impl Up {
             Some(path) => Auth::Bearer(Tokens::from_file(path)?),
             None => Auth::Off,
         };
-        let writers = self.write_token_file.as_deref().map(Tokens::from_file);
+        let writers = self.write_token_file.as_deref().map(Tokens::of_writers);
         let writers = writers.transpose()?;
         let state = State::create(directory)?;
         let lock = state.lock()?;

@@ -10,6 +10,8 @@ use crate::value::MetaValue;
 
 /// Conditions within conditions that are followed.
 const MAX_DEPTH: usize = 32;
+/// Conditions and values that are evaluated. Each may cost a look at every passage.
+const MAX_PARTS: usize = 1024;
 
 impl Filter {
     /// Reads the JSON form; `at` names where it stands, for errors ("filters").
@@ -17,7 +19,25 @@ impl Filter {
     /// # Errors
     /// [`IndexError::Filter`] with the place and the reason.
     pub fn from_json(json: &Value, at: &str) -> Result<Self> {
-        object(json, at, MAX_DEPTH)
+        let filter = object(json, at, MAX_DEPTH)?;
+        match filter.parts() {
+            0..=MAX_PARTS => Ok(filter),
+            parts => Err(error(
+                at,
+                format!(
+                    "{parts} conditions and values are more than the {MAX_PARTS} that are evaluated: ask by a range, a prefix, or a field that has fewer values"
+                ),
+            )),
+        }
+    }
+
+    fn parts(&self) -> usize {
+        match self {
+            Self::In(_, values) => values.len(),
+            Self::And(parts) | Self::Or(parts) => 1 + parts.iter().map(Self::parts).sum::<usize>(),
+            Self::Not(inner) => 1 + inner.parts(),
+            Self::Equals(..) | Self::Range(..) | Self::Exists(_) | Self::Prefix(..) => 1,
+        }
     }
 }
 

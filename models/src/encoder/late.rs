@@ -6,7 +6,7 @@ use super::batch::pack;
 use super::bert::to_unit;
 use super::{EmbedProgress, Encoder, Role, WINDOW, of_each};
 use crate::ModelError;
-use crate::kernels::product::{View, product};
+use crate::kernels::product::{View, product_alone};
 
 /// The vectors of the tokens of some texts.
 #[derive(Clone, Debug)]
@@ -109,13 +109,7 @@ pub fn max_sim(query: &[f32], passage: &[f32], dimensions: usize) -> f32 {
     let (query, passage) = (&query[..asked * width], &passage[..said * width]);
     let mut products = vec![0.0; said * asked];
     let query = View::new(query, asked, width).transposed();
-    product(
-        &mut products,
-        false,
-        1.0,
-        View::new(passage, said, width),
-        query,
-    );
+    product_alone(&mut products, View::new(passage, said, width), query);
     let mut best = vec![f32::NEG_INFINITY; asked];
     for row in products.chunks_exact(asked) {
         best.iter_mut().zip(row).for_each(|(b, v)| *b = b.max(*v));

@@ -108,13 +108,14 @@ impl Network {
     }
 }
 
-/// The next batch that is done. A thread of the pool works meanwhile: it may be the only one.
+/// The next batch that is done. A thread of the pool works on its own batches meanwhile: it may be the only one. Not on
+/// what others gave to the pool: that may be a whole query, for which this call would wait.
 fn next<T>(receiver: &Receiver<T>) -> T {
     loop {
         if let Ok(done) = receiver.try_recv() {
             return done;
         }
-        let worked = rayon::yield_now() == Some(rayon::Yield::Executed);
+        let worked = rayon::yield_local() == Some(rayon::Yield::Executed);
         if !worked && let Ok(done) = receiver.recv_timeout(PATIENCE) {
             return done;
         }

@@ -117,14 +117,30 @@ pub(super) unsafe fn multiply(
 
 /// `out = scale a b`, or with `keep` `out += scale a b`. `out` is row-major and has nothing else.
 pub(crate) fn product(out: &mut [f32], keep: bool, scale: f32, a: View<'_>, b: View<'_>) {
+    // gemm itself sees whether threads pay.
+    product_by(out, keep, scale, (a, b), gemm::Parallelism::Rayon(0));
+}
+
+/// `out = a b` on the calling thread, which takes up nobody else's work meanwhile.
+pub(crate) fn product_alone(out: &mut [f32], a: View<'_>, b: View<'_>) {
+    product_by(out, false, 1.0, (a, b), SERIAL);
+}
+
+fn product_by(
+    out: &mut [f32],
+    keep: bool,
+    scale: f32,
+    (a, b): (View<'_>, View<'_>),
+    parallelism: gemm::Parallelism,
+) {
     assert_eq!(out.len(), a.rows * b.columns);
     let target = Target {
         start: out.as_mut_ptr(),
         stride: b.columns,
         keep,
     };
-    // SAFETY: `out` is borrowed for the call and has the product's size. gemm itself sees whether threads pay.
-    unsafe { multiply(target, scale, a, b, gemm::Parallelism::Rayon(0)) };
+    // SAFETY: `out` is borrowed for the call and has the product's size.
+    unsafe { multiply(target, scale, a, b, parallelism) };
 }
 
 /// `out = a weightᵀ`, or with `keep` `out += a weightᵀ`, for a row-major weight. gemm would read such a weight

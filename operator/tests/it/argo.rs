@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kube::ResourceExt;
 use kube::runtime::{WatchStreamExt, watcher};
-use loci_crds::MemoryPipeline;
+use loci_crds::{MemoryPipeline, MemoryRun};
 use loci_operator::REFRESH;
 use loci_testbed::root;
 use serde::Serialize;
@@ -107,8 +108,14 @@ async fn argo_cd_sees_a_pipeline_as_it_is() {
             "{status} {message}"
         );
     }
-    for run in site.runs().await {
-        assert_eq!(health("MemoryRun", &run).0, "Healthy");
+    // Runs are written a moment after the pipeline.
+    let runs = async || site.runs().await.into_iter();
+    let healthy = |run: MemoryRun| health("MemoryRun", &run).0 == "Healthy";
+    let started = Instant::now();
+    while !runs().await.all(healthy) {
+        let told: Vec<_> = runs().await.map(|run| health("MemoryRun", &run)).collect();
+        assert!(started.elapsed() < Duration::from_secs(30), "{told:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
     let mut other = strict.clone();

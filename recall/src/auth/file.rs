@@ -15,14 +15,19 @@ const MIN_TOKEN: usize = 16;
 /// Longest name of a token.
 const MAX_NAME: usize = 63;
 
-/// The tokens of a file's text.
-pub(super) fn parse(text: &str) -> Result<Vec<Token>, RecallError> {
+const WRITER: &str = "filter: whoever writes documents may write all of them: leave the field out";
+
+/// The tokens of a file's text, which may have filters or may not.
+pub(super) fn parse(text: &str, filters: bool) -> Result<Vec<Token>, RecallError> {
     let mut tokens: Vec<(usize, Token)> = Vec::new();
     let lines = (1..).zip(text.lines().map(str::trim));
     for (position, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
         let error = |reason| RecallError::Token { position, reason };
         let read = if line.starts_with('{') { object } else { plain };
         let token = read(line).map_err(error)?;
+        if !filters && token.access.filter().is_some() {
+            return Err(error(WRITER.to_owned()));
+        }
         for (before, other) in &tokens {
             distinct(*before, other, &token).map_err(error)?;
         }
@@ -183,7 +188,7 @@ mod tests {
         let text = format!(
             "# ours\n\n0123456789abcdef\n{ACME}\n  {{\"token\": \"ops-0123456789abcdef\", \"name\": \"ops\"}}\n0123456789abcdef\n"
         );
-        let tokens = parse(&text).unwrap();
+        let tokens = parse(&text, true).unwrap();
         let access: Vec<_> = tokens.iter().map(|token| token.access.clone()).collect();
         let acme = Filter::from_json(&json!({"tenant": "acme"}), "filter").unwrap();
         assert_eq!(

@@ -44,6 +44,8 @@ pub struct Tokens {
 struct TokenFile {
     path: PathBuf,
     content: Digest,
+    /// Whether its tokens may have filters.
+    filters: bool,
 }
 
 /// One token.
@@ -87,15 +89,28 @@ impl Tokens {
     /// # Errors
     /// [`RecallError::TokenFile`] when the file cannot be read, and as [`Tokens::new`] within it, also for a field.
     pub fn from_file(path: &Path) -> Result<Self, RecallError> {
+        Self::read(path, true)
+    }
+
+    /// The same of those who write documents: nothing narrows what these do, so a `filter` is refused.
+    ///
+    /// # Errors
+    /// As [`Tokens::from_file`].
+    pub fn of_writers(path: &Path) -> Result<Self, RecallError> {
+        Self::read(path, false)
+    }
+
+    fn read(path: &Path, filters: bool) -> Result<Self, RecallError> {
         let error = |reason| RecallError::TokenFile {
             path: path.to_owned(),
             reason,
         };
         let text = fs::read_to_string(path).map_err(|e| error(e.into()))?;
-        let known = file::parse(&text).map_err(|e| error(e.into()))?;
+        let known = file::parse(&text, filters).map_err(|e| error(e.into()))?;
         let file = TokenFile {
             path: path.to_owned(),
             content: Digest::of(&text),
+            filters,
         };
         Ok(Self {
             known: Arc::new(ArcSwap::from_pointee(known)),
@@ -135,7 +150,8 @@ impl Tokens {
             }
             last = content;
             let parsed = read.map_err(|e| e.to_string());
-            let parsed = parsed.and_then(|text| file::parse(&text).map_err(|e| e.to_string()));
+            let parsed =
+                parsed.and_then(|text| file::parse(&text, file.filters).map_err(|e| e.to_string()));
             let path = file.path.display();
             match parsed {
                 Ok(tokens) => {

@@ -116,10 +116,10 @@ async fn two_tenants_see_their_own_and_count_their_own() {
     let unknown = question(Some(json!({"not": {"tenant": "acme"}})));
     let (status, answer) = retrieve(&server, ACME, unknown).await;
     let error = &answer["error"];
-    assert_eq!((status, &error["param"]), (400, &json!("tenant")));
+    assert_eq!((status, &error["param"]), (400, &json!("filters.tenant")));
     assert_eq!(
         error["message"],
-        "tenant: no document has this field; there are source, document, uri, memory, version, topic"
+        "filters.tenant: no document has this field; there are source, document, uri, memory, version, topic"
     );
 }
 

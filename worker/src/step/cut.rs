@@ -292,8 +292,8 @@ impl Reading {
     }
 }
 
-/// What the source knows of a document, over that what the document says of itself, over that what is declared: no document
-/// talks itself out of its tenant, or into another.
+/// What a document says of itself; before it comes what the source knows of it, and before that what is declared: no
+/// document talks itself out of its tenant, or into another.
 fn metadata(
     known: &BTreeMap<String, String>,
     stated: &Metadata,
@@ -306,7 +306,8 @@ fn metadata(
         .iter()
         .map(|(k, vs)| (k.clone(), vs.iter().filter_map(meta_value).collect()));
     let declared = declared.iter().map(|(k, vs)| (k.clone(), vs.clone()));
-    known.chain(stated).chain(declared).collect()
+    // Of equal names the last holds.
+    stated.chain(known).chain(declared).collect()
 }
 
 /// A scalar as a value to filter by.
@@ -380,7 +381,7 @@ mod tests {
         let declared: DeclaredMetadata =
             serde_json::from_value(json!({"tenant": ["acme"], "tier": [2]})).unwrap();
         let expected = json!({
-            "author": ["Ada"], "on": ["2026-03-01"], "tenant": ["acme"], "tier": [2], "year": [2026],
+            "author": ["git"], "on": ["2026-03-01"], "tenant": ["acme"], "tier": [2], "year": [2026],
         });
         let all = metadata(&known, &stated, &declared);
         assert_eq!(serde_json::to_value(all).unwrap(), expected);

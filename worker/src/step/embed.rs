@@ -21,7 +21,7 @@ use crate::devices::{Card, in_batches};
 const SHARD: usize = 1024;
 
 /// Changes when the same entry would be read differently: also by another version of a library that parses.
-const PARSER: u32 = 2;
+const PARSER: u32 = 3;
 
 pub(super) async fn run(
     context: &StepContext,

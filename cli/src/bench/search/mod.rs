@@ -206,6 +206,12 @@ impl Search {
         dir: &Path,
     ) -> Result<(Vec<figure::Figure>, Vec<figure::Filtered>)> {
         let (conditions, passing) = work.passing();
+        let left_out = work.drawn.conditions.len() + 1 - passing.len();
+        if left_out > 0 && (self.filtered_recall.is_some() || self.filtered_p50.is_some()) {
+            bail!(
+                "{left_out} filters pass nothing and cannot be held to --filtered-recall and --filtered-p50: give more --passages"
+            );
+        }
         let bar = bar(work.questions.len() as u64, "compared with all").with_message("questions");
         let best = work
             .vectors

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use loci_index::Hit;
 use loci_models::{Decoder, Message};
 use loci_prompt::{Marks, Room, with_context};
+use loci_rerank::Outcome;
 
 use super::request::Wanted;
 use crate::api::error::ApiError;
@@ -65,6 +66,10 @@ pub(super) async fn look_up(
         .lanes()
         .query(move |_| engine.engine.answer(question))
         .await??;
+    if let Some(rerank) = &answer.rerank {
+        let applied = matches!(rerank.outcome, Outcome::Applied(_));
+        recall.metrics().reranked(&loaded.pipeline, applied);
+    }
     Ok(answer.hits)
 }
 
