@@ -23,7 +23,11 @@ impl Version {
 
     /// Of one number as the driver tells it: 12040 is 12.4.
     pub(super) fn of_driver(number: i32) -> Option<Self> {
-        Self::of(number / 1000, number % 1000 / 10)
+        let number = u32::try_from(number).ok()?;
+        Some(Self {
+            major: number / 1000,
+            minor: number % 1000 / 10,
+        })
     }
 }
 
