@@ -17,7 +17,7 @@ export LOCI_TEST_HELM := $(KUBE)/helm
 export LOCI_TEST_S3 := $(KUBE)/versitygw
 LOCI := $(CARGO_TARGET_DIR)/release/loci
 
-.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds suites bench bench-scale escalation test-peft test-vllm help
+.PHONY: quickstart build image test e2e chaos cluster cluster-down packages lint model decoder python tools crds suites bench bench-fusion bench-scale escalation test-peft test-vllm help
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -111,6 +111,16 @@ bench: build model decoder examples/local/model $(BENCH)/.llama $(BENCH)/.search
 	$(LOCI) bench train --model $(DECODER) --documents $(DOCUMENTS) --python $(BENCH)/bin/python --faster 1.3 --memory 0.65
 	$(LOCI) bench search --model $(MODEL) --documents $(DOCUMENTS) --documents $(MANUALS) --cache $(CACHE)/bench --python $(BENCH)/bin/python \
 		--recall 0.97 --p50 0.3ms --filtered-recall 0.97 --filtered-p50 3ms --http-p50 5ms --http-p99 15ms --memory 1.2
+
+bench-fusion: build model $(CACHE)/faq.json ## Measures fusion on the FAQs of Debian and Python; DATA=FILE for other questions in SQuAD's JSON
+	$(LOCI) bench fusion --model $(MODEL) --data $(or $(DATA),$(CACHE)/faq.json)
+
+$(CACHE)/faq.json: scripts/faq-to-squad.py
+	rm -rf $(CACHE)/faq
+	mkdir -p $(CACHE)/faq
+	cd $(CACHE)/faq && apt-get download debian-faq python3.11-doc
+	for package in $(CACHE)/faq/*.deb; do dpkg -x $$package $(CACHE)/faq; done
+	python3 $< $@ $(CACHE)/faq/usr/share/doc/debian/FAQ/*.en.html $(CACHE)/faq/usr/share/doc/python3.11/html/faq/*.html
 
 escalation: decoder ## Teaches a model a protocol, and measures what that gains and costs; FLAGS for a quick try
 	cargo build --release --locked --workspace --example escalation
