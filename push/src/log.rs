@@ -94,9 +94,16 @@ impl PushLog {
     }
 
     /// What would become of changes, were they made now. Nothing is written.
-    pub async fn foresee(&self, changes: &[Change]) -> Vec<Result<Written, Refused>> {
-        let tail = self.0.tail.lock().await;
-        decide(&tail.state, &tail.backlog, self.0.bounds, changes).answers
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn foresee(
+        &self,
+        changes: &[Change],
+    ) -> Result<Vec<Result<Written, Refused>>, PushError> {
+        let mut tail = self.0.tail.lock().await;
+        tail.refresh().await?;
+        Ok(decide(&tail.state, &tail.backlog, self.0.bounds, changes).answers)
     }
 
     /// Makes changes, in their order and all that are not refused at once. They are durable when this returns, also if
@@ -195,17 +202,21 @@ impl Inner {
         tail: &mut Tail,
         together: &[Waiting],
     ) -> Result<Vec<Result<Written, Refused>>, PushError> {
+        let mut fresh = false;
         for _ in 0..ATTEMPTS {
             let changes = together.iter().flat_map(|w| &w.changes);
             let decided = decide(&tail.state, &tail.backlog, self.bounds, changes);
-            if decided.ops.is_empty() {
+            let nothing = decided.ops.is_empty();
+            if nothing && fresh {
                 return Ok(decided.answers);
             }
-            if tail.append(decided.ops).await? {
+            // A commit proves that nobody else wrote; where there is none, that is looked at.
+            if !nothing && tail.append(decided.ops).await? {
                 self.commits.send_replace(tail.state.commit);
                 return Ok(decided.answers);
             }
             tail.refresh().await?;
+            fresh = true;
         }
         Err(PushError::Contended {
             name: self.name.clone(),

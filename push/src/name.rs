@@ -2,7 +2,6 @@
 
 use loci_digest::Digest;
 use loci_store::{Store, StoreError};
-use serde_json::Value;
 
 /// The longest id of a document.
 pub const MAX_ID_BYTES: usize = 512;
@@ -85,7 +84,8 @@ pub async fn forget(store: &Store, of: &str) -> Result<(), StoreError> {
     let names = store.documents_below(&format!("{ROOT}{of}")).await?;
     // The heads last: without one, commits that it covers would count again.
     let (heads, commits): (Vec<_>, Vec<_>) = names.into_iter().partition(|n| n.ends_with(HEAD));
-    for name in commits.into_iter().chain(heads) {
+    // The last commit first: what a crash leaves is the log as it once was, without a gap.
+    for name in commits.into_iter().rev().chain(heads) {
         delete(store, &name).await?;
     }
     Ok(())
@@ -93,10 +93,7 @@ pub async fn forget(store: &Store, of: &str) -> Result<(), StoreError> {
 
 /// Deletes a document of a log, whatever is in it.
 pub(crate) async fn delete(store: &Store, name: &str) -> Result<(), StoreError> {
-    if let Some((_, version)) = store.document::<Value>(name).await? {
-        store.delete_document(name, &version).await?;
-    }
-    Ok(())
+    store.remove_document(name).await
 }
 
 /// What a commit's changes digest to.

@@ -17,9 +17,9 @@ use loci_push::{Bounds, PushError, PushLog, Written};
 use loci_recall::{
     DocumentChange, Documents, DocumentsError, PushSource, Refusal, SourceSummary, Standing,
 };
-use loci_store::Store;
+use loci_store::{Store, StoreError};
 use loci_worker::document::Parsers;
-use loci_worker::step::indexed;
+use loci_worker::step::{StepError, indexed};
 
 use crate::items::full_name;
 
@@ -184,12 +184,22 @@ impl Pushed {
         if compared.newest == newest.first().copied() {
             return;
         }
-        compared.newest = newest.first().copied();
+        let (first, mut sure) = (newest.first().copied(), true);
         for revision in newest.into_iter().take(TRIED) {
             match self.load(one, &mut compared, revision).await {
-                Ok(versions) => return one.log.indexed(versions).await,
-                Err(error) => tracing::debug!(source = one.at.source, "{error}"),
+                Ok(versions) => {
+                    one.log.indexed(versions).await;
+                    break;
+                }
+                Err(error) => {
+                    // Garbage stays garbage; what else fails is tried again with the next request.
+                    sure &= matches!(error, StepError::Store(StoreError::NotFound { .. }));
+                    tracing::debug!(source = one.at.source, "{error}");
+                }
             }
+        }
+        if sure {
+            compared.newest = first;
         }
     }
 
@@ -209,7 +219,10 @@ impl Pushed {
             return Ok((None, Versions::default()));
         };
         let mut compared = one.compared.lock().await;
-        let versions = self.load(one, &mut compared, revision).await?;
+        let versions = self.load(one, &mut compared, revision).await;
+        let versions = versions.map_err(|error| {
+            DocumentsError::Unavailable(format!("what is indexed cannot be read: {error}"))
+        })?;
         Ok((Some(name), versions))
     }
 
@@ -219,7 +232,7 @@ impl Pushed {
         one: &One,
         compared: &mut Compared,
         revision: Digest,
-    ) -> Result<Versions, DocumentsError> {
+    ) -> Result<Versions, StepError> {
         let mut loaded = compared.loaded.iter();
         if let Some((_, versions)) = loaded.find(|(of, _)| *of == revision) {
             return Ok(versions.clone());
@@ -232,11 +245,9 @@ impl Pushed {
         Ok(versions)
     }
 
-    async fn versions(&self, one: &One, revision: &Digest) -> Result<Versions, DocumentsError> {
+    async fn versions(&self, one: &One, revision: &Digest) -> Result<Versions, StepError> {
         let versions = indexed(&self.0.store, revision, &one.at.source).await;
-        versions.map(Arc::new).map_err(|error| {
-            DocumentsError::Unavailable(format!("what is indexed cannot be read: {error}"))
-        })
+        versions.map(Arc::new)
     }
 }
 
@@ -266,7 +277,7 @@ impl Documents for Pushed {
             }
         }
         // What would be refused, or change nothing, is answered now: its content is not stored.
-        let seen = one.log.foresee(&left).await;
+        let seen = one.log.foresee(&left).await.map_err(|e| failed(&e))?;
         let (mut places, mut changes) = (Vec::new(), Vec::new());
         for ((seen, change), (place, content)) in seen.into_iter().zip(left).zip(ready) {
             match (seen, content) {
@@ -278,7 +289,14 @@ impl Documents for Pushed {
                     places.push(place);
                     changes.push(change);
                 }
-                (seen, _) => set(&mut answers, place, seen.map_err(Refusal::Log)),
+                (seen, content) => {
+                    // What is there may be lost or damaged: storing it again mends that.
+                    if let (Ok(_), Some(content)) = (&seen, content) {
+                        let put = one.log.put_content(content).await;
+                        put.map_err(|e| failed(&e))?;
+                    }
+                    set(&mut answers, place, seen.map_err(Refusal::Log));
+                }
             }
         }
         if !changes.is_empty() {

@@ -109,6 +109,19 @@ impl Store {
         }
     }
 
+    /// Deletes a document, whatever is in it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn remove_document(&self, name: &str) -> Result<()> {
+        let at = document(name);
+        let _alone = self.backend().alone().await?;
+        match self.backend().objects().delete(&at).await {
+            Err(e) if !absent(&e) => Err(self.backend().failed(Act::Delete, &at, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// The names of all documents.
     ///
     /// # Errors

@@ -158,7 +158,7 @@ async fn too_many_that_wait_are_refused_until_they_are_indexed() {
     ));
     // What waits may change, and what would be refused is foreseen.
     put(&log, "b", "two").await;
-    assert!(log.foresee(std::slice::from_ref(&third)).await[0].is_err());
+    assert!(log.foresee(std::slice::from_ref(&third)).await.unwrap()[0].is_err());
     let state = log.read().await.unwrap();
     let versions = state.documents.iter();
     let versions: BTreeMap<_, _> = versions.map(|(id, k)| (id.clone(), k.version)).collect();
@@ -216,4 +216,21 @@ fn age(dir: &std::path::Path, by: Duration) {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn what_another_process_has_deleted_is_put_anew() {
+    let bed = Bed::new().await;
+    let (ours, theirs) = (bed.log().await, bed.log().await);
+    put(&ours, "a", "one").await;
+    theirs.read().await.unwrap();
+    one(&theirs, delete("a")).await.unwrap();
+    // As far as the first one knows it is there.
+    let again = change("a", "one");
+    let seen = ours.foresee(std::slice::from_ref(&again)).await.unwrap();
+    assert!(seen[0].as_ref().unwrap().changed());
+    assert!(one(&ours, again).await.unwrap().changed());
+    assert!(theirs.read().await.unwrap().documents.contains_key("a"));
+    one(&theirs, delete("a")).await.unwrap();
+    assert!(one(&ours, change("a", "one")).await.unwrap().changed());
 }

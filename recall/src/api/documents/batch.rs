@@ -4,7 +4,10 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use loci_push::{Condition, check_id};
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Deserializer;
+use serde_json::error::Category;
 
 use super::super::body::unread;
 use super::super::error::ApiError;
@@ -46,50 +49,93 @@ pub(super) type Item = Result<DocumentChange, (Option<String>, ApiError)>;
 
 /// Reads a body. Documents may have `limit` bytes.
 pub(super) fn read(form: Form, body: &[u8], limit: usize) -> Result<Vec<Item>, ApiError> {
-    let values: Vec<Result<Value, ApiError>> = match form {
+    let Parts { first, count } = match form {
         Form::List => {
-            let list: Vec<Value> = serde_json::from_slice(body)
-                .map_err(|e| invalid(format!("the body is not a JSON list: {e}")))?;
-            list.into_iter().map(Ok).collect()
+            list(body).map_err(|e| invalid(format!("the body is not a JSON list: {e}")))?
         }
         Form::Lines => lines(body),
     };
-    if values.is_empty() {
+    if count == 0 {
         return Err(invalid(
             "the body has no documents: send at least one".to_owned(),
         ));
     }
-    if values.len() > MAX_BATCH_DOCUMENTS {
+    if count > MAX_BATCH_DOCUMENTS {
         let message = format!(
-            "{} documents are more than the {MAX_BATCH_DOCUMENTS} that are taken at once: send several batches",
-            values.len()
+            "{count} documents are more than the {MAX_BATCH_DOCUMENTS} that are taken at once: send several batches"
         );
         let status = StatusCode::PAYLOAD_TOO_LARGE;
         return Err(ApiError::new(status, "batch_too_large", message));
     }
-    let item = |value: Result<Value, ApiError>| match value {
-        Ok(value) => item(value, limit),
-        Err(error) => Err((None, error)),
-    };
-    Ok(values.into_iter().map(item).collect())
+    let items = first.into_iter();
+    Ok(items.map(|(line, json)| item(line, json, limit)).collect())
 }
 
-fn lines(body: &[u8]) -> Vec<Result<Value, ApiError>> {
-    let lines = body.split(|byte| *byte == b'\n').enumerate();
-    let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
-    let parse = |(i, line): (usize, &[u8])| {
-        let value = serde_json::from_slice(line);
-        value.map_err(|e| invalid(format!("line {} is not JSON: {e}", i + 1)))
-    };
-    lines.map(parse).collect()
+/// The first documents of a body, as many as may be, each with its line where it has one, and how many there are.
+/// They are parsed when they have been counted: a body of nothing but commas would take gigabytes.
+#[derive(Default)]
+struct Parts<'a> {
+    first: Vec<(Option<usize>, &'a [u8])>,
+    count: usize,
 }
 
-fn item(value: Value, limit: usize) -> Item {
-    let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
-    let known = |error| (id.clone(), error);
-    let document: BatchDocument =
-        serde_json::from_value(value).map_err(|e| known(invalid(format!("the document: {e}"))))?;
-    change(document, limit).map_err(known)
+impl<'a> Parts<'a> {
+    fn add(&mut self, line: Option<usize>, json: &'a [u8]) {
+        self.count += 1;
+        if self.count <= MAX_BATCH_DOCUMENTS {
+            self.first.push((line, json));
+        }
+    }
+}
+
+/// The elements of a JSON list.
+fn list(body: &[u8]) -> serde_json::Result<Parts<'_>> {
+    // Nothing is kept of these.
+    serde_json::from_slice::<Vec<IgnoredAny>>(body)?;
+    let mut parts = Parts::default();
+    let mut rest = after(body.trim_ascii_start(), b"[");
+    while !rest.is_empty() && !rest.starts_with(b"]") {
+        let mut elements = Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
+        elements.next().transpose()?;
+        let (element, left) = rest.split_at(elements.byte_offset());
+        parts.add(None, element);
+        rest = after(left.trim_ascii_start(), b",");
+    }
+    Ok(parts)
+}
+
+fn after<'a>(json: &'a [u8], mark: &[u8]) -> &'a [u8] {
+    json.strip_prefix(mark).unwrap_or(json).trim_ascii_start()
+}
+
+fn lines(body: &[u8]) -> Parts<'_> {
+    let mut parts = Parts::default();
+    for (i, line) in body.split(|byte| *byte == b'\n').enumerate() {
+        if !line.trim_ascii().is_empty() {
+            parts.add(Some(i + 1), line);
+        }
+    }
+    parts
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: String,
+}
+
+fn item(line: Option<usize>, json: &[u8], limit: usize) -> Item {
+    let document: BatchDocument = serde_json::from_slice(json).map_err(|error| {
+        let named = serde_json::from_slice::<Named>(json);
+        let said = match (line, error.classify()) {
+            (Some(line), Category::Syntax | Category::Eof) => {
+                format!("line {line} is not JSON: {error}")
+            }
+            _ => format!("the document: {error}"),
+        };
+        (named.ok().map(|named| named.id), invalid(said))
+    })?;
+    let id = document.id.clone();
+    change(document, limit).map_err(|error| (Some(id), error))
 }
 
 fn change(document: BatchDocument, limit: usize) -> Result<DocumentChange, ApiError> {
@@ -260,6 +306,15 @@ mod tests {
         );
         assert_eq!(status(Form::List, "[]"), StatusCode::BAD_REQUEST);
         assert_eq!(status(Form::Lines, "\n\n"), StatusCode::BAD_REQUEST);
+        let nested = format!(
+            "[{}, 7 , {{\"id\": \"a\", \"delete\": true}} ]",
+            "[".repeat(9) + &"]".repeat(9)
+        );
+        let items = read(Form::List, nested.as_bytes(), 5).unwrap();
+        assert!(
+            matches!(&items[..], [Err(_), Err(_), Ok(a)] if a.id == "a"),
+            "{items:?}"
+        );
         let many = format!("[{}]", vec!["{}"; MAX_BATCH_DOCUMENTS + 1].join(","));
         assert_eq!(status(Form::List, &many), StatusCode::PAYLOAD_TOO_LARGE);
         for (kind, form) in [

@@ -11,6 +11,7 @@ use futures::{StreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use self::client::{field, remote};
 pub use self::declared::{BucketProvider, BucketSpec, S3Credentials};
@@ -79,7 +80,16 @@ impl<'a> Bucket<'a> {
             .map_err(|error| field("bucket.url", error.to_string()))?;
         let mut listed = self.store.list(Some(&prefix));
         let (mut found, mut keys) = (BTreeMap::new(), 0_usize);
-        while let Some(meta) = listed.next().await {
+        // For one page, with all retries.
+        let patience = self.spec.timeout * 6;
+        let slow = |_| SourceError::Remote {
+            url: self.spec.url(),
+            reason: format!(
+                "a page of its keys was not read within {} s; check the network, or raise bucket.timeout",
+                patience.as_secs()
+            ),
+        };
+        while let Some(meta) = timeout(patience, listed.next()).await.map_err(slow)? {
             let meta = meta.map_err(|error| remote(self.spec, &error))?;
             keys += 1;
             if keys > KEYS {
@@ -150,7 +160,7 @@ pub(super) async fn snapshot(spec: &BucketSpec, task: &Task<'_>) -> Result<Listi
     let reader = Reader {
         task,
         bucket: &bucket,
-        before: &before.objects,
+        before: &before,
         known: task.known(),
     };
     let mut taken = Taken::default();
@@ -210,7 +220,8 @@ impl Taken {
         if !failed {
             self.seen.objects.insert(key.to_owned(), tag.to_owned());
         }
-        if matches!(outcome, Outcome::Refused(_)) {
+        // What is listed and not there is asked for again, too.
+        if matches!(outcome, Outcome::Refused(_) | Outcome::Absent) {
             self.seen.refused.insert(key.to_owned());
         }
         match outcome {
@@ -239,7 +250,7 @@ impl Taken {
 struct Reader<'a> {
     task: &'a Task<'a>,
     bucket: &'a Bucket<'a>,
-    before: &'a BTreeMap<String, String>,
+    before: &'a Seen,
     known: BTreeMap<&'a str, &'a Entry>,
 }
 
@@ -249,7 +260,9 @@ impl Reader<'_> {
         key: &'k str,
         found: &'k Found,
     ) -> Result<(&'k str, &'k Found, Outcome), SourceError> {
-        let same = self.before.get(key) == Some(&found.tag);
+        // Of what was refused, an earlier version is kept.
+        let same =
+            self.before.objects.get(key) == Some(&found.tag) && !self.before.refused.contains(key);
         let known = self.known.get(key).filter(|_| same);
         if let Some(&entry) = known
             && self.task.contains(&entry.digest).await?

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use crate::source::SourceError;
-use crate::source::http::answer::{Answer, Excess, Raw, Validators, failed};
+use crate::source::http::answer::{Answer, Excess, Raw, Validators, failed, shown};
 use crate::source::http::fetch::Fetcher;
 
 /// What robots.txt files call this crawler; its User-Agent begins with it.
@@ -74,7 +74,8 @@ impl<'a> Crawl<'a> {
         self.turn(&at).await;
         let found = self
             .fetcher
-            .raw(&at, None, BYTE_LIMIT, Excess::Cut, true)
+            // One byte more tells the parser that the last line is cut.
+            .raw(&at, None, BYTE_LIMIT + 1, Excess::Cut, true)
             .await;
         self.done(&at, self.pause);
         let robots = match &found {
@@ -95,7 +96,8 @@ impl<'a> Crawl<'a> {
             ));
         }
         let pause = self.pause.max(asked);
-        self.host(url).pause = pause;
+        let host = self.host(url);
+        host.pause = host.pause.max(pause);
         self.done(url, pause);
         Ok(robots)
     }
@@ -156,7 +158,18 @@ impl<'a> Crawl<'a> {
             );
             return Err(failed(url, reason));
         }
-        let answer = self.patiently(url, known).await;
+        let answer = match self.patiently(url, known).await {
+            Ok(Answer::Page(page)) if page.url != *url => match self.allowed(&page.url).await {
+                Allowed::Yes => Ok(Answer::Page(page)),
+                Allowed::No => {
+                    let to = shown(&page.url);
+                    let reason = format!("redirects to {to}, which robots.txt does not allow");
+                    Ok(Answer::Unfit(failed(url, reason)))
+                }
+                Allowed::Unknown(error) => Err(error),
+            },
+            answer => answer,
+        };
         let host = self.host(url);
         host.failures = match answer {
             Ok(_) => 0,

@@ -40,20 +40,24 @@ pub(super) struct Listed {
 /// Whether all sitemaps are as they were.
 pub(super) async fn unchanged(
     crawl: &mut Crawl<'_>,
+    spec: &SitemapSpec,
     files: &BTreeMap<String, SeenFile>,
 ) -> Result<bool, SourceError> {
+    let roots = spec.roots()?;
     for (name, seen) in files {
         let Ok(url) = Url::parse(name) else {
             return Ok(false);
         };
-        if let Allowed::Unknown(error) = crawl.allowed(&url).await {
-            return Err(error);
+        match crawl.allowed(&url).await {
+            Allowed::Yes => {}
+            Allowed::No if roots.contains(&url) => {}
+            _ => return Ok(false),
         }
-        match crawl.file(&url, Some(&seen.validators), MOST_BYTES).await? {
-            Raw::Unchanged => {}
-            Raw::Content(content, _) if Digest::of(&content) == seen.digest => {}
-            Raw::Content(..) => return Ok(false),
-            Raw::Refused(error) => return Err(error),
+        // What fails may be listed no more: a new list tells.
+        match crawl.file(&url, Some(&seen.validators), MOST_BYTES).await {
+            Ok(Raw::Unchanged) => {}
+            Ok(Raw::Content(content, _)) if Digest::of(&content) == seen.digest => {}
+            _ => return Ok(false),
         }
     }
     Ok(true)

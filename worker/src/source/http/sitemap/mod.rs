@@ -144,7 +144,7 @@ pub(super) async fn probe(
     }
     let fetcher = Fetcher::new(http, limits)?;
     let mut crawl = Crawl::new(&fetcher, spec.pause);
-    if !list::unchanged(&mut crawl, &seen.files).await? {
+    if !list::unchanged(&mut crawl, spec, &seen.files).await? {
         let Listed { pages, .. } = list::list(&mut crawl, spec).await?;
         if let Some(words) = seen.differs(&pages) {
             return Ok(Probe::Changed(words));
