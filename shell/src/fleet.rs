@@ -9,7 +9,7 @@ use loci_crds::release::AdapterComponent;
 use loci_digest::Digest;
 use loci_models::Decoder;
 use loci_recall::{LoadAdapter, LoadRequest, Prepared};
-use loci_worker::step::{ADAPTER, AdapterManifest, Hold};
+use loci_worker::step::{ADAPTER, AdapterManifest, Directory};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::controller::Shared;
@@ -96,13 +96,13 @@ impl StoredAdapter {
 }
 
 /// A release that is loaded and warm. While it is kept, its revision's files are.
-type Loaded = (Prepared, Hold);
+type Loaded = (Prepared, Directory);
 
 /// Serves in this process.
 pub struct LocalFleet {
     shared: Shared,
     ready: Arc<Mutex<HashMap<String, Loaded>>>,
-    served: Option<(String, Hold)>,
+    served: Option<(String, Directory)>,
     news: Option<UnboundedSender<News>>,
     /// Whether the pipeline has its chats answered by a vLLM, which nothing here asks.
     elsewhere: bool,
@@ -175,11 +175,11 @@ impl Fleet for LocalFleet {
         if self.current().as_deref() == Some(release) {
             return false;
         }
-        let Some((prepared, hold)) = self.ready().remove(release) else {
+        let Some((prepared, directory)) = self.ready().remove(release) else {
             return false;
         };
         let replaced = self.shared.recall.switch(prepared);
-        let old = self.served.replace((release.to_owned(), hold));
+        let old = self.served.replace((release.to_owned(), directory));
         if let Some(replaced) = replaced {
             tokio::spawn(async move {
                 replaced.drained().await;
@@ -192,7 +192,6 @@ impl Fleet for LocalFleet {
 
 impl Load {
     async fn run(self, shared: &Shared) -> Result<Loaded> {
-        let hold = shared.revisions.hold(self.revision);
         let directory = shared.revisions.directory(&self.revision).await?;
         let encoder = shared.encoders.get(&self.model).await?;
         let cross_encoder = match &self.cross_encoder {
@@ -220,7 +219,7 @@ impl Load {
             service: None,
             latency_budget: self.latency_budget,
         };
-        Ok((shared.recall.prepare(request).await?, hold))
+        Ok((shared.recall.prepare(request).await?, directory))
     }
 }
 

@@ -44,7 +44,7 @@ pub use fetch::{
 };
 pub use indexed::indexed;
 pub use models::{Decoders, Encoders};
-pub use revisions::{Directory, Hold, Revisions};
+pub use revisions::{Directory, Revisions};
 pub use shelf::{Shelf, SnapshotKey};
 pub use snapshot::{SNAPSHOT, Snapshot, SnapshotOutput, SourceCount, SourceSnapshot};
 pub use train::{

@@ -103,7 +103,7 @@ impl Revisions {
     }
 
     /// Protects a revision from [`Revisions::sweep`] until the guard is dropped.
-    pub fn hold(&self, digest: Digest) -> Hold {
+    fn hold(&self, digest: Digest) -> Hold {
         let path = self.path(&digest);
         self.hold_in(&mut lock(&self.used), path)
     }
@@ -184,7 +184,7 @@ impl AsRef<Path> for Scratch {
 }
 
 /// Keeps a directory while it is in use.
-pub struct Hold {
+struct Hold {
     used: Used,
     path: PathBuf,
 }

@@ -2,8 +2,21 @@ use loci_push::{Bounds, Change, Condition, Document, PushLog};
 use loci_store::Store;
 use loci_worker::document::Media;
 use loci_worker::source::{Probe, PushSpec, SourceKind, SourceSpec, probe};
+use tempfile::TempDir;
 
 use super::support::{Sink, documents, skipped, spec};
+
+/// An empty log, in a directory that goes with it.
+async fn log() -> (TempDir, PushLog) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_local(dir.path()).await.unwrap();
+    let bounds = Bounds {
+        documents: 100,
+        pending: 100,
+    };
+    let log = PushLog::open(store, "agents/support", "docs", bounds).await;
+    (dir, log.unwrap())
+}
 
 async fn put(log: &PushLog, id: &str, media_type: &str, text: &str, uri: Option<&str>) {
     let document = Document {
@@ -29,14 +42,7 @@ fn source(log: &PushLog) -> SourceSpec {
 
 #[tokio::test]
 async fn what_was_pushed_is_listed_as_of_one_commit() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open_local(dir.path()).await.unwrap();
-    let bounds = Bounds {
-        documents: 100,
-        pending: 100,
-    };
-    let log = PushLog::open(store, "agents/support", "docs", bounds).await;
-    let log = log.unwrap();
+    let (_dir, log) = log().await;
     let (source, sink) = (source(&log), Sink::default());
     let empty = sink.snapshot(&source, None).await.unwrap();
     assert!(empty.documents.is_empty());
@@ -81,14 +87,7 @@ async fn what_was_pushed_is_listed_as_of_one_commit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_pushes_is_told_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open_local(dir.path()).await.unwrap();
-    let bounds = Bounds {
-        documents: 100,
-        pending: 100,
-    };
-    let log = PushLog::open(store, "agents/support", "docs", bounds).await;
-    let log = log.unwrap();
+    let (_dir, log) = log().await;
     let mut watch = PushSpec { log: log.clone() }.watch();
     for i in 0..5 {
         put(&log, &format!("{i}"), "text/plain", "x", None).await;
